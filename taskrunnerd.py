@@ -1,0 +1,6506 @@
+#!/usr/bin/env python3
+"""taskrunnerd runs declared tasks when asked over HTTP, and knows what happened.
+
+    python taskrunnerd.py init                  # writes an example tasks.json
+    python taskrunnerd.py --port 9477           # serves it, state in ./.taskrunnerd/
+    curl -X POST 'http://localhost:9477/api/tasks/example/run?wait=true'
+
+One file, the standard library, Python 3.9 or newer, POSIX. README.md is for those who
+use it; this page is for those who read it. Sections use only earlier ones.
+
+Contents
+    1. Words and limits
+    2. Values: clock, time text, identifiers, durations, sizes
+    4. Schemas: the shape of everything that crosses the wire
+    5. Validation: one walk over value and schema
+    6. Tasks and configuration: tasks.json, parameters
+    7. Decisions: admission, verdict, retention
+    8. Store: the history of runs in SQLite
+    9. Logs: what a run wrote, line by line when somebody asks
+    10. Processes: spawn, read, signal, reap
+    11. Daemon: the monitor of all live state, and its loops
+    12. Operations and routes
+    13. OpenAPI: the API described by its own tables
+    14. HTTP: connections, parsing, answers, streams
+    15. Command line
+
+Life of a run
+                            trigger
+                               |
+              _admit           |           _admit
+        +------------------ (record) -------------------+
+        | no slot free         |                        | skip, queue full
+        v                      | a slot is free         v
+     pending --- _promote ---> running               ended: skipped, queue_full
+        |                      |
+        | _end_queued          | conduct: spawn, copy output, reap, end survivors
+        v                      v
+     ended: stopped         ended by finish: success, failed, stopped, timeout,
+                            log_overflow, daemon_stopped, start_failed
+    A daemon that dies leaves rows: recover ends running ones as crashed and queues
+    pending ones again.
+
+Threads and locks
+    main reads the numbers of signals from a pipe; accept takes connections; each
+    connection has a thread; schedule sleeps until the next deadline; each running run
+    has a thread. All changing state is in one Daemon behind one mutex; every live run
+    has a Condition on that mutex, so that its end wakes those who wait for it and
+    nobody else. The store, each log and the process journal have a lock of their own,
+    a leaf. No thread ever holds two locks.
+
+Invariants
+    I1  A run is durable before its program starts and before anybody is told of it; its
+        end is durable before anybody is told of that.
+    I2  The store commits in the order in which changes were decided under the mutex.
+    I3  No thread holds two locks, and nothing slow happens under the mutex.
+    I4  Queued runs of a task start in the order of their triggers; a fresh run never
+        overtakes a queued one, and never more than max_concurrent run.
+    I5  A pid is signalled only until it was reaped; only its own run reaps it.
+    I6  The tallies equal a count over all runs, after every commit.
+    I7  Timeouts and durations come from the monotonic clock, dates from the wall clock.
+    I8  Output is in the log before the index tells of it.
+
+Words
+    task     what is declared in tasks.json, under a name
+    trigger  a request to run a task
+    run      one execution of a task, from its trigger to its end
+    attempt  a run that is the first, or repeats one that failed
+    tick     an instant at which a schedule fires
+    slot     room for one running run of a task; there are max_concurrent
+    lane     a task with its running runs and its queue
+    log      all that a run wrote; a line is a piece of it up to a newline
+    line     numbered from 0, with its stream and the time at which it was read
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import functools
+import gc
+import heapq
+import http.server
+import itertools
+import json
+import logging
+import math
+import os
+import queue
+import re
+import resource
+import select
+import shutil
+import signal
+import socket
+import socketserver
+import sqlite3
+import struct
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from email.utils import formatdate
+from typing import IO, Any, NamedTuple, NoReturn, Union, cast
+from urllib.parse import unquote, unquote_plus
+
+# ---- 1. Words and limits ----------------------------------------------------
+# Owns the words of the wire (states, reasons, policies) and every size and time
+# limit, each with its unit in the name. Relies on nothing. Changing a limit
+# here changes it everywhere; no other section holds a bare number that matters.
+
+VERSION = "0.1.0"
+PROGRAM = "taskrunnerd"
+DEFAULT_PORT = 9477
+
+PENDING, RUNNING, ENDED = STATUSES = ("pending", "running", "ended")
+SUCCESS, FAILED, STOPPED, TIMEOUT = "success", "failed", "stopped", "timeout"
+CRASHED, SKIPPED, LOG_OVERFLOW = "crashed", "skipped", "log_overflow"
+QUEUE_FULL, DST_SKIPPED, MISSED = "queue_full", "dst_skipped", "missed"
+DAEMON_STOPPED, START_FAILED = "daemon_stopped", "start_failed"
+END_REASONS = (
+    SUCCESS, FAILED, STOPPED, TIMEOUT, CRASHED, SKIPPED, LOG_OVERFLOW, QUEUE_FULL,
+    DST_SKIPPED, DAEMON_STOPPED, MISSED, START_FAILED,
+)  # fmt: skip
+FAILURES = (FAILED, TIMEOUT, CRASHED, LOG_OVERFLOW, START_FAILED)
+TRIGGERS = ("cron", "api", "startup", "service", "cloud")
+QUEUE, SKIP, TERMINATE = OVERLAPS = ("queue", "skip", "terminate")
+DROP_OLD, DROP_NEW, KILL_TASK = LOG_POLICIES = ("drop_old", "drop_new", "kill_task")
+KILL, LEAVE = ORPHAN_POLICIES = ("kill", "leave")
+STDOUT, STDERR, SYSTEM = range(3)
+STREAMS = ("stdout", "stderr", "system")
+NO_EXIT_CODE = -1
+HIDDEN = "•••"
+REDACTED = b"[redacted]"
+TOKEN_VARIABLE = "TASKRUNNERD_TOKEN"
+RUN_ID_VARIABLE = "TASKRUNNERD_RUN_ID"
+
+# sysexits(3), as init systems and scripts know them.
+EX_OK, EX_USAGE, EX_UNAVAILABLE = 0, 64, 69
+EX_OSERR, EX_TEMPFAIL, EX_CONFIG = 71, 75, 78
+
+KIB, MIB = 1024, 1024 * 1024
+
+CONFIG_MAX_BYTES = 16 * MIB
+JSON_MAX_DEPTH = 64
+PARAM_MAX_BYTES = 32_768
+ECHO_MAX_CHARS = 200
+SECRET_MIN_CHARS = 6
+
+REQUEST_LINE_MAX_BYTES = 8 * KIB
+HEADERS_MAX_BYTES = 32 * KIB
+HEADERS_MAX_COUNT = 100
+BODY_MAX_BYTES = MIB
+RECEIVE_BYTES = 64 * KIB
+HEADER_TIMEOUT_S = 10.0
+BODY_TIMEOUT_S = 30.0
+IDLE_TIMEOUT_S = 75.0
+SEND_TIMEOUT_S = 30.0
+LINGER_S = 2.0
+ACCEPT_PAUSE_S = 0.1
+LISTEN_BACKLOG = 1024
+HANGUP_CHECK_S = 0.5
+STREAM_COMMENT_S = 15.0
+THREAD_STACK_BYTES = MIB
+RETRY_AFTER_S = 5
+
+WAIT_MAX_S = 3600
+WAIT_DEFAULT_S = 300
+EVENTS_KEPT = 1000
+LIST_MAX_RUNS = 1000
+BULK_MAX_IDS = 10_000
+DEADLINES_SLACK = 1000
+CREW_IDLE_S = 10.0
+
+PIPE_DEFAULT_BYTES = 64 * KIB
+PIPE_READ_BYTES = 256 * KIB
+DRAIN_S = 2.0
+SURVIVOR_CHECK_S = 0.02
+SURVIVOR_LOOKS = 100
+EXIT_LOOK_S = 0.1
+EXIT_LOOK_READS = 8
+SPAWNS_AT_ONCE = 4
+PROCESS_JOURNAL_MAX_BYTES = MIB
+
+LINE_MAX_BYTES = 64 * KIB
+HOLD_S = 0.5
+LOG_HEAD_BYTES = 64 * KIB
+LOG_SEGMENTS = 4
+LOG_SEGMENTS_MAX = 64
+LOG_MIN_BYTES = KIB
+LOG_PAGE_MAX_LINES = 10_000
+LOG_REPLAY_MAX_LINES = 50_000
+LOG_BLOCK_BYTES = MIB
+STREAM_LINES_AT_ONCE = 500
+SEARCH_BUDGET_BYTES = 256 * MIB
+SEARCH_BUDGET_RUNS = 1000
+
+COMMIT_MAX_WRITES = 512
+BUSY_TIMEOUT_S = 10.0
+READERS_KEPT = 8
+STORE_RETRY_S = 1.0
+SIGN_OF_LIFE_S = 5.0
+RETENTION_PAUSE_S = 1.0
+RETENTION_EVERY_S = 3600.0
+RETENTION_BATCH_RUNS = 500
+RESTORE_S = 600.0
+SCHEDULE_MAX_SLEEP_S = 60.0
+
+
+# ---- 2. Values: clock, time text, identifiers, durations, sizes -------------
+# Owns how instants, lengths of time and sizes are read and written, and run ids.
+# The only place that asks the clock or for random numbers. Dates come from the
+# wall clock, durations from the monotonic one; they never meet (I7).
+
+
+class Clock:
+    """The machine's clocks; tests pass one whose hands they move."""
+
+    def wall_ms(self) -> int:
+        """Unix time in milliseconds; may jump when somebody sets the clock."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic_s(self) -> float:
+        """Seconds that only go forward, for timeouts and durations."""
+        return time.monotonic()
+
+
+def time_text(unix_ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds: 2026-01-31T08:00:00.000Z."""
+    seconds, ms = divmod(unix_ms, 1000)
+    y, mo, d, h, mi, s = time.gmtime(seconds)[:6]
+    return f"{y:04d}-{mo:02d}-{d:02d}T{h:02d}:{mi:02d}:{s:02d}.{ms:03d}Z"
+
+
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):([0-5]\d|60)(?:\.(\d{1,9}))?"
+    r"(?:([Zz])|([+-])([01]\d|2[0-3]):([0-5]\d))",
+    re.ASCII,
+)
+
+
+def parse_time(text: str) -> int:
+    """Unix milliseconds of an RFC 3339 time. Raises ValueError."""
+    wrong = f'"{text}" is not an RFC 3339 time; write 2026-01-31T08:00:00Z'
+    match = _RFC3339.fullmatch(text)
+    if not match:
+        raise ValueError(wrong)
+    y, mo, d, h, mi, s = (int(part) for part in match.groups()[:6])
+    offset_min = int(match[10] or 0) * 60 + int(match[11] or 0)
+    try:
+        # A leap second is read as the last second of its minute.
+        at = datetime.datetime(
+            y, mo, d, h, mi, min(s, 59), tzinfo=datetime.timezone.utc
+        )
+        at -= datetime.timedelta(minutes=-offset_min if match[9] == "-" else offset_min)
+    except (ValueError, OverflowError):
+        raise ValueError(wrong) from None
+    return int(at.timestamp()) * 1000 + int((match[7] or "0").ljust(3, "0")[:3])
+
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_CROCKFORD_PAIRS = [a + b for a in _CROCKFORD for b in _CROCKFORD]
+RUN_ID_PATTERN = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
+
+
+def ulid_text(number: int) -> str:
+    """A 128-bit number as the 26 characters of a ULID."""
+    pairs = [
+        _CROCKFORD_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)
+    ]
+    return "".join(pairs)
+
+
+def ulid_number(text: str) -> int:
+    """The number behind a ULID's text; the inverse of `ulid_text`."""
+    return functools.reduce(lambda n, c: n << 5 | _CROCKFORD.index(c), text, 0)
+
+
+class Ulids:
+    """Run ids that sort in the order in which they were made, also when the clock
+    steps back (the ULID specification's monotonic rule). Not thread-safe."""
+
+    def __init__(self, newest: str = "") -> None:
+        self._last = ulid_number(newest) if newest else 0
+
+    def make(self, unix_ms: int) -> str:
+        """The next id: 48 bits of milliseconds, then 80 random bits."""
+        fresh = unix_ms << 80 | int.from_bytes(os.urandom(10), "big")
+        # A newest id of this very millisecond, or of a later one: count on.
+        self._last = fresh if fresh >> 80 > self._last >> 80 else self._last + 1
+        return ulid_text(self._last)
+
+
+_DURATION_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+", re.ASCII)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+DURATION_MAX_S = 10 * 366 * 86_400
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a text like 30s or 1h30m. Raises ValueError."""
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f'"{text}" is not a duration; write 30s, 5m, 1h30m, 2d')
+    parts = _DURATION_PART.findall(text)
+    seconds = sum(float(number) * _DURATION_UNITS_S[unit] for number, unit in parts)
+    if seconds > DURATION_MAX_S:
+        raise ValueError(f'"{text}" is longer than ten years')
+    return seconds
+
+
+def duration_text(seconds: float) -> str:
+    """A duration for people: 0.25 s, 12.3 s, 4m05s, 2h10m, 3d4h."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    minutes, s = divmod(int(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days}d{h}h"
+    return f"{h}h{m:02d}m" if h else f"{m}m{s:02d}s"
+
+
+def nanoseconds(seconds: float) -> int:
+    """A duration as the wire carries it."""
+    return round(seconds * 1_000_000_000)
+
+
+_SIZE_UNITS = {"b": 1, "kb": KIB, "mb": MIB, "gb": 1024 * MIB, "tb": MIB * MIB}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(b|kb|mb|gb|tb)", re.IGNORECASE)
+SIZE_MAX_BYTES = 2**53
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a text like 64kb or 1.5gb (1 kb = 1024 bytes). Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ValueError(f'"{text}" is not a size; write 64kb, 100mb, 1gb')
+    size_bytes = float(match[1]) * _SIZE_UNITS[match[2].lower()]
+    if size_bytes > SIZE_MAX_BYTES:
+        raise ValueError(f'"{text}" is larger than any disk')
+    return int(size_bytes)
+
+
+def size_text(size_bytes: int) -> str:
+    """A size for people: 512 B, 1.5 MB (1 MB = 1,048,576 bytes)."""
+    amount = float(size_bytes)
+    units = ["B", "KB", "MB", "GB", "TB"]
+    while amount >= KIB and len(units) > 1:
+        amount /= KIB
+        del units[0]
+    return f"{amount:.1f} {units[0]}" if amount != size_bytes else f"{size_bytes} B"
+
+
+# ---- 4. Schemas: the shape of everything that crosses the wire --------------
+# Owns SCHEMAS (named JSON Schemas, draft 2020-12) and PARAMS (query parameters).
+# Plain data in a small, closed dialect that section 5 understands whole. Requests,
+# answers, tasks.json, OpenAPI and the tests' client all read these same tables;
+# every default of the configuration lives here and nowhere else.
+
+JsonSchema = dict[str, Any]
+SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def _text(description: str, **more: Any) -> JsonSchema:
+    return {"type": "string", "description": description, **more}
+
+
+def _number(description: str, minimum: int, maximum: int, **more: Any) -> JsonSchema:
+    bounds = {"minimum": minimum, "maximum": maximum}
+    return {"type": "integer", "description": description, **bounds, **more}
+
+
+def _integer(description: str, **more: Any) -> JsonSchema:
+    return {"type": "integer", "description": description, **more}
+
+
+def _flag(description: str, **more: Any) -> JsonSchema:
+    return {"type": "boolean", "description": description, **more}
+
+
+def _choice(description: str, values: tuple[str, ...], **more: Any) -> JsonSchema:
+    return _text(description, enum=list(values), **more)
+
+
+def _list(description: str, items: JsonSchema, **more: Any) -> JsonSchema:
+    return {"type": "array", "description": description, "items": items, **more}
+
+
+def _map(description: str, values: JsonSchema, **more: Any) -> JsonSchema:
+    closed = {"additionalProperties": values}
+    return {"type": "object", "description": description, **closed, **more}
+
+
+def _object(
+    description: str, required: str = "", /, **fields: JsonSchema
+) -> JsonSchema:
+    """A closed object; `required` names its required members, blank-separated."""
+    schema: JsonSchema = {"type": "object", "description": description}
+    if required:
+        schema["required"] = required.split()
+    return {**schema, "properties": fields, "additionalProperties": False}
+
+
+def _ref(name: str) -> JsonSchema:
+    return {"$ref": f"{name}.json"}
+
+
+def _answer(
+    description: str, required: str = "", /, **fields: JsonSchema
+) -> JsonSchema:
+    link = _text("URL of the JSON Schema of this object", format="uri")
+    return _object(description, required, **{"$schema": link}, **fields)
+
+
+TASK_NAME_PATTERN = r"^[a-zA-Z0-9._:-]{1,100}$"
+_TASK_NAME = _text("Task name", pattern=TASK_NAME_PATTERN)
+_RUN_ID = _text("Run id, a ULID", pattern=RUN_ID_PATTERN)
+_WHEN = "RFC 3339, UTC, milliseconds"
+_NS = "in nanoseconds"
+
+
+def _time(description: str) -> JsonSchema:
+    return _text(f"{description} ({_WHEN})", format="date-time")
+
+
+def _duration(description: str, **more: Any) -> JsonSchema:
+    return _text(f"{description}: 30s, 5m, 1h30m, 2d", format="duration-text", **more)
+
+
+def _positive(description: str, **more: Any) -> JsonSchema:
+    return {**_duration(description, **more), "format": "positive-duration-text"}
+
+
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_ENVIRONMENT = _map(
+    "Environment variables",
+    {"type": "string"},
+    propertyNames={"pattern": _VARIABLE},
+)
+
+# The keys of a task in tasks.json, each with its default.
+TASK_KEYS: dict[str, JsonSchema] = {
+    "run": {
+        "type": ["string", "array"],
+        "description": "Text: a shell script. List: a program and its arguments",
+        "minLength": 1,
+        "minItems": 1,
+        "items": {"type": "string"},
+    },
+    "description": _text("What the task does, for people", default=""),
+    "group": _text("Heading under which the task is listed", default=""),
+    "params": _list("Parameters that a trigger may give", _ref("Param"), default=[]),
+    "env": {**_ENVIRONMENT, "default": {}},
+    "env_file": _text("File of KEY=VALUE lines, read when the configuration loads"),
+    "secrets": {
+        **_ENVIRONMENT,
+        "description": "Like env; values are never shown and are redacted in output",
+        "default": {},
+    },
+    "secrets_file": _text("Like env_file, for secrets"),
+    "env_base": _choice(
+        "Start from the daemon's environment, or from a clean one",
+        ("inherit", "clean"),
+        default="inherit",
+    ),
+    "working_dir": _text("Working directory", default="."),
+    "shell": _text("Program that runs a script", default="/bin/sh", minLength=1),
+    "umask": _text("File mode mask in octal", pattern="^0?[0-7]{3}$"),
+    "user": _text("Run as user or user:group; needs root", minLength=1),
+    "api_trigger": _flag("Whether HTTP clients may trigger the task", default=True),
+    "timeout": _positive("Stop a run that takes longer"),
+    "graceful_stop": _duration(
+        "Time between the stop signal and SIGKILL", default="5s"
+    ),
+    "stop_signal": _text(
+        "Signal that asks the program to end", format="signal", default="SIGTERM"
+    ),
+    "exit_codes": _list(
+        "Exit codes that mean success",
+        {"type": "integer", "minimum": 0, "maximum": 255},
+        default=[0],
+        minItems=1,
+    ),
+    "orphans": _choice(
+        "What becomes of processes that a program leaves behind when it ends",
+        ORPHAN_POLICIES,
+        default=KILL,
+    ),
+    "max_concurrent": _number("Runs at the same time", 1, 1024, default=1),
+    "on_overlap": _choice(
+        "What a trigger does when max_concurrent is reached", OVERLAPS, default=QUEUE
+    ),
+    "queue_max": _number("Longest queue of waiting runs", 0, 10_000, default=100),
+    "log_max_size": _text(
+        "Most output kept of one run: 64kb, 100mb, 1gb",
+        format="log-size-text",
+        default="100mb",
+    ),
+    "log_on_full": _choice(
+        "Beyond log_max_size: drop the oldest output, the newest, or stop the run",
+        LOG_POLICIES,
+        default=DROP_OLD,
+    ),
+    "keep_runs": _number("Newest ended runs to keep", 1, 10_000_000),
+    "keep_for": _positive("Keep ended runs this long"),
+}
+
+_PARAM_FIELDS: dict[str, JsonSchema] = {
+    "env": _text("Pass as this environment variable", pattern=_VARIABLE),
+    "arg": _text("Pass the value as an argument", minLength=1),
+    "option": _text("Pass as --level VALUE, or --date=VALUE", pattern="^-"),
+    "flag": _text("Pass this argument when true", pattern="^-"),
+    "type": _choice(
+        "Type of the value", ("string", "number", "integer"), default="string"
+    ),
+    "default": {
+        "type": ["string", "boolean", "number"],
+        "description": "Value when the trigger gives none",
+    },
+    "required": _flag("Whether a value must be there", default=False),
+    "choices": _list("Allowed values", {"type": "string"}, minItems=1),
+    "allow_custom": _flag("Allow other values than the choices", default=False),
+    "secret": _flag("Never show the value", default=False),
+    "description": _text("What the parameter means, for people", default=""),
+}
+
+_OPTIONAL_RUN_FIELDS: dict[str, JsonSchema] = {
+    "end_reason": _choice("Why the run ended; set when status=ended", END_REASONS),
+    "signal": _text("Name of the signal that killed the program"),
+    "error": _text("One sentence, when the daemon knows more than the exit code"),
+    "scheduled_at": _time("The tick that this run answers"),
+    "start_at": _time("When the program was started"),
+    "end_at": _time("When the program ended"),
+    "duration": _integer(f"Running time on the monotonic clock, {_NS}"),
+    "params": _map("Parameters as resolved", {"type": "string"}),
+    "retry_of_run_id": _text("Id of the attempt before this one"),
+    "output_bytes": _integer("Bytes that the program wrote"),
+    "output_dropped_bytes": _integer("Bytes of them that were not kept"),
+    "cpu_seconds": {"type": "number", "description": "CPU time, user and system"},
+    "max_rss_bytes": _integer("Largest resident set of the program"),
+    "survivors": _integer("Processes that the program left and that were ended"),
+}
+_RUN = _answer(
+    "One run of a task",
+    "id task_name status exit_code triggered_by created_at retry_attempt"
+    " instance_index",
+    id=_RUN_ID,
+    task_name=_TASK_NAME,
+    status=_choice("Phase of the run", STATUSES),
+    exit_code=_integer(
+        "Exit code; -1 until a program has ended, 128+n when signal n killed it"
+    ),
+    triggered_by=_choice("How the run was triggered", TRIGGERS),
+    created_at=_time("When the run was recorded"),
+    retry_attempt=_integer("0 for the first attempt"),
+    instance_index=_integer("Always 0"),
+    **_OPTIONAL_RUN_FIELDS,
+)
+
+_TASK_ANSWER = _answer(
+    "A declared task",
+    "name description group api_trigger params max_concurrent on_overlap queue_max"
+    " graceful_stop stop_signal exit_codes orphans log_max_size log_on_full running"
+    " queued",
+    name=_TASK_NAME,
+    description=_text("What the task does"),
+    group=_text("Heading under which the task is listed"),
+    api_trigger=_flag("Whether HTTP clients may trigger it"),
+    params=_list("Declared parameters", _ref("Param")),
+    timeout=_integer(f"Time limit of a run, {_NS}"),
+    graceful_stop=_integer(f"Time between stop signal and SIGKILL, {_NS}"),
+    stop_signal=_text("Signal that asks the program to end"),
+    exit_codes=_list("Exit codes that mean success", {"type": "integer"}),
+    orphans=_choice("What becomes of processes left behind", ORPHAN_POLICIES),
+    max_concurrent=_integer("Runs at the same time"),
+    on_overlap=_choice("What happens at max_concurrent", OVERLAPS),
+    queue_max=_integer("Longest queue"),
+    log_max_size=_integer("Most output kept of one run, in bytes"),
+    log_on_full=_choice("What happens beyond log_max_size", LOG_POLICIES),
+    keep_runs=_integer("Newest ended runs kept"),
+    keep_for=_integer(f"How long ended runs are kept, {_NS}"),
+    running=_integer("Runs running now"),
+    queued=_integer("Runs waiting in the queue"),
+    last_run=_ref("Run"),
+)
+
+_LOG_LINE_FIELDS: dict[str, JsonSchema] = {
+    "n": _integer("Line number, 0-based, absolute, never reused", minimum=0),
+    "ts": _integer("Unix milliseconds when the daemon read the line"),
+    "stream": _choice("Where the line came from", STREAMS),
+    "text": _text("The line without its newline", format="any-text"),
+}
+
+_FILTER_FIELDS: dict[str, JsonSchema] = {
+    "status": _text("Comma list of phases and end reasons", format="status-list"),
+    "task_name": _TASK_NAME,
+    "triggered_by": _choice("How the run was triggered", TRIGGERS),
+    "created_after": _text("Created at or after (RFC 3339)", format="date-time"),
+    "created_before": _text("Created before (RFC 3339)", format="date-time"),
+    "exit_code_min": _number("Smallest exit code", -1, 255),
+    "exit_code_max": _number("Largest exit code", -1, 255),
+    "retries_only": _flag("Only second and later attempts"),
+    "search": _text("Part of a task name or run id", minLength=1, maxLength=200),
+}
+
+SCHEMAS: dict[str, JsonSchema] = {
+    "ErrorModel": _answer(
+        "What went wrong (RFC 9457)",
+        "type title status detail",
+        type=_text("URI of the problem type", format="uri-reference"),
+        title=_text("Short summary of the problem type"),
+        status=_integer("HTTP status code"),
+        detail=_text("What happened here and what would be right"),
+        instance=_text("URI of this occurrence", format="uri-reference"),
+        errors=_list("The values at fault", _ref("ErrorDetail")),
+    ),
+    "ErrorDetail": _object(
+        "One value at fault",
+        "location message",
+        location=_text("Where, such as body.params.NAME"),
+        message=_text("What is wrong and what would be right"),
+        value={"description": "The value as given; never a secret"},
+    ),
+    "Run": _RUN,
+    "Runs": _answer(
+        "A page of runs",
+        "runs total",
+        runs=_list("The runs", _ref("Run")),
+        total=_integer("How many runs match in all", minimum=0),
+    ),
+    "RunSummary": _answer(
+        "Totals over the history",
+        "total success failed missed",
+        total=_integer("Runs in the history"),
+        success=_integer("Ended with success"),
+        failed=_integer("Ended as " + ", ".join(FAILURES)),
+        missed=_integer("Ticks missed"),
+        last_failure=_ref("Run"),
+    ),
+    "Param": {**_object("A declared parameter"), "properties": _PARAM_FIELDS},
+    "Task": _TASK_ANSWER,
+    "Tasks": _list("The declared tasks, in the order of tasks.json", _ref("Task")),
+    "Trigger": _answer(
+        "What a trigger may send",
+        params=_map(
+            "Values by parameter key; null omits a parameter, overriding its default",
+            {"type": ["string", "null"]},
+        ),
+    ),
+    "LogLine": _object(
+        "One line of output",
+        "n ts stream text",
+        **_LOG_LINE_FIELDS,
+        continued=_flag("The text goes on where this stream's line before it ended"),
+    ),
+    "LogPage": _answer(
+        "A page of lines",
+        "lines first_available total_lines truncated finalized",
+        lines=_list("The lines, ascending", _ref("LogLine")),
+        first_available=_integer("Number of the first line kept"),
+        total_lines=_integer("Lines so far, dropped ones included"),
+        truncated=_flag("Whether lines were dropped"),
+        finalized=_flag("Whether no more lines will come"),
+    ),
+    "LogHit": _object(
+        "One line found",
+        "run_id n ts stream text",
+        run_id=_RUN_ID,
+        **_LOG_LINE_FIELDS,
+    ),
+    "LogSearch": _answer(
+        "Lines found, newest run first, lines ascending",
+        "hits exhausted scanned_runs",
+        hits=_list("The lines", _ref("LogHit")),
+        exhausted=_flag("Whether everything was searched"),
+        scanned_runs=_integer("Runs searched by this request"),
+        next_cursor=_text("Give as cursor to go on"),
+    ),
+    "Message": _answer(
+        "What was done", "message", message=_text("What was done, for people")
+    ),
+    "BulkFilter": _object("Which runs", **_FILTER_FIELDS),
+    "BulkSelector": _answer(
+        "Either ids, or match_all with a filter",
+        ids=_list("Run ids", _RUN_ID, minItems=1, maxItems=BULK_MAX_IDS),
+        match_all={"type": "boolean", "description": "All runs that match the filter"},
+        filter=_ref("BulkFilter"),
+        except_ids=_list("Runs to leave alone", _RUN_ID, maxItems=BULK_MAX_IDS),
+    ),
+    "BulkAffected": _answer(
+        "How many runs were changed",
+        "affected",
+        affected=_integer("Runs changed; others were already so, or do not exist"),
+    ),
+    "BulkRefusal": _object(
+        "A task that could not be run again",
+        "task_name status detail",
+        task_name=_TASK_NAME,
+        status=_integer("The status a trigger would have had"),
+        detail=_text("Why"),
+        run=_ref("Run"),
+    ),
+    "BulkRerun": _answer(
+        "The runs that were started, one per task",
+        "affected runs refused",
+        affected=_integer("Runs started"),
+        runs=_list("The new runs", _ref("Run")),
+        refused=_list("Tasks that could not be run again", _ref("BulkRefusal")),
+    ),
+    "RunEvent": _object("The data of a run event", "run", run=_ref("Run")),
+    "Info": _answer(
+        "What this daemon is",
+        "name version python pid started_at tasks config_path config_loaded_at"
+        " data_dir auth_required",
+        name=_text("Program name"),
+        version=_text("Program version"),
+        python=_text("Python version"),
+        pid=_integer("Process id"),
+        started_at=_time("When the daemon started"),
+        tasks=_integer("Declared tasks"),
+        config_path=_text("The tasks.json in use"),
+        config_loaded_at=_time("When it was loaded"),
+        data_dir=_text("Where state is kept"),
+        auth_required=_flag("Whether a token is needed"),
+    ),
+    "SystemStats": _answer(
+        "The daemon and its machine, now",
+        "uptime cpu_count load_average runs_active runs_queued http_waiting threads"
+        " disk_free_bytes disk_total_bytes",
+        uptime=_integer(f"Time since the daemon started, {_NS}"),
+        cpu_count=_integer("Processors"),
+        load_average=_list("1, 5 and 15 minutes", {"type": "number"}),
+        cpu_seconds={"type": "number", "description": "CPU time of the daemon"},
+        rss_bytes=_integer("Resident memory of the daemon"),
+        mem_total_bytes=_integer("Memory of the machine"),
+        mem_available_bytes=_integer("Memory that programs could still have"),
+        disk_free_bytes=_integer("Free space where state is kept"),
+        disk_total_bytes=_integer("Size of that file system"),
+        runs_active=_integer("Runs running"),
+        runs_queued=_integer("Runs waiting in queues"),
+        http_waiting=_integer("Requests that wait or stream"),
+        threads=_integer("Threads of the daemon"),
+    ),
+    "Health": _answer(
+        "Whether the daemon works",
+        "status",
+        status=_choice("ok, or what is the matter", ("ok", "unavailable")),
+        detail=_text("What is the matter"),
+    ),
+    "TaskSettings": {
+        **_object("A task, or the defaults of all tasks"),
+        "properties": TASK_KEYS,
+    },
+    "Config": _object(
+        "tasks.json",
+        "tasks",
+        **{"$schema": _text("URL or path of this schema")},
+        defaults=_ref("TaskSettings"),
+        tasks=_map(
+            "The tasks by name",
+            _ref("TaskSettings"),
+            propertyNames={"pattern": TASK_NAME_PATTERN},
+        ),
+    ),
+}
+
+# Query parameters. The part of a key before ":" is the name on the wire.
+PARAMS: dict[str, JsonSchema] = {
+    "wait": _flag("Hold the request until the run has ended", default=False),
+    "wait_timeout": _number(
+        "With wait=true, the most seconds to hold the request",
+        1,
+        WAIT_MAX_S,
+        default=WAIT_DEFAULT_S,
+    ),
+    **_FILTER_FIELDS,
+    "retries_only": _flag("Only second and later attempts", default=False),
+    "limit": _number("Most runs to list", 1, LIST_MAX_RUNS, default=50),
+    "offset": _number("Runs to pass over", 0, 1_000_000_000, default=0),
+    "sort_field": _choice(
+        "What to sort by",
+        ("task_name", "status", "start_at", "exit_code", "duration", "created_at"),
+        default="created_at",
+    ),
+    "sort_direction": _choice("Which end first", ("asc", "desc"), default="desc"),
+    "from": _integer(
+        "First line; negative counts from the end", default=-1000, minimum=-(2**53)
+    ),
+    "limit:log": _number("Most lines", 1, LOG_PAGE_MAX_LINES, default=1000),
+    "from:stream": _integer("First line; negative counts from the end"),
+    "replay_limit": _number(
+        "Most lines to replay, the newest", 1, LOG_REPLAY_MAX_LINES, default=5000
+    ),
+    "q": _text("Text to look for", minLength=1, maxLength=1024),
+    "case": _flag("Whether case matters", default=False),
+    "run_id": _RUN_ID,
+    "limit:search": _number("Most lines", 1, 1000, default=200),
+    "cursor": _text("Where to go on: next_cursor of the answer before", maxLength=64),
+}
+PATH_PARAMS: dict[str, JsonSchema] = {
+    "task_name": _TASK_NAME,
+    "run_id": _RUN_ID,
+    "schema_name": _text("Schema name"),
+}
+
+
+# ---- 5. Validation: one walk over value and schema --------------------------
+# Owns Fault, Problem (the client's mistake) and ConfigError (the operator's), and
+# the walk that finds every fault of a value at once. Relies on 2 and 4; pure.
+
+Where = tuple[Union[str, int], ...]
+_ABSENT: Any = object()
+
+
+def location_text(at: Where) -> str:
+    """("tasks", "a", "params", 0) as tasks.a.params[0]."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in at)
+    return "".join(parts).lstrip(".")
+
+
+def shortened(text: str) -> str:
+    """A text that is not too long to be shown."""
+    return text if len(text) <= ECHO_MAX_CHARS else text[:ECHO_MAX_CHARS] + "…"
+
+
+def _echo(value: Any) -> Any:
+    if isinstance(value, str):
+        return shortened(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return value if len(text) <= ECHO_MAX_CHARS else shortened(text)
+
+
+class Fault(NamedTuple):
+    """One value at fault: where it stands, what is wrong, the value itself."""
+
+    at: Where
+    message: str
+    value: Any = _ABSENT
+    of_name: bool = False
+
+    @property
+    def location(self) -> str:
+        """The place as people write it: body.params.NAME, ids[3]."""
+        return location_text(self.at)
+
+    def detail(self) -> dict[str, Any]:
+        """The fault as ErrorDetail; a long value is cut."""
+        detail = {"location": shortened(self.location)}
+        # A message may quote the value.
+        detail["message"] = shortened(self.message)
+        if self.value is _ABSENT:
+            return detail
+        return {**detail, "value": _echo(self.value)}
+
+
+class Problem(Exception):
+    """A request that cannot be answered as asked; becomes problem+json (RFC 9457)."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        faults: Iterable[Fault] = (),
+        instance: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.faults = list(faults)
+        self.instance = instance
+        self.headers = dict(headers or {})
+
+
+class ConfigFault(NamedTuple):
+    """One fault of a configuration file; line and column count from 1, 0 is unknown."""
+
+    path: str
+    line: int
+    column: int
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        """tasks.json:3:14: tasks.backup.timeout: "abc" is not a duration; write …"""
+        position = f":{self.line}:{self.column}" if self.line else ""
+        place = f"{self.place}: " if self.place else ""
+        return f"{self.path}{position}: {place}{self.message}"
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used, with every fault of it."""
+
+    def __init__(self, faults: list[ConfigFault]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = faults
+
+
+def _checked_signal(text: str) -> None:
+    if not re.fullmatch(r"SIG[A-Z0-9]+", text) or not hasattr(signal, text):
+        raise ValueError(f'"{text}" is not a signal; write SIGTERM, SIGINT, SIGUSR1')
+    if text in ("SIGKILL", "SIGSTOP"):
+        raise ValueError(f"{text} cannot be caught; write SIGTERM or SIGINT")
+
+
+def _checked_statuses(text: str) -> None:
+    for word in text.split(","):
+        if word.strip() not in STATUSES + END_REASONS:
+            known = ", ".join(STATUSES + END_REASONS)
+            raise ValueError(f'"{word.strip()}" is not a status; write some of {known}')
+
+
+def _checked_positive_duration(text: str) -> None:
+    if parse_duration(text) <= 0:
+        raise ValueError(f'"{text}" is not longer than nothing; write 30s, 5m')
+
+
+def _checked_log_size(text: str) -> None:
+    if parse_size(text) < LOG_MIN_BYTES:
+        raise ValueError(f"must be at least {size_text(LOG_MIN_BYTES)}")
+
+
+# Formats that are checked; any other is only documentation.
+_FORMATS: dict[str, Callable[[str], Any]] = {
+    "date-time": parse_time,
+    "duration-text": parse_duration,
+    "positive-duration-text": _checked_positive_duration,
+    "log-size-text": _checked_log_size,
+    "signal": _checked_signal,
+    "status-list": _checked_statuses,
+}
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "string": lambda v: isinstance(v, str),
+    "boolean": lambda v: isinstance(v, bool),
+    "integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
+    "number": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool),
+    "array": lambda v: isinstance(v, list),
+    "object": lambda v: isinstance(v, dict),
+    "null": lambda v: v is None,
+}
+_TYPE_WORDS = {
+    "string": "text",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "array": "a list",
+    "object": "an object",
+    "null": "null",
+}
+
+
+def resolved(schema: JsonSchema) -> JsonSchema:
+    """The schema itself, or the one that its $ref names."""
+    ref = schema.get("$ref")
+    return SCHEMAS[ref[: -len(".json")]] if ref else schema
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether text matches a schema's pattern; `$` means its very end (ECMA 262)."""
+    # Python's own $ would let a trailing newline through.
+    match = re.fullmatch if pattern.endswith("$") else re.match
+    return match(pattern, text) is not None
+
+
+# Half of a surrogate pair has no bytes in UTF-8, a NUL ends every C string.
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
+def _must_be_text(schema: JsonSchema) -> bool:
+    """Whether a string must be text that a program can get; output may be anything."""
+    return "type" in schema and schema.get("format") != "any-text"
+
+
+def _text_faults(schema: JsonSchema, value: str, at: Where) -> Iterator[Fault]:
+    if len(value) < schema.get("minLength", 0):
+        yield Fault(at, "must not be empty", value)
+    elif len(value) > schema.get("maxLength", len(value)):
+        yield Fault(at, f"must have at most {schema['maxLength']} characters", value)
+    elif _must_be_text(schema) and _NO_TEXT.search(value):
+        nul = "must not contain a NUL character"
+        yield Fault(at, nul if "\0" in value else "must be valid Unicode", value)
+    elif "pattern" in schema and not matches(schema["pattern"], value):
+        yield Fault(at, f"must match {schema['pattern']}", value)
+    elif schema.get("format") in _FORMATS:
+        try:
+            _FORMATS[schema["format"]](value)
+        except ValueError as error:
+            yield Fault(at, str(error), value)
+
+
+def _number_faults(schema: JsonSchema, value: float, at: Where) -> Iterator[Fault]:
+    low, high = schema.get("minimum", value), schema.get("maximum", value)
+    if not low <= value <= high:
+        bounds = f"{low} to {high}" if "maximum" in schema else f"{low} or more"
+        yield Fault(at, f"must be {bounds}", value)
+
+
+def nearest(word: Any, known: Iterable[str]) -> str:
+    """`; did you mean …?` when a known word is near, else nothing."""
+    import difflib  # 3 ms that only a mistake has to pay
+
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(str(word).lower(), by_lower, n=1)
+    return f"; did you mean {by_lower[close[0]]}?" if close else ""
+
+
+def _list_faults(schema: JsonSchema, value: list[Any], at: Where) -> Iterator[Fault]:
+    if len(value) < schema.get("minItems", 0):
+        yield Fault(at, "must not be empty", value)
+    if len(value) > schema.get("maxItems", len(value)):
+        yield Fault(at, f"must have at most {schema['maxItems']} entries")
+        return
+    for index, entry in enumerate(value):
+        yield from find_faults(schema.get("items", {}), entry, (*at, index))
+
+
+def find_faults(schema: JsonSchema, value: Any, at: Where) -> Iterator[Fault]:
+    """Every fault of a JSON value against a schema, in document order."""
+    schema = resolved(schema)
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if kinds and not any(_TYPES[kind](value) for kind in kinds):
+        words = " or ".join(_TYPE_WORDS[kind] for kind in kinds)
+        yield Fault(at, f"must be {words}", value)
+    elif "enum" in schema and value not in schema["enum"]:
+        words = ", ".join(schema["enum"])
+        yield Fault(
+            at, f"must be one of {words}{nearest(value, schema['enum'])}", value
+        )
+    elif isinstance(value, str):
+        yield from _text_faults(schema, value, at)
+    elif isinstance(value, (int, float)):
+        yield from _number_faults(schema, value, at)
+    elif isinstance(value, list):
+        yield from _list_faults(schema, value, at)
+    elif isinstance(value, dict):
+        yield from _object_faults(schema, value, at)
+
+
+def _object_faults(
+    schema: JsonSchema, value: dict[str, Any], at: Where
+) -> Iterator[Fault]:
+    fields = schema.get("properties", {})
+    others = schema.get("additionalProperties", {})
+    names = schema.get("propertyNames", {})
+    for name in schema.get("required", ()):
+        if name not in value:
+            yield Fault((*at, name), "must be there")
+    for name, member in value.items():
+        here = (*at, name)
+        if name in fields:
+            yield from find_faults(fields[name], member, here)
+        elif others is False:
+            message = "unknown key" + nearest(name, fields)
+            yield Fault(here, message, member, of_name=True)
+        elif "pattern" in names and not matches(names["pattern"], name):
+            message = f"the name must match {names['pattern']}"
+            yield Fault(here, message, of_name=True)
+            yield from find_faults(others, member, here)
+        else:
+            yield from find_faults(others, member, here)
+
+
+_TRUE, _FALSE = ("true", "1", "t"), ("false", "0", "f")
+
+
+def parse_boolean(text: str) -> bool:
+    """true/false/1/0/t/f in any case. Raises ValueError."""
+    word = text.lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError(f'"{text}" is not true or false')
+
+
+def coerced(schema: JsonSchema, text: str) -> Any:
+    """A query parameter's text as the type its schema wants. Raises ValueError."""
+    if schema["type"] == "boolean":
+        return parse_boolean(text) if text else False
+    if schema["type"] != "integer":
+        return text
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise ValueError("must be a whole number")
+    return int(text)
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
+_OUTSIDE_TEXT = re.compile(rb'"(?:[^"\\]+|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+
+
+def _depth(raw: bytes) -> int:
+    depth = deepest = 0
+    for token in _OUTSIDE_TEXT.finditer(raw):
+        first = token[0][:1]
+        depth += 1 if first in b"[{" else -1 if first in b"]}" else 0
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{shortened(text)} is too large a number")
+    return number
+
+
+def json_value(raw: bytes, parse_float: Callable[[str], Any] = _finite) -> Any:
+    """The value of a JSON text. Raises ValueError, also for one nested too deeply."""
+    # The parser recurses in C; a bound on nesting keeps a small thread stack safe.
+    opened = raw.count(b"[") + raw.count(b"{")
+    if opened > JSON_MAX_DEPTH and _depth(raw) > JSON_MAX_DEPTH:
+        raise ValueError(f"nested deeper than {JSON_MAX_DEPTH} levels")
+    text = raw.decode("utf-8-sig")
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=parse_float)
+
+
+# ---- 6. Tasks and configuration: tasks.json, parameters ---------------------
+# Owns Param, Task and Config, and how a trigger's parameters become arguments
+# and environment. The only place that reads tasks.json and the files it names.
+# Relies on 2, 4 and 5. A Config is whole and right, or load_config raises.
+
+
+@dataclasses.dataclass(frozen=True)
+class Param:
+    """A declared parameter; `key` identifies it, `kind` says how it is passed."""
+
+    kind: str
+    key: str
+    type: str
+    default: str | None
+    required: bool
+    choices: tuple[str, ...]
+    allow_custom: bool
+    secret: bool
+    description: str
+
+
+class Account(NamedTuple):
+    """Whom a program runs as."""
+
+    name: str
+    home: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One declared task with every default filled in; `environ` is complete but for
+    what belongs to a single run."""
+
+    name: str
+    run: str | tuple[str, ...]
+    description: str
+    group: str
+    params: tuple[Param, ...]
+    environ: Mapping[str, str] = dataclasses.field(repr=False)
+    secrets: tuple[str, ...] = dataclasses.field(repr=False)
+    working_dir: str
+    shell: str
+    umask: int
+    account: Account | None
+    api_trigger: bool
+    timeout_s: float | None
+    graceful_stop_s: float
+    stop_signal: signal.Signals
+    exit_codes: frozenset[int]
+    orphans: str
+    max_concurrent: int
+    on_overlap: str
+    queue_max: int
+    log_max_bytes: int
+    log_on_full: str
+    keep_runs: int | None
+    keep_for_s: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A tasks.json that was found to be right."""
+
+    path: str
+    tasks: Mapping[str, Task]
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]+|\\.)*"|[\[\]{},:]|[^\s,\[\]{}:"]+')
+
+
+class _Places:
+    """Offsets of every value and member name in a text that is known to be JSON, and
+    the names that stand twice."""
+
+    def __init__(self, text: str) -> None:
+        self.values: dict[Where, int] = {}
+        self.names: dict[Where, int] = {}
+        self.repeated: list[tuple[Where, int]] = []
+        matches = _TOKEN.finditer(text)
+        self._words = ((match[0], match.start()) for match in matches)
+        self._walk((), *next(self._words))
+
+    def _walk(self, at: Where, word: str, offset: int) -> None:
+        self.values[at] = offset
+        if word == "[":
+            self._walk_list(at)
+        elif word == "{":
+            self._walk_object(at)
+
+    def _walk_list(self, at: Where) -> None:
+        index = 0
+        for word, offset in self._words:
+            if word == "]":
+                return
+            if word != ",":
+                self._walk((*at, index), word, offset)
+                index += 1
+
+    def _walk_object(self, at: Where) -> None:
+        seen: set[str] = set()
+        for word, offset in self._words:
+            if word == "}":
+                return
+            if word == ",":
+                continue
+            name = json.loads(word)
+            here = (*at, name)
+            if name in seen:
+                self.repeated.append((here, offset))
+            seen.add(name)
+            self.names[here] = offset
+            next(self._words)  # the colon
+            self._walk(here, *next(self._words))
+
+
+def _offset(fault: Fault, places: _Places) -> int:
+    """Where a fault is shown: at its value, its name, or what should hold it."""
+    at = fault.at
+    if fault.of_name and at in places.names:
+        return places.names[at]
+    while at not in places.values:
+        at = at[:-1]
+    return places.values[at]
+
+
+class _Source:
+    """The text of a tasks.json and the faults found in it so far."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self.path = path
+        self.text = text
+        self.folder = os.path.dirname(os.path.abspath(path))
+        self.faults: list[Fault] = []
+        self.misshapen: set[Where] = set()
+
+    def sound(self, settings: Any, at: Where) -> dict[str, Any]:
+        """The settings of an object whose shape is right, so that they are checked
+        further although others are at fault."""
+        if not isinstance(settings, dict):
+            return {}
+        return {k: v for k, v in settings.items() if (*at, k) not in self.misshapen}
+
+    def fault(self, at: Where, message: str) -> None:
+        """Note a fault of the value at a place."""
+        self.faults.append(Fault(at, message))
+
+    def raise_faults(self) -> None:
+        """Raises ConfigError with all faults in the order of the file, if any."""
+        places = _Places(self.text)
+        message = "repeated; each name may stand only once"
+        found = [(offset, Fault(at, message)) for at, offset in places.repeated]
+        found += [(_offset(fault, places), fault) for fault in self.faults]
+        found.sort(key=lambda pair: pair[0])
+        if found:
+            unique = dict.fromkeys(self._config_fault(*pair) for pair in found)
+            raise ConfigError(list(unique))
+
+    def _config_fault(self, offset: int, fault: Fault) -> ConfigFault:
+        line = self.text.count("\n", 0, offset) + 1
+        column = offset - self.text.rfind("\n", 0, offset)
+        return ConfigFault(self.path, line, column, fault.location, fault.message)
+
+
+def _whole_file_error(path: str, message: str) -> ConfigError:
+    return ConfigError([ConfigFault(path, 0, 0, "", message)])
+
+
+def _parse_config(source: _Source) -> Any:
+    try:
+        return json_value(source.text.encode(), float)
+    except json.JSONDecodeError as error:
+        message = f"not JSON: {error.msg[0].lower()}{error.msg[1:]}"
+        fault = ConfigFault(source.path, error.lineno, error.colno, "", message)
+        raise ConfigError([fault]) from None
+    except ValueError as error:
+        raise _whole_file_error(source.path, str(error)) from None
+
+
+def _check_defaults(source: _Source, defaults: dict[str, Any]) -> None:
+    if "run" in defaults:
+        source.fault(("defaults", "run"), "belongs to a task, not to the defaults")
+
+
+def _read_config(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(CONFIG_MAX_BYTES + 1)
+    except FileNotFoundError:
+        advice = f"no such file; `python {PROGRAM}.py init` writes an example"
+        raise _whole_file_error(path, advice) from None
+    except OSError as error:
+        raise _whole_file_error(path, f"cannot be read: {error.strerror}") from None
+    if len(raw) > CONFIG_MAX_BYTES:
+        raise _whole_file_error(path, f"larger than {size_text(CONFIG_MAX_BYTES)}")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _whole_file_error(path, f"byte {error.start} is not UTF-8") from None
+
+
+_MERGED_KEYS = ("env", "secrets")
+_REQUIRED_DEFAULTS = {
+    key: schema["default"] for key, schema in TASK_KEYS.items() if "default" in schema
+}
+
+
+def _check_name(source: _Source, name: str) -> None:
+    # A task's name is also the folder of its logs.
+    if name in (".", ".."):
+        message = "is not a usable name; write letters, digits, - and _"
+        source.faults.append(Fault(("tasks", name), message, of_name=True))
+
+
+def _build_param(kind: str, fields: dict[str, Any]) -> Param:
+    default = fields.get("default")
+    if default is not None and not isinstance(default, str):
+        default = json.dumps(default)
+    known = SCHEMAS["Param"]["properties"]
+    return Param(
+        kind=kind,
+        key=fields[kind],
+        type=fields.get("type", known["type"]["default"]),
+        default=default,
+        required=fields.get("required", known["required"]["default"]),
+        choices=tuple(fields.get("choices", ())),
+        allow_custom=fields.get("allow_custom", known["allow_custom"]["default"]),
+        secret=fields.get("secret", known["secret"]["default"]),
+        description=fields.get("description", known["description"]["default"]),
+    )
+
+
+_PARAM_KINDS = ("env", "arg", "option", "flag")
+_JSON_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+
+def _value_fault(param: Param, value: str) -> str:
+    """What is wrong with a value given for a parameter; empty when nothing is."""
+    try:
+        size_bytes = len(value.encode())
+    except UnicodeEncodeError:
+        return "must be valid Unicode"
+    if size_bytes > PARAM_MAX_BYTES:
+        return f"must have at most {PARAM_MAX_BYTES} bytes, has {size_bytes}"
+    if param.kind == "flag":
+        known = value.lower() in ("true", "false", "1", "0", "t", "f")
+        return "" if known else "must be true or false"
+    if param.choices and not param.allow_custom and value not in param.choices:
+        allowed = "its choices" if param.secret else ", ".join(param.choices)
+        return f"must be one of {allowed}"
+    if param.type == "integer" and not _JSON_INTEGER.fullmatch(value):
+        return "must be a whole number"
+    if param.type == "number" and not _JSON_NUMBER.fullmatch(value):
+        return "must be a number"
+    return ""
+
+
+def _build_params(
+    source: _Source, at: Where, declared: list[dict[str, Any]]
+) -> tuple[Param, ...]:
+    params: dict[str, Param] = {}
+    for index, fields in enumerate(declared):
+        here = (*at, index)
+        kinds = [kind for kind in _PARAM_KINDS if kind in fields]
+        if len(kinds) != 1:
+            source.fault(here, "must have exactly one of env, arg, option, flag")
+            continue
+        param = _build_param(kinds[0], fields)
+        if param.key in params:
+            source.fault(here, f"the key {param.key} is declared twice")
+        if param.kind == "env" and param.key.startswith("TASKRUNNERD_"):
+            source.fault((*here, "env"), "names that begin with TASKRUNNERD_ are taken")
+        if param.default is not None:
+            message = _value_fault(param, param.default)
+            if message:
+                source.fault((*here, "default"), message)
+        params[param.key] = param
+    return tuple(params.values())
+
+
+_USES_ARGUMENTS = re.compile(r"\$(?:[@*1-9]|\{[#!]?[@*1-9])|\bgetopts\b")
+
+
+def _check_run(source: _Source, name: str, run: Any, params: tuple[Param, ...]) -> None:
+    at: Where = ("tasks", name, "run")
+    if at in source.misshapen:
+        return
+    if run is None:
+        message = "must be there: a shell script, or a list of a program and arguments"
+        source.fault(at, message)
+        return
+    if isinstance(run, list) and not run[0]:
+        source.fault((*at, 0), "must name a program")
+    passed = [param.key for param in params if param.kind != "env"]
+    if isinstance(run, str) and passed and not _USES_ARGUMENTS.search(run):
+        names = ", ".join(passed)
+        message = f'the script never uses its arguments ({names}); write "$@" or $1'
+        source.fault(at, message)
+
+
+def _find_account(source: _Source, at: Where, user: str | None) -> Account | None:
+    """The account behind `user` or `user:group`, by name or number."""
+    if user is None:
+        return None
+    import grp  # only tasks with `user` need the user database
+    import pwd
+
+    name, _, group = user.partition(":")
+    try:
+        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+    except (KeyError, OverflowError):
+        source.fault(at, f'no such user "{name}"')
+        return None
+    gid = entry.pw_gid
+    try:
+        if group:
+            gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+        groups = tuple(os.getgrouplist(entry.pw_name, gid))
+    except (KeyError, OverflowError):
+        source.fault(at, f'no such group "{group}"')
+        return None
+    if os.geteuid() != 0 and (entry.pw_uid, gid) != (os.geteuid(), os.getegid()):
+        source.fault(at, f'running as "{user}" needs root')
+        return None
+    return Account(entry.pw_name, entry.pw_dir, entry.pw_uid, gid, groups)
+
+
+def _read_env_file(source: _Source, at: Where, path: str | None) -> dict[str, str]:
+    """The KEY=VALUE lines of a file; blank lines and # comments are passed over, one
+    pair of quotes around a value is taken off."""
+    if path is None:
+        return {}
+    try:
+        with open(os.path.join(source.folder, path), encoding="utf-8-sig") as file:
+            text = file.read(CONFIG_MAX_BYTES + 1)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        source.fault(at, f'"{path}" cannot be read: {reason}')
+        return {}
+    if len(text) > CONFIG_MAX_BYTES:
+        source.fault(at, f'"{path}" is larger than {size_text(CONFIG_MAX_BYTES)}')
+        return {}
+    variables: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        name, equals, value = line.strip().partition("=")
+        name = name[7:].strip() if name.startswith("export ") else name.strip()
+        if not line.strip() or name.startswith("#"):
+            continue
+        if (
+            not equals
+            or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name)
+            or "\0" in value
+        ):
+            # The line itself may be a secret and is not shown.
+            source.fault(at, f"{path}:{number}: not a KEY=VALUE line")
+            continue
+        if name.startswith("TASKRUNNERD_"):
+            taken = "names that begin with TASKRUNNERD_ are taken"
+            source.fault(at, f"{path}:{number}: {taken}")
+        value = value.strip()
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        variables[name] = value[1:-1] if quoted else value
+    return variables
+
+
+class _Layer(NamedTuple):
+    """Environment variables and secrets of one place: the defaults, or a task."""
+
+    plain: dict[str, str]
+    secret: dict[str, str]
+
+
+def _build_layer(source: _Source, at: Where, settings: dict[str, Any]) -> _Layer:
+    """What one place says about the environment; `env` beats `env_file`."""
+
+    def variables(key: str, file_key: str) -> dict[str, str]:
+        own = settings.get(key, {})
+        for name in own:
+            if name.startswith("TASKRUNNERD_"):
+                taken = "names that begin with TASKRUNNERD_ are taken"
+                source.fault((*at, key, name), taken)
+        in_file = _read_env_file(source, (*at, file_key), settings.get(file_key))
+        return {**in_file, **own}
+
+    return _Layer(variables("env", "env_file"), variables("secrets", "secrets_file"))
+
+
+_CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def _base_environment(env_base: str, account: Account | None) -> dict[str, str]:
+    base = {"PATH": _CLEAN_PATH, "LANG": "C.UTF-8"}
+    if env_base == "inherit":
+        # The daemon's own settings, its token above all, are not the program's.
+        base = {k: v for k, v in os.environ.items() if not k.startswith("TASKRUNNERD_")}
+    elif "HOME" in os.environ:
+        base["HOME"] = os.environ["HOME"]
+    if account:
+        name = account.name
+        base.update(HOME=account.home, USER=name, LOGNAME=name)
+    return base
+
+
+def _build_task(
+    source: _Source, name: str, own: dict[str, Any], defaults: dict[str, Any]
+) -> Task | None:
+    """The task, or None when it has a fault, which the source then knows."""
+    before = len(source.faults)
+    setting = {**_REQUIRED_DEFAULTS, **defaults, **own}
+
+    def at(key: str) -> Where:
+        """Where a key's value comes from, so that its fault is shown there."""
+        return (
+            ("tasks", name, key)
+            if key in own or key not in defaults
+            else ("defaults", key)
+        )
+
+    _check_name(source, name)
+    params = _build_params(source, at("params"), setting["params"])
+    _check_run(source, name, setting.get("run"), params)
+    account = _find_account(source, at("user"), setting.get("user"))
+    shared = {k: v for k, v in defaults.items() if k in _MERGED_KEYS or k not in own}
+    common = _build_layer(source, ("defaults",), shared)
+    special = _build_layer(source, ("tasks", name), own)
+    if len(source.faults) > before or "run" not in setting:
+        return None
+    base = _base_environment(setting["env_base"], account)
+    secrets = [*common.secret.values(), *special.secret.values()]
+    # The task wins over the defaults; in each place secrets win over the rest.
+    environ = {**base, **common.plain, **common.secret}
+    environ.update({**special.plain, **special.secret})
+    run = setting["run"]
+    timeout, keep_for = setting.get("timeout"), setting.get("keep_for")
+    return Task(
+        name=name,
+        run=run if isinstance(run, str) else tuple(run),
+        description=setting["description"],
+        group=setting["group"],
+        params=params,
+        environ=environ,
+        secrets=tuple(v for v in secrets if len(v) >= SECRET_MIN_CHARS),
+        working_dir=os.path.join(source.folder, setting["working_dir"]),
+        shell=setting["shell"],
+        umask=int(setting["umask"], 8) if "umask" in setting else -1,
+        account=account,
+        api_trigger=setting["api_trigger"],
+        timeout_s=parse_duration(timeout) if timeout else None,
+        graceful_stop_s=parse_duration(setting["graceful_stop"]),
+        stop_signal=signal.Signals[setting["stop_signal"]],
+        exit_codes=frozenset(setting["exit_codes"]),
+        orphans=setting["orphans"],
+        max_concurrent=setting["max_concurrent"],
+        on_overlap=setting["on_overlap"],
+        queue_max=setting["queue_max"],
+        log_max_bytes=parse_size(setting["log_max_size"]),
+        log_on_full=setting["log_on_full"],
+        keep_runs=setting.get("keep_runs"),
+        keep_for_s=parse_duration(keep_for) if keep_for else None,
+    )
+
+
+def load_config(path: str) -> Config:
+    """The configuration in a file. Raises ConfigError with every fault of it."""
+    source = _Source(path, _read_config(path))
+    document = _parse_config(source)
+    source.faults += find_faults(SCHEMAS["Config"], document, ())
+    # What has a wrong shape is left out, and the rest checked: all faults at once.
+    source.misshapen = {f.at[:n] for f in source.faults for n in range(1, 4)}
+    top = document if isinstance(document, dict) else {}
+    defaults = source.sound(top.get("defaults"), ("defaults",))
+    _check_defaults(source, defaults)
+    named = top.get("tasks")
+    tasks = {
+        name: _build_task(source, name, source.sound(own, ("tasks", name)), defaults)
+        for name, own in (named.items() if isinstance(named, dict) else ())
+        if isinstance(own, dict)
+    }
+    source.raise_faults()
+    return Config(path, {name: task for name, task in tasks.items() if task})
+
+
+def _shown(param: Param, value: Any) -> tuple[Any, ...]:
+    return () if param.secret else (value,)
+
+
+def param_faults(task: Task, given: Mapping[str, Any]) -> Iterator[Fault]:
+    """Every fault of the parameters that a trigger gives."""
+    at: Where = ("body", "params")
+    declared = {param.key: param for param in task.params}
+    for key, value in given.items():
+        here = (*at, key)
+        param = declared.get(key)
+        if param is None:
+            yield Fault(here, "unknown parameter" + nearest(key, declared))
+        elif value is not None and not isinstance(value, str):
+            yield Fault(
+                here, 'must be text, such as "5" in quotes', *_shown(param, value)
+            )
+        elif value is not None and _value_fault(param, value):
+            yield Fault(here, _value_fault(param, value), *_shown(param, value))
+    for param in task.params:
+        absent = param.key not in given and param.default is None
+        if param.required and (absent or given.get(param.key, "") is None):
+            yield Fault((*at, param.key), "must be there and not null")
+
+
+def resolve_params(task: Task, given: Mapping[str, Any]) -> dict[str, str]:
+    """The value of each parameter that is not omitted, by key. Absent means the
+    default, null omits. Raises Problem 422 with every fault."""
+    faults = list(param_faults(task, given))
+    if faults:
+        raise Problem(422, "parameters cannot be used", faults=faults)
+    values = {}
+    for param in task.params:
+        value = given.get(param.key, param.default)
+        if value is not None:
+            flag = param.kind == "flag"
+            values[param.key] = json.dumps(parse_boolean(value)) if flag else value
+    return values
+
+
+def shown_params(task: Task, values: Mapping[str, str]) -> dict[str, str]:
+    """Resolved parameters as people may see them: secret ones hidden."""
+    secret = {param.key for param in task.params if param.secret}
+    return {key: HIDDEN if key in secret else value for key, value in values.items()}
+
+
+def render_params(
+    task: Task, values: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """Resolved parameters as (arguments in order of declaration, environment)."""
+    arguments: list[str] = []
+    environment: dict[str, str] = {}
+    for param in task.params:
+        value = values.get(param.key)
+        if value is None:
+            continue
+        if param.kind == "env":
+            environment[param.key] = value
+        elif param.kind == "arg":
+            arguments.append(value)
+        elif param.kind == "flag":
+            arguments += [param.key] if value == "true" else []
+        elif param.key.endswith("="):
+            arguments.append(param.key + value)
+        else:
+            arguments += [param.key, value]
+    return arguments, environment
+
+
+def command_line(task: Task, arguments: list[str]) -> list[str]:
+    """What is executed: the list, or the shell with the script and its $0, $1, …"""
+    if isinstance(task.run, str):
+        return [task.shell, "-e", "-c", task.run, task.name, *arguments]
+    return [*task.run, *arguments]
+
+
+# ---- 7. Decisions: admission, verdict, retention ----------------------------
+# Owns the whole policy as pure functions of plain values: no clock, no lock, no
+# store. Relies on 1 and 6. The daemon asks here and then acts.
+
+START = "start"
+
+
+def admit(task: Task, active: int, queued: int) -> str:
+    """What becomes of a new run: START, QUEUE, or its end reason when refused. A fresh
+    run never overtakes a queued one (I4)."""
+    if active < task.max_concurrent and not queued:
+        return START
+    if task.on_overlap == SKIP:
+        return SKIPPED
+    if task.on_overlap == QUEUE and queued >= task.queue_max:
+        return QUEUE_FULL
+    return QUEUE
+
+
+def count_victims(task: Task, staying: int, queued: int) -> int:
+    """How many of the oldest runs must go so that the newest ones fit. `staying` are
+    the active runs not yet asked to stop."""
+    if task.on_overlap != TERMINATE:
+        return 0
+    return max(0, staying + queued - task.max_concurrent)
+
+
+class Verdict(NamedTuple):
+    """How a program's end reads in its run."""
+
+    end_reason: str
+    exit_code: int
+    signal: str | None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def verdict(task: Task, cause: str | None, returncode: int) -> Verdict:
+    """The outcome of an ended program. `cause` is why the daemon stopped it, if it
+    did; `returncode` is negative for a signal, as in subprocess."""
+    killed_by = -returncode if returncode < 0 else 0
+    exit_code = 128 + killed_by if killed_by else returncode
+    name = _signal_name(killed_by) if killed_by else None
+    if cause:
+        return Verdict(cause, exit_code, name)
+    accepted = not killed_by and exit_code in task.exit_codes
+    return Verdict(SUCCESS if accepted else FAILED, exit_code, name)
+
+
+def forget_before(task: Task, now_ms: int) -> str | None:
+    """Ended runs created before this time (RFC 3339) are kept no longer."""
+    if task.keep_for_s is None:
+        return None
+    return time_text(max(0, now_ms - int(task.keep_for_s * 1000)))
+
+
+# ---- 8. Store: the history of runs in SQLite --------------------------------
+# Owns the tables, the group commit and every query; the only place that touches
+# sqlite3. Relies on 1, 2 and 5. Records decisions, never makes one. Its lock is a
+# leaf: `enqueue` takes none, so it may be called under the daemon's mutex.
+
+
+class Run(NamedTuple):
+    """One run, with the same field names here, in SQL and in JSON; a field that has no
+    value is None here, null in SQL and left out of JSON."""
+
+    id: str
+    task_name: str
+    status: str
+    triggered_by: str
+    created_at: str
+    end_reason: str | None = None
+    exit_code: int = NO_EXIT_CODE
+    signal: str | None = None
+    error: str | None = None
+    scheduled_at: str | None = None
+    start_at: str | None = None
+    end_at: str | None = None
+    duration: int | None = None
+    params: dict[str, str] | None = None
+    retry_attempt: int = 0
+    retry_of_run_id: str | None = None
+    instance_index: int = 0
+    output_bytes: int | None = None
+    output_dropped_bytes: int | None = None
+    cpu_seconds: float | None = None
+    max_rss_bytes: int | None = None
+    survivors: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run will not change any more."""
+        return self.status == ENDED
+
+
+_COLUMNS = ", ".join(Run._fields)
+_MARKS = ", ".join("?" * len(Run._fields))
+_AT_START = ("status", "start_at")
+_AT_END = (
+    "status", "end_reason", "exit_code", "signal", "error", "end_at", "duration",
+    "output_bytes", "output_dropped_bytes", "cpu_seconds", "max_rss_bytes",
+    "survivors",
+)  # fmt: skip
+
+# `tallies` holds how many runs there are of each kind, so that no list has to count
+# them; the triggers below keep it exact (I6). A run that has not ended stands there
+# under its status.
+_RUN_TABLE = """(
+    id text primary key, task_name text not null, status text not null,
+    triggered_by text not null, created_at text not null, end_reason text,
+    exit_code integer not null, signal text, error text, scheduled_at text,
+    start_at text, end_at text, duration integer, params text,
+    retry_attempt integer not null, retry_of_run_id text,
+    instance_index integer not null, output_bytes integer,
+    output_dropped_bytes integer, cpu_seconds real, max_rss_bytes integer,
+    survivors integer, secret_params text{more}
+) without rowid"""
+_STATE = "coalesce(end_reason, status)"
+_ONE_MORE = """insert into tallies values
+    (new.task_name, coalesce(new.end_reason, new.status), new.triggered_by, 1)
+    on conflict (task_name, state, triggered_by) do update set runs = runs + 1"""
+_ONE_LESS = """update tallies set runs = runs - 1
+    where task_name = old.task_name and triggered_by = old.triggered_by
+    and state = coalesce(old.end_reason, old.status)"""
+_LAYOUT_VERSION = 1
+_LAYOUT = f"""
+create table runs {_RUN_TABLE.format(more="")};
+create table trash {_RUN_TABLE.format(more=", deleted_at integer not null")};
+create table tallies (
+    task_name text, state text, triggered_by text, runs integer not null,
+    primary key (task_name, state, triggered_by)
+) without rowid;
+create index runs_by_task on runs (task_name, id);
+create index runs_by_state on runs ({_STATE}, id);
+create index runs_by_trigger on runs (triggered_by, id);
+create index runs_by_creation on runs (created_at, id);
+create index runs_by_start on runs (start_at, id);
+create index runs_by_exit_code on runs (exit_code, id);
+create index runs_by_duration on runs (duration, id);
+create index runs_retried on runs (id) where retry_attempt > 0;
+create trigger runs_added after insert on runs begin {_ONE_MORE}; end;
+create trigger runs_changed after update of status, end_reason on runs
+    begin {_ONE_LESS}; {_ONE_MORE}; end;
+create trigger runs_removed after delete on runs begin {_ONE_LESS}; end;
+pragma user_version = {_LAYOUT_VERSION};
+"""
+
+
+class StoreError(Exception):
+    """The database could not do what was asked: disk full, unreadable, …"""
+
+
+class Write:
+    """Statements that become durable together; `changed` counts their rows. `gate` is
+    where a thread waits that leaves the commit to another one."""
+
+    __slots__ = ("changed", "done", "error", "gate", "statements")
+
+    def __init__(self, *statements: tuple[str, Sequence[Any]]) -> None:
+        self.statements = statements
+        self.changed = 0
+        self.done = False
+        self.error: Exception | None = None
+        self.gate: queue.SimpleQueue[None] | None = None
+
+
+class RunFilter(NamedTuple):
+    """Which runs a list or a bulk operation means; None means any."""
+
+    status: str | None = None
+    task_name: str | None = None
+    triggered_by: str | None = None
+    created_after: str | None = None
+    created_before: str | None = None
+    exit_code_min: int | None = None
+    exit_code_max: int | None = None
+    retries_only: bool | None = None
+    search: str | None = None
+
+
+_Condition = tuple[str, list[Any]]
+
+
+def _one_of(column: str, values: Sequence[Any]) -> _Condition:
+    return f"{column} in ({', '.join('?' * len(values))})", list(values)
+
+
+def _status_condition(status: str) -> _Condition:
+    words = [word.strip() for word in status.split(",")]
+    sql, values = _one_of(_STATE, [word for word in words if word != ENDED])
+    return sql + (" or status = 'ended'" if ENDED in words else ""), values
+
+
+_PLAIN_CONDITIONS = {
+    "task_name": "task_name = ?",
+    "triggered_by": "triggered_by = ?",
+    "exit_code_min": "exit_code >= ?",
+    "exit_code_max": "exit_code <= ?",
+}
+
+
+def _conditions(which: RunFilter, task_names: list[str]) -> list[_Condition]:
+    """The filter as SQL. `task_names` are those that the filter's search matches."""
+    found: list[_Condition] = []
+    for name, sql in _PLAIN_CONDITIONS.items():
+        value = getattr(which, name)
+        if value is not None:
+            found.append((sql, [value]))
+    if which.created_after:
+        found.append(("created_at >= ?", [time_text(parse_time(which.created_after))]))
+    if which.created_before:
+        found.append(("created_at < ?", [time_text(parse_time(which.created_before))]))
+    if which.status:
+        found.append(_status_condition(which.status))
+    if which.retries_only:
+        found.append(("retry_attempt > 0", []))
+    if which.search:
+        sql, values = _one_of("task_name", task_names)
+        found.append((f"{sql} or instr(id, ?)", [*values, which.search.upper()]))
+    return found
+
+
+def _where(conditions: list[_Condition]) -> _Condition:
+    if not conditions:
+        return "", []
+    sql = " and ".join(f"({sql})" for sql, _ in conditions)
+    return f" where {sql}", [value for _, values in conditions for value in values]
+
+
+_SORT_COLUMNS = {"created_at": "id", "status": _STATE}
+
+
+def _run_from_row(row: Sequence[Any]) -> Run:
+    run = Run._make(row)
+    return run._replace(params=json.loads(run.params)) if run.params else run  # type: ignore[arg-type]
+
+
+def _row_from_run(run: Run) -> list[Any]:
+    params = json.dumps(run.params, ensure_ascii=False) if run.params else None
+    return list(run._replace(params=params))  # type: ignore[arg-type]
+
+
+def write_created(run: Run, secret_params: dict[str, str] | None = None) -> Write:
+    """The first record of a run. Secret parameters are kept while it has not ended."""
+    secret = json.dumps(secret_params) if secret_params else None
+    insert = f"insert into runs ({_COLUMNS}, secret_params) values ({_MARKS}, ?)"
+    return Write((insert, [*_row_from_run(run), secret]))
+
+
+def _changed(run: Run, columns: tuple[str, ...], more: str = "") -> Write:
+    assignments = ", ".join(f"{column} = ?" for column in columns)
+    values = [getattr(run, column) for column in columns]
+    sql = f"update runs set {assignments}{more} where id = ?"
+    return Write((sql, [*values, run.id]))
+
+
+def write_started(run: Run) -> Write:
+    """The record that a queued run is running."""
+    return _changed(run, _AT_START)
+
+
+def write_ended(run: Run) -> Write:
+    """The last record of a run; its secret parameters are forgotten."""
+    return _changed(run, _AT_END, ", secret_params = null")
+
+
+class Store:
+    """The database of one data directory. Writes are committed in groups, as a leader
+    and its followers: whoever has to wait for a commit and finds none under way makes
+    one for everybody who is waiting (I2). Reads use a few connections of their own,
+    taken from a pool rather than one per thread, since most threads only wait."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._pending: collections.deque[Write] = collections.deque()
+        self._lock = threading.Lock()
+        self._committing = False
+        self._followers: collections.deque[Write] = collections.deque()
+        self._readers: collections.deque[sqlite3.Connection] = collections.deque()
+        try:
+            self._db = self._connect()
+            self._prepare()
+        except sqlite3.Error as error:
+            raise StoreError(f"{path}: {error}") from error
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            self._path,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    def _prepare(self) -> None:
+        self._db.execute("pragma journal_mode = wal")
+        # FULL: a commit is on the disk when it returns, not only in the log (I1).
+        self._db.execute("pragma synchronous = full")
+        (version,) = self._db.execute("pragma user_version").fetchone()
+        if version == 0:
+            self._db.executescript(f"begin immediate; {_LAYOUT} commit;")
+        elif version != _LAYOUT_VERSION:
+            text = f"made by another version of {PROGRAM} (layout {version})"
+            raise StoreError(f"{self._path}: {text}")
+
+    def close(self) -> None:
+        """Close every connection; the last one folds the write-ahead log back in."""
+        while self._readers:
+            self._readers.pop().close()
+        self._db.close()
+
+    # -- writing
+
+    def enqueue(self, write: Write) -> Write:
+        """Put a write in line, in the order of the calls. Takes no lock."""
+        self._pending.append(write)
+        return write
+
+    def flush(self, *writes: Write) -> None:
+        """Return when the writes are durable. Raises StoreError when one is not, and
+        then it has no effect. Blocks for one commit, seldom two."""
+        for write in writes:
+            self._flush(write)
+        for write in writes:
+            if write.error is not None:
+                raise StoreError(str(write.error)) from write.error
+
+    def _flush(self, write: Write) -> None:
+        if not self._must_lead(write):
+            return
+        while not write.done:
+            self._commit_pending()
+        self._hand_over()
+
+    def _must_lead(self, write: Write) -> bool:
+        """Wait until the write is done or it is for this thread to commit."""
+        with self._lock:
+            if write.done:
+                return False
+            if not self._committing:
+                self._committing = True
+                return True
+            write.gate = queue.SimpleQueue()
+            self._followers.append(write)
+        write.gate.get()
+        return not write.done
+
+    def _hand_over(self) -> None:
+        """Make the first follower that is not served the next leader."""
+        with self._lock:
+            while self._followers and self._followers[0].done:
+                self._followers.popleft()
+            if not self._followers:
+                self._committing = False
+                return
+            gate = self._followers.popleft().gate
+        assert gate
+        gate.put(None)
+
+    def _commit_pending(self) -> None:
+        batch: list[Write] = []
+        while self._pending and len(batch) < COMMIT_MAX_WRITES:
+            batch.append(self._pending.popleft())
+        try:
+            self._commit(batch)
+        except Exception as error:
+            # Whatever it was, followers must not wait for ever.
+            if len(batch) == 1:
+                batch[0].error = error
+            else:
+                # One bad write must not take the others with it.
+                self._commit_singly(batch)
+        with self._lock:
+            for write in batch:
+                write.done = True
+                if write.gate:
+                    write.gate.put(None)
+
+    def _commit_singly(self, batch: list[Write]) -> None:
+        for write in batch:
+            try:
+                self._commit([write])
+            except Exception as error:
+                write.error = error
+
+    def _commit(self, batch: list[Write]) -> None:
+        db = self._db
+        if len(batch) == 1 and len(batch[0].statements) == 1:
+            # A statement alone is a transaction of its own.
+            batch[0].changed = db.execute(*batch[0].statements[0]).rowcount
+            return
+        db.execute("begin immediate")
+        try:
+            for write in batch:
+                write.changed = sum(
+                    db.execute(sql, values).rowcount for sql, values in write.statements
+                )
+            db.execute("commit")
+        except Exception:
+            if db.in_transaction:
+                db.execute("rollback")
+            raise
+
+    # -- reading
+
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a query, over a connection from the pool."""
+        try:
+            try:
+                reader = self._readers.pop()
+            except IndexError:
+                reader = self._connect()
+                reader.execute("pragma query_only = 1")
+            rows = reader.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: {error}") from error
+        if len(self._readers) < READERS_KEPT:
+            self._readers.append(reader)
+        else:
+            reader.close()
+        return rows
+
+    def newest_id(self) -> str:
+        """The largest run id, trash included; empty when there is none."""
+        sql = "select max(id) from runs union all select max(id) from trash"
+        return max((row[0] or "" for row in self._rows(sql)), default="")
+
+    def find_run(self, run_id: str) -> Run | None:
+        """The run with this id, if it is in the history."""
+        rows = self._rows(f"select {_COLUMNS} from runs where id = ?", [run_id])
+        return _run_from_row(rows[0]) if rows else None
+
+    def find_runs(self, run_ids: Sequence[str]) -> list[Run]:
+        """Those of the runs that exist, newest first; at most BULK_MAX_IDS."""
+        found: list[Run] = []
+        for start in range(0, len(run_ids), LIST_MAX_RUNS):
+            sql, values = _one_of("id", run_ids[start : start + LIST_MAX_RUNS])
+            rows = self._rows(f"select {_COLUMNS} from runs where {sql}", values)
+            found += map(_run_from_row, rows)
+        return sorted(found, key=lambda run: run.id, reverse=True)
+
+    def unended_runs(self) -> list[tuple[Run, dict[str, str]]]:
+        """(run, secret parameters) of each run that is not ended, oldest first."""
+        live = f"{_STATE} in ('{PENDING}', '{RUNNING}')"
+        sql = f"select {_COLUMNS}, secret_params from runs where {live} order by id"
+        rows = self._rows(sql)
+        return [(_run_from_row(row[:-1]), json.loads(row[-1] or "{}")) for row in rows]
+
+    def list_runs(
+        self, which: RunFilter, sort: tuple[str, str], limit: int, offset: int = 0
+    ) -> list[Run]:
+        """A page of the runs that match; `sort` is (field, asc|desc)."""
+        where, values = _where(self._conditions(which))
+        field, direction = sort
+        column = _SORT_COLUMNS.get(field, field)
+        order = f"{column} {direction}" + (
+            "" if column == "id" else f", id {direction}"
+        )
+        sql = f"select {_COLUMNS} from runs{where} order by {order} limit ? offset ?"
+        return [_run_from_row(row) for row in self._rows(sql, [*values, limit, offset])]
+
+    def list_ids(
+        self, which: RunFilter, below: str, limit: int, table: str = "runs"
+    ) -> list[str]:
+        """Ids of matching runs smaller than `below` ("" for all), newest first; `table`
+        may be "trash"."""
+        conditions = self._conditions(which)
+        if below:
+            conditions.append(("id < ?", [below]))
+        where, values = _where(conditions)
+        sql = f"select id from {table}{where} order by id desc limit ?"
+        return [row[0] for row in self._rows(sql, [*values, limit])]
+
+    def count_runs(self, which: RunFilter) -> int:
+        """How many runs match: from the tallies where they know, else counted over
+        an index."""
+        where, values = _where(self._conditions(which))
+        counted = which._replace(task_name=None, triggered_by=None, status=None)
+        if counted != RunFilter():
+            return int(self._rows(f"select count(*) from runs{where}", values)[0][0])
+        conditions = _conditions(which._replace(status=None), [])
+        if which.status:
+            words = [word.strip() for word in which.status.split(",")]
+            states = [w for w in words if w != ENDED]
+            states += END_REASONS if ENDED in words else ()
+            conditions.append(_one_of("state", states))
+        where, values = _where(conditions)
+        sql = f"select coalesce(sum(runs), 0) from tallies{where}"
+        return int(self._rows(sql, values)[0][0])
+
+    def _conditions(self, which: RunFilter) -> list[_Condition]:
+        names: list[str] = []
+        if which.search:
+            found = "instr(lower(task_name), ?)"
+            sql = f"select distinct task_name from tallies where {found}"
+            names = [row[0] for row in self._rows(sql, [which.search.lower()])]
+        return _conditions(which, names)
+
+    def tallies(self) -> list[tuple[str, str, str, int]]:
+        """(task name, end reason or status, triggered by, number of runs)."""
+        sql = "select task_name, state, triggered_by, runs from tallies where runs > 0"
+        return [(row[0], row[1], row[2], row[3]) for row in self._rows(sql)]
+
+    def last_failure(self) -> Run | None:
+        """The newest run that ended in one of FAILURES."""
+        newest = f"select max(id) as id from runs where {_STATE} = ?"
+        sql = f"select max(id) from ({' union all '.join([newest] * len(FAILURES))})"
+        run_id = self._rows(sql, FAILURES)[0][0]
+        return self.find_run(run_id) if run_id else None
+
+    def last_runs(self) -> dict[str, Run]:
+        """The newest run of every task in the history, by task name."""
+        names = [row[0] for row in self._rows("select distinct task_name from tallies")]
+        found = (self.last_run(name) for name in names)
+        return {run.task_name: run for run in found if run}
+
+    def last_run(self, task_name: str) -> Run | None:
+        """The newest run of a task."""
+        runs = self.list_runs(RunFilter(task_name=task_name), ("created_at", "desc"), 1)
+        return runs[0] if runs else None
+
+    # -- forgetting
+
+    def expired_ids(
+        self, task_name: str, keep_runs: int | None, before: str | None
+    ) -> list[str]:
+        """Ended runs beyond the newest `keep_runs`, or older than a time; a batch."""
+        base = "select id from runs where task_name = ? and status = 'ended'"
+        found: list[Any] = []
+        if keep_runs is not None:
+            sql = f"{base} order by id desc limit ? offset ?"
+            found += self._rows(sql, [task_name, RETENTION_BATCH_RUNS, keep_runs])
+        if before is not None:
+            sql = f"{base} and created_at < ? order by id limit ?"
+            found += self._rows(sql, [task_name, before, RETENTION_BATCH_RUNS])
+        return sorted({row[0] for row in found})
+
+    def oldest_trash_ms(self) -> int | None:
+        """When the run longest in the trash was deleted; None if there is none."""
+        oldest = self._rows("select min(deleted_at) from trash")[0][0]
+        return None if oldest is None else int(oldest)
+
+    def trashed_before(self, unix_ms: int) -> list[tuple[str, str]]:
+        """(task name, run id) of what was deleted before a time; a batch."""
+        sql = "select task_name, id from trash where deleted_at < ? limit ?"
+        return [(r[0], r[1]) for r in self._rows(sql, [unix_ms, RETENTION_BATCH_RUNS])]
+
+
+def write_trashed(run_ids: Sequence[str], unix_ms: int) -> Write:
+    """Ended runs taken out of the history, restorable; `changed` counts twice."""
+    sql, values = _one_of("id", run_ids)
+    ended_ones = f"{sql} and status = 'ended'"
+    columns = f"{_COLUMNS}, deleted_at"
+    chosen = f"select {_COLUMNS}, ? from runs where {ended_ones}"
+    move = f"insert into trash ({columns}) {chosen}"
+    return Write(
+        (move, [unix_ms, *values]), (f"delete from runs where {ended_ones}", values)
+    )
+
+
+def write_restored(run_ids: Sequence[str]) -> Write:
+    """Deleted runs put back into the history; `changed` counts twice."""
+    sql, values = _one_of("id", run_ids)
+    move = f"insert into runs ({_COLUMNS}) select {_COLUMNS} from trash where {sql}"
+    return Write((move, values), (f"delete from trash where {sql}", values))
+
+
+def write_forgotten(run_ids: Sequence[str]) -> Write:
+    """Runs removed for good, out of the history and the trash."""
+    sql, values = _one_of("id", run_ids)
+    return Write(
+        (f"delete from runs where {sql}", values),
+        (f"delete from trash where {sql}", values),
+    )
+
+
+# ---- 9. Logs: what a run wrote, line by line when somebody asks -------------
+# Owns the files under logs/: write, cap, page, follow, search, repair; the only
+# place that touches them. Relies on 1. Nothing is done per line while a program
+# writes: an index record per chunk is enough to find lines later. The Condition of
+# a LogWriter is a leaf.
+
+# <run id>.log holds the bytes, <run id>.idx one record per chunk:
+#   end offset, lines so far, Unix ms, stream, flags
+# Offsets and line numbers count everything the program wrote, dropped or not. The
+# first record of an index gives the position at which its segment begins. A chunk
+# holds whole lines; only its last one may lack the newline, and then the next
+# chunk of that stream, marked _GOES_ON, continues it. Beyond a quarter of the cap,
+# further segments follow as <run id>.more/<number>.log and .idx.
+_RECORD = struct.Struct("<QQQBB6x")
+_GOES_ON = 1
+_RECORDS_AT_ONCE = 4096
+
+
+class _Mark(NamedTuple):
+    """One index record: the state of the log after a chunk."""
+
+    end: int
+    lines: int
+    at_ms: int
+    stream: int
+    flags: int
+
+
+class LogLine(NamedTuple):
+    """One line of output, as section 4 describes it."""
+
+    n: int
+    ts: int
+    stream: int
+    text: str
+    continued: bool = False
+
+    def document(self) -> dict[str, Any]:
+        """The line as JSON."""
+        line = {"n": self.n, "ts": self.ts, "stream": STREAMS[self.stream]}
+        line["text"] = self.text
+        return {**line, "continued": True} if self.continued else line
+
+
+def log_base(folder: str, task_name: str, run_id: str) -> str:
+    """The path of a run's log files without their endings."""
+    return os.path.join(folder, task_name, run_id)
+
+
+def _segment_base(base: str, number: int) -> str:
+    return f"{base}.more/{number}" if number else base
+
+
+def _create(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def _write_all(fd: int, chunk: bytes) -> None:
+    written = os.write(fd, chunk)
+    while written < len(chunk):
+        written += os.write(fd, chunk[written:])
+
+
+def _character_start(chunk: bytes, at: int) -> int:
+    """The start of the UTF-8 character at a position, so that no cut splits one."""
+    starts = (p for p in range(at, at - 4, -1) if chunk[p] & 0xC0 != 0x80)
+    return next(starts, at)
+
+
+def _keep_head(base: str, head_bytes: int) -> int:
+    """Cut a segment down to its first lines; returns how many bytes are left."""
+    with open(base + ".log", "r+b") as log, open(base + ".idx", "r+b") as index:
+        head = log.read(head_bytes)
+        cut = head.rfind(b"\n") + 1 or len(head)
+        before = mark = _Mark(0, 0, 0, SYSTEM, 0)
+        whole = 0
+        for raw in iter(lambda: index.read(_RECORD.size), b""):
+            mark = _Mark._make(_RECORD.unpack(raw))
+            if mark.end > cut:
+                break
+            before = mark
+            whole += 1
+        index.truncate(whole * _RECORD.size)
+        part = head[before.end : cut]
+        if part:
+            lines = before.lines + part.count(b"\n") + (not part.endswith(b"\n"))
+            index.seek(0, os.SEEK_END)
+            index.write(_RECORD.pack(*mark._replace(end=cut, lines=lines)))
+        log.truncate(cut)
+    return cut
+
+
+class LogWriter:
+    """Takes what one run writes and keeps it, up to a cap. Used by one thread; `grown`
+    and `closed` are for the followers. Files appear with the first output."""
+
+    def __init__(
+        self, base: str, max_bytes: int, on_full: str, secrets: Sequence[str]
+    ) -> None:
+        self.base = base
+        self.closed = False
+        self.full = False
+        self.error = ""
+        self.output_bytes = 0
+        self.dropped_bytes = 0
+        self.grown = threading.Condition(threading.Lock())
+        self._on_full = on_full
+        self._max_bytes = max_bytes
+        self._head_bytes = min(LOG_HEAD_BYTES, max_bytes // LOG_SEGMENTS)
+        # Head, LOG_SEGMENTS - 1 whole segments and a growing one are within the cap.
+        self._segment_bytes = max(1, (max_bytes - self._head_bytes) // LOG_SEGMENTS)
+        self._line_bytes = min(LINE_MAX_BYTES, self._segment_bytes)
+        self._secrets = [s.encode() for s in sorted(secrets, key=len, reverse=True)]
+        # Longest first, so that no secret hides behind its own beginning.
+        self._secret_pattern = re.compile(b"|".join(map(re.escape, self._secrets)))
+        self._unsure = [b"", b""]
+        self._held = [b"", b""]
+        self._held_since_s = [0.0, 0.0]
+        self._broken = [False, False]
+        self._end = self._lines = 0
+        self._ends_in_gap = False
+        self._head_kept = 0
+        self._records = 0
+        # Of each segment: number, offset at which it begins, bytes kept, least weight.
+        self._segments: list[list[int]] = []
+        self._fds: tuple[int, int] | None = None
+
+    # -- what the pump calls
+
+    def write(self, stream: int, chunk: bytes, wall_ms: int, now_s: float) -> None:
+        """Take a chunk of a stream, empty at its end; an unfinished line is held back a
+        little."""
+        if not chunk:
+            self._end_stream(stream, wall_ms)
+            return
+        self.output_bytes += len(chunk)
+        if self._secrets:
+            chunk = self._redact(stream, chunk)
+        held = self._held[stream]
+        if held:
+            chunk = held + chunk
+        else:
+            self._held_since_s[stream] = now_s
+        cut = chunk.rfind(b"\n") + 1
+        while len(chunk) - cut > self._line_bytes:
+            cut = _character_start(chunk, cut + self._line_bytes)
+        self._held[stream] = chunk[cut:]
+        if cut:
+            self._held_since_s[stream] = now_s
+            self._keep(stream, chunk[:cut], wall_ms)
+
+    def _end_stream(self, stream: int, wall_ms: int) -> None:
+        """Write what is held of a stream that has ended."""
+        rest = self._held[stream] + self._secrets_out(self._unsure[stream])
+        self._held[stream] = self._unsure[stream] = b""
+        self._keep(stream, rest, wall_ms)
+
+    def hold_left_s(self, now_s: float) -> float | None:
+        """Seconds until a held line is due; None when nothing is held."""
+        due = [self._held_since_s[s] for s in (STDOUT, STDERR) if self._held[s]]
+        return max(0.0, min(due) + HOLD_S - now_s) if due else None
+
+    def release(self, wall_ms: int, now_s: float) -> None:
+        """Write lines that were held long enough."""
+        for stream in (STDOUT, STDERR):
+            held = self._held[stream]
+            if held and now_s - self._held_since_s[stream] >= HOLD_S:
+                self._held[stream] = b""
+                self._keep(stream, held, wall_ms)
+
+    def close(self, wall_ms: int) -> None:
+        """Write what is still held and end the log."""
+        for stream in (STDOUT, STDERR):
+            self._end_stream(stream, wall_ms)
+        if self._ends_in_gap:
+            # Its first record tells readers how much was left out.
+            with contextlib.suppress(OSError):
+                self._open_segment(wall_ms)
+        self._close_files()
+        with self.grown:
+            self.closed = True
+            self.grown.notify_all()
+
+    def wait_growth(self, seen: int, timeout_s: float) -> int:
+        """How much there is to read, once it is more than `seen`, the log is closed, or
+        a time is over."""
+        with self.grown:
+            if self._end <= seen and not self.closed:
+                self.grown.wait(timeout_s)
+            return self._end
+
+    def _redact(self, stream: int, chunk: bytes) -> bytes:
+        """What is sure of a stream's text, without secrets. An end that may be the
+        beginning of a secret is kept until more is known."""
+        text = self._unsure[stream] + chunk
+        sure = len(text) - self._secret_tail(text)
+        at = 0
+        for match in self._secret_pattern.finditer(text):
+            if match.start() >= sure:
+                break
+            at = match.end()
+            if at > sure:
+                sure = len(text) - self._secret_tail(text[at:])
+        self._unsure[stream] = text[sure:]
+        return self._secrets_out(text[:sure])
+
+    def _secrets_out(self, text: bytes) -> bytes:
+        return self._secret_pattern.sub(REDACTED, text) if self._secrets else text
+
+    def _secret_tail(self, text: bytes) -> int:
+        """Length of the longest end of a text that may be a secret's beginning."""
+        longest = 0
+        for secret in self._secrets:
+            for size in range(min(len(secret) - 1, len(text)), longest, -1):
+                if text.endswith(secret[:size]):
+                    longest = size
+                    break
+        return longest
+
+    # -- what reaches the files
+
+    def _keep(self, stream: int, chunk: bytes, wall_ms: int) -> None:
+        """Write whole lines, cut where a line or a segment grows too long."""
+        start = 0
+        while start < len(chunk):
+            end = self._cut(chunk, start)
+            part = chunk if end - start == len(chunk) else chunk[start:end]
+            self._keep_part(stream, part, wall_ms)
+            start = end
+        with self.grown:
+            self.grown.notify_all()
+
+    def _cut(self, chunk: bytes, start: int) -> int:
+        """Where the next record ends: before a line that is too long, or at its cut."""
+        end = min(len(chunk), start + self._segment_bytes)
+        if end < len(chunk):
+            end = chunk.rfind(b"\n", start, end) + 1 or end
+        at = start
+        while end - at > self._line_bytes:
+            newline = chunk.rfind(b"\n", at, at + self._line_bytes + 1)
+            if newline < 0:
+                return _character_start(chunk, at + self._line_bytes)
+            at = newline + 1
+        return end
+
+    def _keep_part(self, stream: int, part: bytes, wall_ms: int) -> None:
+        room = self._room()
+        if len(part) <= room:
+            self._append(stream, part, wall_ms)
+            return
+        cut = part.rfind(b"\n", 0, room) + 1
+        if self._on_full != DROP_OLD:
+            self.full = True
+            cut = cut or room
+            self._append(stream, part[:cut], wall_ms)
+            self._pass_over(stream, part[cut:])
+            return
+        self._append(stream, part[:cut], wall_ms)
+        self._close_files()
+        self._append(stream, part[cut:], wall_ms)
+
+    def _room(self) -> int:
+        # A program that writes a byte at a time must not grow the index for ever.
+        index_bytes = self._records * _RECORD.size
+        if self._on_full != DROP_OLD:
+            fits = index_bytes < max(2 * self._max_bytes, LINE_MAX_BYTES)
+            return self._max_bytes - self._end if fits and not self.full else 0
+        if index_bytes >= max(self._segment_bytes, LINE_MAX_BYTES):
+            # Its index weighs as much as a whole segment would.
+            self._segments[-1][3] = self._segment_bytes
+            return 0
+        begin = self._segments[-1][1] if self._segments else 0
+        return self._segment_bytes - (self._end - begin)
+
+    def _append(self, stream: int, part: bytes, wall_ms: int) -> None:
+        if not part:
+            return
+        flags = _GOES_ON if self._broken[stream] else 0
+        try:
+            if not self._fds:
+                if self._on_full == DROP_OLD:
+                    self._drop_oldest()
+                self._open_segment(wall_ms)
+            self._write_part(part, (wall_ms, stream, flags))
+        except OSError as error:
+            # The program must not notice; what is lost is counted and said.
+            self.error = f"output could not be written: {error.strerror}"
+            self._abandon_segment()
+            self._pass_over(stream, part)
+        else:
+            self._count(stream, part)
+
+    def _write_part(self, part: bytes, kind: tuple[int, int, int]) -> None:
+        assert self._fds
+        lines = self._lines + part.count(b"\n") + (not part.endswith(b"\n"))
+        # The log first: an index that is short can be rebuilt from it (I8).
+        _write_all(self._fds[0], part)
+        _write_all(self._fds[1], _RECORD.pack(self._end + len(part), lines, *kind))
+        self._records += 1
+        self._segments[-1][2] += len(part)
+        self._ends_in_gap = False
+
+    def _abandon_segment(self) -> None:
+        """Cut off what was written in part; the next output begins a new segment."""
+        if not self._fds:
+            return
+        begin = self._segments[-1][1]
+        empty = self._end == begin
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fds[0], self._end - begin)
+            os.ftruncate(self._fds[1], 0 if empty else self._records * _RECORD.size)
+        if empty:
+            del self._segments[-1]
+        self._close_files()
+
+    def _count(self, stream: int, part: bytes) -> None:
+        self._broken[stream] = not part.endswith(b"\n")
+        self._end += len(part)
+        self._lines += part.count(b"\n") + self._broken[stream]
+
+    def _pass_over(self, stream: int, part: bytes) -> None:
+        if part:
+            self._count(stream, part)
+            self.dropped_bytes += len(part)
+            self._ends_in_gap = True
+
+    def _open_segment(self, wall_ms: int) -> None:
+        """Begin a segment at the position reached; its first record says where."""
+        number = self._segments[-1][0] + 1 if self._segments else 0
+        base = _segment_base(self.base, number)
+        os.makedirs(os.path.dirname(base), mode=0o700, exist_ok=True)
+        self._close_files()
+        log_fd = _create(base + ".log")
+        try:
+            self._fds = log_fd, _create(base + ".idx")
+        except OSError:
+            os.close(log_fd)
+            raise
+        self._segments.append([number, self._end, 0, 0])
+        self._records = 0
+        first = _RECORD.pack(self._end, self._lines, wall_ms, SYSTEM, 0)
+        _write_all(self._fds[1], first)
+        self._records = 1
+
+    def _drop_oldest(self) -> None:
+        """Make room for one more segment: keep the head of the first one and the newest
+        ones."""
+        while self._segments and not self._has_room():
+            number, _, size, _ = self._segments[0]
+            base = _segment_base(self.base, number)
+            # Somebody may have removed the files; then there is nothing to make room.
+            with contextlib.suppress(FileNotFoundError):
+                if number == 0:
+                    self._head_kept = _keep_head(base, self._head_bytes)
+                    size -= self._head_kept
+                else:
+                    os.unlink(base + ".idx")
+                    os.unlink(base + ".log")
+            self.dropped_bytes += size
+            del self._segments[0]
+
+    def _has_room(self) -> bool:
+        kept = self._head_kept + sum(max(entry[2:]) for entry in self._segments)
+        few = len(self._segments) < LOG_SEGMENTS_MAX
+        return few and kept + self._segment_bytes <= self._max_bytes
+
+    def _close_files(self) -> None:
+        if self._fds:
+            os.close(self._fds[0])
+            os.close(self._fds[1])
+            self._fds = None
+
+
+# -- reading
+
+
+class _Segment(NamedTuple):
+    """One pair of files, open for reading."""
+
+    log_fd: int
+    index_fd: int
+    records: int
+    first: _Mark
+    last: _Mark
+
+    def mark(self, index: int) -> _Mark:
+        """The record with this index."""
+        raw = os.pread(self.index_fd, _RECORD.size, index * _RECORD.size)
+        # A live log may have been cut to its head since it was opened.
+        whole = len(raw) == _RECORD.size
+        return _Mark._make(_RECORD.unpack(raw)) if whole else self.last
+
+    def marks(self, start: int) -> list[_Mark]:
+        """A batch of records from an index on."""
+        count = min(_RECORDS_AT_ONCE, self.records - start)
+        raw = os.pread(self.index_fd, count * _RECORD.size, start * _RECORD.size)
+        raw = raw[: len(raw) // _RECORD.size * _RECORD.size]
+        return [_Mark._make(fields) for fields in _RECORD.iter_unpack(raw)]
+
+    def find(self, line: int) -> int:
+        """Index of the record that holds a line."""
+        low, high = 1, self.records - 1
+        while low < high:
+            middle = (low + high) // 2
+            if self.mark(middle).lines > line:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes between two absolute offsets."""
+        return os.pread(self.log_fd, end - start, start - self.first.end)
+
+
+def _open_for_reading(base: str) -> _Segment | None:
+    fds: list[int] = []
+    try:
+        fds.append(os.open(base + ".log", os.O_RDONLY | os.O_CLOEXEC))
+        fds.append(os.open(base + ".idx", os.O_RDONLY | os.O_CLOEXEC))
+    except FileNotFoundError:
+        for fd in fds:
+            os.close(fd)
+        return None
+    records = os.fstat(fds[1]).st_size // _RECORD.size
+    unread = _Segment(
+        fds[0], fds[1], records, _Mark(0, 0, 0, 0, 0), _Mark(0, 0, 0, 0, 0)
+    )
+    if not records:
+        return unread
+    return unread._replace(first=unread.mark(0), last=unread.mark(records - 1))
+
+
+class _Query:
+    """A plain text to look for. Without `match_case`, a text of ASCII letters matches
+    those in any case, any other text by full case folding."""
+
+    def __init__(self, text: str, *, match_case: bool) -> None:
+        self._lower = not match_case and text.isascii()
+        self._fold = not match_case and not text.isascii()
+        self._text = text.casefold() if self._fold else text
+        raw = text.encode("utf-8", "replace")
+        self._bytes = raw.lower() if self._lower else raw
+
+    def may_be_in(self, block: bytes) -> bool:
+        """Whether a look at the lines of a block is worth it."""
+        return self._fold or self._bytes in (block.lower() if self._lower else block)
+
+    def is_in(self, line: str) -> bool:
+        """Whether a line holds the text."""
+        if self._fold:
+            return self._text in line.casefold()
+        return self.may_be_in(line.encode("utf-8", "replace"))
+
+
+def _blocks(segment: _Segment, index: int) -> Iterator[tuple[list[_Mark], bytes]]:
+    """(marks, bytes) of consecutive chunks; the first mark is the one before them."""
+    while index < segment.records:
+        marks = segment.marks(index - 1)
+        if len(marks) < 2:
+            return
+        begin = marks[0].end
+        count = 2
+        while count < len(marks) and marks[count].end - begin <= LOG_BLOCK_BYTES:
+            count += 1
+        yield marks[:count], segment.read(begin, marks[count - 1].end)
+        index += count - 1
+
+
+def _later_segments(base: str) -> list[int]:
+    try:
+        names = os.listdir(base + ".more")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = {name[:-4] for name in names if name.endswith((".idx", ".log"))}
+    return sorted(int(number) for number in found if number.isdecimal())
+
+
+def _gap_line(before: _Mark, after: _Mark) -> LogLine:
+    lines, left_out = after.lines - before.lines, after.end - before.end
+    text = f"{lines} lines ({left_out} bytes) were left out here"
+    return LogLine(after.lines - 1, after.at_ms, SYSTEM, text)
+
+
+def _block_lines(marks: list[_Mark], block: bytes) -> Iterator[LogLine]:
+    begin = marks[0].end
+    for before, mark in zip(marks, marks[1:]):
+        texts = block[before.end - begin : mark.end - begin].split(b"\n")
+        if not texts[-1]:
+            texts.pop()
+        for index, text in enumerate(texts):
+            continued = bool(mark.flags & _GOES_ON) and index == 0
+            decoded = text.decode("utf-8", "replace")
+            yield LogLine(
+                before.lines + index, mark.at_ms, mark.stream, decoded, continued
+            )
+
+
+def _segment_lines(segment: _Segment, start: int) -> Iterator[LogLine]:
+    for marks, block in _blocks(segment, segment.find(start)):
+        for line in _block_lines(marks, block):
+            if line.n >= start:
+                yield line
+
+
+class LogReader:
+    """The log of one run as it is now, with all its segments open; a context manager.
+    Reads what is on the disk and nothing else, so a live log and an old one are the
+    same to it."""
+
+    def __init__(self, base: str) -> None:
+        numbers = [0, *_later_segments(base)]
+        opened = (_open_for_reading(_segment_base(base, n)) for n in numbers)
+        found = [segment for segment in opened if segment]
+        self._segments = [segment for segment in found if segment.records]
+        self._fds = [fd for segment in found for fd in segment[:2]]
+        self.stopped_at: int | None = None
+        self.scanned_bytes = 0
+
+    def __enter__(self) -> LogReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._fds:
+            os.close(fd)
+
+    @property
+    def total_lines(self) -> int:
+        """Lines so far, dropped ones included."""
+        return self._segments[-1].last.lines if self._segments else 0
+
+    @property
+    def first_available(self) -> int:
+        """Number of the first line kept."""
+        return self._segments[0].first.lines if self._segments else 0
+
+    @property
+    def truncated(self) -> bool:
+        """Whether lines are missing."""
+        return any(start > end for _, end, start in self._joints())
+
+    def _joints(self) -> Iterator[tuple[_Segment, int, int]]:
+        """(segment, end of the one before it, its own start), in lines."""
+        end = 0
+        for segment in self._segments:
+            yield segment, end, segment.first.lines
+            end = segment.last.lines
+
+    def lines(self, start: int, limit: int) -> list[LogLine]:
+        """Up to `limit` lines from number `start` on; a gap is a line of its own."""
+        return list(itertools.islice(self._lines(start), limit))
+
+    def _lines(self, start: int) -> Iterator[LogLine]:
+        before = _Mark(0, 0, 0, SYSTEM, 0)
+        for segment in self._segments:
+            if segment.first.lines > max(before.lines, start):
+                yield _gap_line(before, segment.first)
+            if segment.last.lines > start:
+                yield from _segment_lines(segment, start)
+            before = segment.last
+
+    def matches(
+        self, query: _Query, start: int, budget_bytes: int
+    ) -> Iterator[LogLine]:
+        """The lines from `start` on that hold the query's text. Stops when it has read
+        its budget; `stopped_at` is then the line to go on with."""
+        for segment in self._segments:
+            if segment.last.lines <= start:
+                continue
+            for marks, block in _blocks(segment, segment.find(start)):
+                if budget_bytes <= 0:
+                    self.stopped_at = max(start, marks[0].lines)
+                    return
+                budget_bytes -= len(block)
+                self.scanned_bytes += len(block)
+                if query.may_be_in(block):
+                    for line in _block_lines(marks, block):
+                        if line.n >= start and query.is_in(line.text):
+                            yield line
+
+    @property
+    def kept_bytes(self) -> int:
+        """Size of what is kept."""
+        return sum(segment.last.end - segment.first.end for segment in self._segments)
+
+    @property
+    def written_bytes(self) -> int:
+        """What the program wrote, dropped bytes included."""
+        return self._segments[-1].last.end if self._segments else 0
+
+    def raw(self, start: int, end: int) -> Iterator[bytes]:
+        """The kept bytes between two positions, in blocks."""
+        passed = 0
+        for segment in self._segments:
+            size = segment.last.end - segment.first.end
+            low, high = max(start - passed, 0), min(end - passed, size)
+            for at in range(low, high, LOG_BLOCK_BYTES):
+                yield os.pread(segment.log_fd, min(LOG_BLOCK_BYTES, high - at), at)
+            passed += size
+
+
+class LogHit(NamedTuple):
+    """A line found, and in which run."""
+
+    run_id: str
+    line: LogLine
+
+
+class LogSearch(NamedTuple):
+    """What a search found, and where (run id, line) it would go on."""
+
+    hits: list[LogHit]
+    scanned_runs: int
+    next_run_id: str = ""
+    next_line: int = 0
+
+
+def find_in_logs(
+    folder: str,
+    runs: Iterable[tuple[str, str]],
+    query: tuple[str, bool],
+    start: tuple[str, int],
+    limit: int,
+) -> LogSearch:
+    """Look for a text in the logs of (task name, run id) pairs. `query` is (text, match
+    case), `start` the first line to look at in one of the runs. Returns at most `limit`
+    hits and reads about SEARCH_BUDGET_BYTES, then says where to go on."""
+    compiled = _Query(query[0], match_case=query[1])
+    hits: list[LogHit] = []
+    budget = SEARCH_BUDGET_BYTES
+    scanned = 0
+    for task_name, run_id in runs:
+        if budget <= 0 or scanned >= SEARCH_BUDGET_RUNS:
+            return LogSearch(hits, scanned, run_id, 0)
+        scanned += 1
+        first = start[1] if run_id == start[0] else 0
+        with LogReader(log_base(folder, task_name, run_id)) as log:
+            for line in log.matches(compiled, first, budget):
+                if len(hits) >= limit:
+                    return LogSearch(hits, scanned, run_id, line.n)
+                hits.append(LogHit(run_id, line))
+            budget -= log.scanned_bytes
+            if log.stopped_at is not None:
+                return LogSearch(hits, scanned, run_id, log.stopped_at)
+    return LogSearch(hits, scanned)
+
+
+# -- files
+
+
+def remove_log(base: str) -> None:
+    """Delete all files of a log."""
+    for ending in (".idx", ".log"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(base + ending)
+    shutil.rmtree(base + ".more", ignore_errors=True)
+
+
+def _is_sound(mark: _Mark, first: _Mark, size: int) -> bool:
+    """Whether a record can be one of a segment of this size; zeros cannot."""
+    return mark.at_ms > 0 and first.end <= mark.end <= first.end + size
+
+
+def _repair_segment(log: IO[bytes], index: IO[bytes], begin: _Mark) -> _Mark:
+    """Repair one segment; `begin` is where it starts if its index does not know."""
+    size = os.fstat(log.fileno()).st_size
+    records = os.fstat(index.fileno()).st_size // _RECORD.size
+    marks = _Segment(log.fileno(), index.fileno(), records, begin, begin)
+    first = marks.mark(0) if records else begin
+    # Records for bytes that never reached the disk (a power cut) are void.
+    while records and not _is_sound(marks.mark(records - 1), first, size):
+        records -= 1
+    index.truncate(records * _RECORD.size)
+    last = marks.mark(records - 1) if records else begin
+    if not records:
+        index.write(_RECORD.pack(*begin))
+    log.seek(last.end - first.end)
+    for part in iter(lambda: log.readline(LINE_MAX_BYTES), b""):
+        last = begin._replace(end=last.end + len(part), lines=last.lines + 1)
+        index.write(_RECORD.pack(*last._replace(stream=STDOUT)))
+    return last
+
+
+def repair_log(base: str) -> int:
+    """Make the index of a log fit its bytes after a crash: a torn record is cut off,
+    bytes without one get it. Returns the time of the last write in Unix ms, or 0."""
+    last = _Mark(0, 0, 0, SYSTEM, 0)
+    for number in [0, *_later_segments(base)]:
+        path = _segment_base(base, number)
+        if not os.path.exists(path + ".log"):
+            continue
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        index_fd = os.open(path + ".idx", flags, 0o600)
+        with open(path + ".log", "rb") as log, open(index_fd, "a+b") as index:
+            at_ms = int(os.fstat(log.fileno()).st_mtime * 1000)
+            last = last._replace(at_ms=at_ms, stream=SYSTEM, flags=0)
+            last = _repair_segment(log, index, last)
+    return last.at_ms
+
+
+# ---- 10. Processes: spawn, read, signal, reap -------------------------------
+# Owns the children of the daemon and everything that is known about them from
+# outside; the only place that uses subprocess, kill and wait. Relies on 1 and 2.
+# Reaping and signalling a child happen under the daemon's mutex, so that no pid is
+# signalled after it was reaped (I5). Nothing here ever waits for "any child".
+
+_PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", 1031)
+_HAS_PROC = os.path.exists("/proc/self/stat")
+
+
+class StartError(Exception):
+    """A program that could not be started, and why, in one sentence."""
+
+
+class Command(NamedTuple):
+    """Everything that is needed to start a program."""
+
+    argv: list[str]
+    environ: dict[bytes, bytes]
+    working_dir: str
+    umask: int
+    account: Account | None
+
+
+def encoded_environ(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Environment variables as the kernel takes them."""
+    return {os.fsencode(name): os.fsencode(text) for name, text in variables.items()}
+
+
+class Usage(NamedTuple):
+    """How a program ended (`returncode` as in subprocess) and what it used. Linux
+    counts a program's largest memory from the moment of the fork, so max_rss_bytes is
+    never below what the daemon itself had."""
+
+    returncode: int
+    cpu_seconds: float
+    max_rss_bytes: int
+
+
+def _open_pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return -1
+
+
+def has_exited(pid: int) -> bool:
+    """Whether a child of ours has ended; leaves its status to be reaped."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+class _Stat(NamedTuple):
+    """Fields of /proc/PID/stat, proc_pid_stat(5)."""
+
+    state: str
+    parent: int
+    group: int
+    start_time: str
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        # The command name, in parentheses, may hold anything.
+        fields = os.read(fd, 4 * KIB).rpartition(b")")[2].split()
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    parent, group = int(fields[1]), int(fields[2])
+    return _Stat(fields[0].decode(), parent, group, fields[19].decode())
+
+
+def _live_pids() -> Iterator[tuple[int, _Stat]]:
+    names = os.listdir("/proc") if _HAS_PROC else []
+    for name in names:
+        stat = _stat(int(name)) if name.isdigit() else None
+        if stat and stat.state not in "ZX":
+            yield int(name), stat
+
+
+def _processes_with_open(names: Collection[str]) -> list[int]:
+    """Other processes that have one of these files open, by the name of the link."""
+    found = []
+    for pid, _ in _live_pids():
+        if pid == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                if os.readlink(f"/proc/{pid}/fd/{fd}") in names:
+                    found.append(pid)
+                    break
+    return found
+
+
+class Child:
+    """A started program with the daemon's ends of its two pipes. One thread reads; the
+    rest is for whoever holds the daemon's mutex."""
+
+    def __init__(self, pid: int, run_id: str, pipes: dict[int, int]) -> None:
+        self.pid = pid
+        self.run_id = run_id
+        self.exited = False
+        self.reaped = False
+        self._pipes = pipes
+        self._reads = 0
+        self._exit_fd: int | None = None
+        self._poll = select.poll()
+        for fd in pipes:
+            self._poll.register(fd, select.POLLIN)
+
+    @property
+    def open_streams(self) -> list[int]:
+        """Streams whose pipe somebody still holds open."""
+        return sorted(self._pipes.values())
+
+    def read(self, timeout_s: float | None) -> list[tuple[int, bytes]]:
+        """Chunks (stream, bytes) that arrived, an empty one at the end of a stream.
+        Blocks until there are some or until the program has ended (`exited`), for
+        `timeout_s`, or shorter."""
+        if not self._pipes and not self.exited:
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            self.exited = True
+            return []
+        if not self.exited and (self._exit_fd is None or self._exit_fd < 0):
+            timeout_s = (
+                EXIT_LOOK_S if timeout_s is None else min(timeout_s, EXIT_LOOK_S)
+            )
+        timeout_ms = None if timeout_s is None else math.ceil(timeout_s * 1000)
+        ready = [fd for fd, _ in self._poll.poll(timeout_ms)]
+        chunks = [
+            (self._pipes[fd], self._read(fd)) for fd in ready if fd in self._pipes
+        ]
+        if not self.exited:
+            self._look_for_exit(ready)
+        return chunks
+
+    def _look_for_exit(self, ready: list[int]) -> None:
+        """Notice the end of a program whose pipes somebody else holds open. Most end
+        together with their pipes, so the pidfd is made only for those that last."""
+        self._reads += 1
+        if self._exit_fd is None and (not ready or self._reads > EXIT_LOOK_READS):
+            self._exit_fd = _open_pidfd(self.pid)
+            if self._exit_fd >= 0:
+                self._poll.register(self._exit_fd, select.POLLIN)
+        if self._exit_fd is not None and self._exit_fd < 0:
+            # Without pidfd_open(2) there is only asking.
+            self.exited = has_exited(self.pid)
+        elif self._exit_fd in ready:
+            self.exited = True
+            self._poll.unregister(self._exit_fd)
+
+    def _read(self, fd: int) -> bytes:
+        chunk = os.read(fd, PIPE_READ_BYTES)
+        if not chunk:
+            self._poll.unregister(fd)
+            del self._pipes[fd]
+            os.close(fd)
+        elif len(chunk) == PIPE_DEFAULT_BYTES:
+            # A flood: fewer, larger reads. Refused when the user's pipes use too much.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(fd, _PIPE_SIZE, PIPE_READ_BYTES)
+        return chunk
+
+    def reap(self) -> Usage:
+        """Take the exit status of a program that has exited. Under the mutex."""
+        _, status, used = os.wait4(self.pid, 0)
+        self.reaped = True
+        returncode = os.waitstatus_to_exitcode(status)
+        unit = 1 if sys.platform == "darwin" else KIB
+        cpu_seconds = round(used.ru_utime + used.ru_stime, 6)
+        return Usage(returncode, cpu_seconds, used.ru_maxrss * unit)
+
+    def signal_group(self, number: int) -> None:
+        """Signal the program and its process group. Under the mutex."""
+        if not self.reaped:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    def pipe_holders(self) -> list[int]:
+        """Processes that hold the other end of an open pipe, where there is a /proc."""
+        inodes = {f"pipe:[{os.fstat(fd).st_ino}]" for fd in self._pipes}
+        return _processes_with_open(inodes) if inodes else []
+
+    def close(self) -> None:
+        """Let go of the pipes."""
+        for fd in self._pipes:
+            os.close(fd)
+        self._pipes.clear()
+        if self._exit_fd is not None and self._exit_fd >= 0:
+            os.close(self._exit_fd)
+
+
+# -- what the kernel tells about processes, where there is a /proc
+
+
+def _boot_time_s() -> float:
+    """Seconds since boot, on the clock that stamps the start of processes."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return "unknown"
+
+
+def _start(command: Command, stdin_fd: int, pipe_fds: list[int]) -> int:
+    account = command.account
+    identity: dict[str, Any] = {}
+    if account and os.geteuid() == 0:
+        groups = list(account.groups)
+        identity = {"user": account.uid, "group": account.gid, "extra_groups": groups}
+    popen = subprocess.Popen(
+        command.argv,
+        stdin=stdin_fd,
+        stdout=pipe_fds[0],
+        stderr=pipe_fds[1],
+        cwd=command.working_dir,
+        env=command.environ,
+        umask=command.umask,
+        start_new_session=True,
+        **identity,
+    )
+    # The exit status is ours to reap: Popen must never wait for it (I5).
+    popen.returncode = 0
+    return popen.pid
+
+
+def signal_process(pid: int, number: int) -> None:
+    """Signal one process that may have gone meanwhile."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+        if number != signal.SIGKILL:
+            os.kill(pid, signal.SIGCONT)
+
+
+def _missing_interpreter(command: Command, error: Exception) -> str:
+    """The interpreter that a script names and that does not exist; else empty."""
+    if not isinstance(error, FileNotFoundError):
+        return ""
+    try:
+        with open(os.path.join(command.working_dir, command.argv[0]), "rb") as file:
+            first = file.readline(256)
+    except OSError:
+        return ""
+    words = first[2:].decode("utf-8", "replace").split()
+    return words[0] if first.startswith(b"#!") and words else ""
+
+
+def _start_error_text(command: Command, error: Exception) -> str:
+    name, program = getattr(error, "filename", None), command.argv[0]
+    reason = getattr(error, "strerror", None) or str(error)
+    if name == command.working_dir and name != program:
+        return f'cannot use the working directory "{name}": {reason}'
+    interpreter = _missing_interpreter(command, error)
+    if interpreter:
+        return f'cannot start "{program}": its interpreter {interpreter} is not there'
+    return f'cannot start "{program}": {reason}'
+
+
+def _run_id_of(pid: int) -> str:
+    """The run that a process belongs to by its environment; "" for none."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environ = b"\0" + file.read()
+    except OSError:
+        return ""
+    _, found, rest = environ.partition(b"\0" + RUN_ID_VARIABLE.encode() + b"=")
+    return rest.partition(b"\0")[0].decode("ascii", "replace") if found else ""
+
+
+def group_members(group: int) -> list[int]:
+    """Processes of a group that are alive; zombies are not."""
+    return [pid for pid, stat in _live_pids() if stat.group == group]
+
+
+def _is_descendant(pid: int) -> bool:
+    """Whether a process comes from this one; a stranger may have been given a pipe."""
+    own = os.getpid()
+    stat = _stat(pid)
+    while stat and stat.parent not in (0, own):
+        stat = _stat(stat.parent)
+    return bool(stat and stat.parent == own)
+
+
+def process_text(pid: int) -> str:
+    """A process for people: its pid and the name of its program."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return f"{pid} ({file.read().strip()})"
+    except OSError:
+        return str(pid)
+
+
+def _children_of_thread(thread_id: str) -> list[int]:
+    try:
+        with open(f"/proc/self/task/{thread_id}/children", "rb") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def _adopted_children() -> list[int]:
+    """Orphans that came to this process: the kernel gives them to its main thread,
+    while programs are children of the threads that started them."""
+    return _children_of_thread(str(os.getpid()))
+
+
+def _dead_children() -> list[tuple[int, _Stat]]:
+    threads = os.listdir("/proc/self/task") if _HAS_PROC else []
+    pids = [pid for thread in threads for pid in _children_of_thread(thread)]
+    found = [(pid, _stat(pid)) for pid in pids]
+    return [(pid, stat) for pid, stat in found if stat and stat.state == "Z"]
+
+
+def become_subreaper() -> bool:
+    """Let orphans of the programs come to this process rather than to process 1
+    (prctl(2), PR_SET_CHILD_SUBREAPER; Linux). False where that cannot be."""
+    import ctypes
+
+    try:
+        return bool(ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
+def _is_group_of(pid: int, window: tuple[float, float], run_id: str) -> bool:
+    """Whether a process group is still that of the run: its leader started when the
+    run's program did, or, the leader being gone, its members carry the run's mark."""
+    stat = _stat(pid)
+    if stat:
+        tick_s = 1 / os.sysconf("SC_CLK_TCK")
+        started_s = int(stat.start_time) * tick_s
+        return window[0] - 2 * tick_s <= started_s <= window[1] + 2 * tick_s
+    return any(_run_id_of(member) == run_id for member in group_members(pid))
+
+
+def marked_processes() -> list[tuple[str, int]]:
+    """(run id, pid) of every live process that carries a run's mark."""
+    own = os.getpid()
+    pairs = ((_run_id_of(pid), pid) for pid, _ in _live_pids() if pid != own)
+    return [pair for pair in pairs if pair[0]]
+
+
+def group_exists(group: int) -> bool:
+    """Whether a process group has any member, be it a zombie."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class Processes:
+    """Starts programs and remembers, for the next daemon, which ones were started. The
+    journal has a line each: run id, pid, started between and, boot id. Enough to
+    recognise a leftover after a crash, and not to mistake a stranger for one."""
+
+    def __init__(self, folder: str) -> None:
+        self._spawning = threading.BoundedSemaphore(SPAWNS_AT_ONCE)
+        self._null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._journal_fd = os.open(os.path.join(folder, "processes"), flags, 0o600)
+        self._journal_lock = threading.Lock()
+        # Adding to a set and taking out of it are atomic.
+        self._known: set[int] = set()
+        self._spawns: set[object] = set()
+        self._suspects: dict[tuple[int, str], frozenset[object]] = {}
+        self._boot_id = _boot_id()
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        os.close(self._journal_fd)
+        os.close(self._null_fd)
+
+    def spawn(self, command: Command, run_id: str) -> Child:
+        """Start a program as a session of its own. Raises StartError. Blocks while
+        SPAWNS_AT_ONCE others are being started: more would only fight for the cores."""
+        pipes: dict[int, int] = {}
+        ours: list[int] = []
+        theirs: list[int] = []
+        try:
+            for stream in (STDOUT, STDERR):
+                end, other = os.pipe()
+                ours.append(end)
+                theirs.append(other)
+                pipes[end] = stream
+            with self._spawning:
+                from_s = _boot_time_s()
+                pid = self._start_known(command, theirs)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            for fd in ours:
+                os.close(fd)
+            raise StartError(_start_error_text(command, error)) from error
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        self._remember(run_id, pid, from_s)
+        return Child(pid, run_id, pipes)
+
+    def reap(self, child: Child) -> Usage:
+        """Take the exit status of a program that has exited. Under the mutex."""
+        usage = child.reap()
+        self._known.discard(child.pid)
+        return usage
+
+    def reap_strangers(self) -> int:
+        """Reap dead children that are no programs of ours: orphans that came to us as
+        process 1 or as subreaper. Returns how many there were.
+
+        A program that ends before its spawn has returned is not known yet. So a dead
+        stranger is only reaped when every spawn that was under way when it was first
+        seen has returned since (I5)."""
+        dead = [(pid, stat.start_time) for pid, stat in _dead_children()]
+        fresh = frozenset(self._spawns)
+        self._suspects = {who: self._suspects.get(who, fresh) for who in dead}
+        gone = 0
+        for who, spawns in list(self._suspects.items()):
+            if not spawns & self._spawns and who[0] not in self._known:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(who[0], os.WNOHANG)
+                del self._suspects[who]
+                gone += 1
+        return gone
+
+    def survivors(self, child: Child, *, thorough: bool) -> list[int]:
+        """Live processes that an ended program left: in its group, out of it but with
+        its run's mark, or holding its pipes. Cheap when there are none; `thorough`
+        looks through all processes even if nothing hints at one."""
+        hints = group_exists(child.pid) or child.open_streams or thorough
+        if not hints:
+            hints = any(_run_id_of(pid) == child.run_id for pid in _adopted_children())
+        if not hints:
+            return []
+        found = set(group_members(child.pid))
+        found.update(
+            pid for run_id, pid in marked_processes() if run_id == child.run_id
+        )
+        found.update(pid for pid in child.pipe_holders() if _is_descendant(pid))
+        return sorted(found - {os.getpid()})
+
+    def _start_known(self, command: Command, pipe_fds: list[int]) -> int:
+        """Start a program so that at no moment its pid is a stranger's."""
+        spawn = object()
+        self._spawns.add(spawn)
+        try:
+            pid = _start(command, self._null_fd, pipe_fds)
+            self._known.add(pid)
+        finally:
+            self._spawns.discard(spawn)
+        return pid
+
+    def _remember(self, run_id: str, pid: int, from_s: float) -> None:
+        line = f"{run_id} {pid} {from_s:.2f} {_boot_time_s():.2f} {self._boot_id}\n"
+        # Without the line a leftover is still recognised by its mark.
+        with self._journal_lock, contextlib.suppress(OSError):
+            os.write(self._journal_fd, line.encode())
+
+    def journal_bytes(self) -> int:
+        """How long the journal is; see trim_journal."""
+        return os.fstat(self._journal_fd).st_size
+
+    def trim_journal(self, live: Collection[str], end: int) -> None:
+        """Forget the programs of all but the live runs in the journal up to an offset
+        that was taken before `live` was."""
+        with self._journal_lock:
+            raw = os.pread(self._journal_fd, self.journal_bytes(), 0)
+            lines = raw[:end].splitlines(keepends=True)
+            kept = [line for line in lines if line[:26].decode("latin-1") in live]
+            os.ftruncate(self._journal_fd, 0)
+            os.write(self._journal_fd, b"".join(kept) + raw[end:])
+
+    def _entries(self) -> Iterator[tuple[str, int, tuple[float, float]]]:
+        """(run id, pid, when it was started) of the programs of this boot."""
+        raw = os.pread(self._journal_fd, self.journal_bytes(), 0)
+        for line in raw.decode("ascii", "replace").splitlines():
+            fields = line.split()
+            if len(fields) == 5 and fields[4] == self._boot_id:
+                with contextlib.suppress(ValueError):
+                    window = (float(fields[2]), float(fields[3]))
+                    yield fields[0], int(fields[1]), window
+
+    def end_leftovers(self, run_ids: Collection[str]) -> dict[str, int]:
+        """Kill what is left of a dead daemon's runs; returns how many processes of
+        each. Blocks until they are gone, at most DRAIN_S."""
+        groups = {
+            run_id: pid
+            for run_id, pid, window in self._entries()
+            if run_id in run_ids and _is_group_of(pid, window, run_id)
+        }
+        killed: set[tuple[str, int]] = set()
+        give_up_s = time.monotonic() + DRAIN_S
+        while run_ids and time.monotonic() < give_up_s:
+            found = [
+                (r, pid) for r, group in groups.items() for pid in group_members(group)
+            ]
+            found += [pair for pair in marked_processes() if pair[0] in run_ids]
+            if not found:
+                break
+            for run_id, pid in found:
+                killed.add((run_id, pid))
+                signal_process(pid, signal.SIGKILL)
+            time.sleep(SURVIVOR_CHECK_S)
+        return collections.Counter(run_id for run_id, _ in killed)
+
+
+# ---- 11. Daemon: the monitor of all live state, and its loops ---------------
+# Owns every run that has not ended, the queues and the deadlines, behind one mutex;
+# each live run has a Condition on that mutex (I3). Relies on 2 and 6 to 10; does not
+# know that HTTP exists. Public methods lock; `_methods` assume the lock unless they
+# say otherwise; nothing slow happens inside it.
+
+LOG = logging.getLogger(PROGRAM)
+
+
+RETRY_LATER = {"Retry-After": str(RETRY_AFTER_S)}
+
+
+class DataFolder:
+    """The directory that holds all state; one daemon at a time. The lock file says who
+    and where it listens, and its time stamp is the daemon's sign of life."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self.logs = os.path.join(self.path, "logs")
+        self.database = os.path.join(self.path, "history.sqlite3")
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        os.makedirs(self.logs, mode=0o700, exist_ok=True)
+        # SQLite gives its other files the mode of this one.
+        os.close(os.open(self.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._lock_path = os.path.join(self.path, "lock")
+        self._lock_fd = -1
+        self.last_sign_of_life_ms = 0
+
+    def lock(self) -> int:
+        """Take the folder. Returns 0, or the pid of the daemon that has it."""
+        fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = re.search(rb'"pid": *([0-9]+)', os.read(fd, 4 * KIB))
+            os.close(fd)
+            return int(owner[1]) if owner else -1
+        self.last_sign_of_life_ms = int(os.fstat(fd).st_mtime * 1000)
+        self._lock_fd = fd
+        self.sign("")
+        return 0
+
+    def sign(self, url: str) -> None:
+        """Write down who listens where."""
+        record = json.dumps({"pid": os.getpid(), "url": url}) + "\n"
+        os.ftruncate(self._lock_fd, 0)
+        os.pwrite(self._lock_fd, record.encode(), 0)
+
+    def show_sign_of_life(self) -> None:
+        """Touch the lock file, so that the next daemon knows when this one died."""
+        os.utime(self._lock_fd)
+
+    def unlock(self) -> None:
+        """Give the folder back."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+
+class Event(NamedTuple):
+    """A change that /api/runs/stream tells."""
+
+    id: int
+    name: str
+    run: Run
+
+
+class Outcome(NamedTuple):
+    """What came of a run's program."""
+
+    verdict: Verdict
+    usage: Usage | None = None
+    error: str | None = None
+
+
+class Lane:
+    """A task with its active runs and its queue, each in the order of arrival."""
+
+    def __init__(self, task: Task, last_run: Run | None) -> None:
+        self.task = task
+        self.last_run = last_run
+        # As the kernel wants it, so that it is encoded once and not for every run.
+        self.environ = encoded_environ({"PYTHONUNBUFFERED": "1", **task.environ})
+        self.active: dict[str, LiveRun] = {}
+        self.queue: collections.deque[LiveRun] = collections.deque()
+
+
+class LiveRun:
+    """A run that has not ended. All of it is guarded by the daemon's mutex, but for
+    `log` and reading from `child`, which belong to the run's own thread. `cause` is why
+    the daemon ends the run, once it does; `kill_at_s` when its patience is over."""
+
+    def __init__(
+        self, run: Run, lane: Lane, values: dict[str, str], mutex: Any
+    ) -> None:
+        self.run = run
+        self.lane = lane
+        self.task = lane.task
+        self.values = values
+        self.changed = threading.Condition(mutex)
+        self.child: Child | None = None
+        self.log: LogWriter | None = None
+        self.started_s = 0.0
+        self.kill_at_s: float | None = None
+        self.cause: str | None = None
+        self.error: str | None = None
+        self.survivors: set[int] = set()
+        # The run as it was made, until its event has been told.
+        self.untold: Run | None = None
+        # The record of the start, when it is in line but nobody has waited for it yet.
+        self.start: Write | None = None
+
+
+class TaskState(NamedTuple):
+    """A task and what is going on with it."""
+
+    task: Task
+    running: int
+    queued: int
+    last_run: Run | None
+
+
+class CallerGone(Exception):
+    """Whoever waited does not wait any more."""
+
+
+class _Ending(NamedTuple):
+    """The end of a queued run, decided but not yet told."""
+
+    live: LiveRun
+    run: Run
+    write: Write
+
+
+class _Deadline(NamedTuple):
+    """Something that the schedule does to a live run at a time of the monotonic clock:
+    stop it for a cause, or kill it. `order` keeps the heap from comparing runs."""
+
+    at_s: float
+    order: int
+    live: LiveRun
+    cause: str | None
+
+
+class Deadlines:
+    """All deadlines, soonest first. Guarded by the daemon's mutex."""
+
+    def __init__(self) -> None:
+        self._heap: list[_Deadline] = []
+        self._orders = itertools.count()
+        self._compact_at = DEADLINES_SLACK
+
+    @property
+    def next_s(self) -> float:
+        """When the first one is due."""
+        return self._heap[0].at_s if self._heap else math.inf
+
+    def add(self, at_s: float, live: LiveRun, cause: str | None) -> bool:
+        """Add one; returns whether it is now the first."""
+        if len(self._heap) >= self._compact_at:
+            # Most belong to runs that ended long before.
+            self._heap = [d for d in self._heap if not d.live.run.ended]
+            heapq.heapify(self._heap)
+            self._compact_at = DEADLINES_SLACK + 2 * len(self._heap)
+        deadline = _Deadline(at_s, next(self._orders), live, cause)
+        heapq.heappush(self._heap, deadline)
+        return self._heap[0] is deadline
+
+    def take_due(self, now_s: float) -> Iterator[_Deadline]:
+        """Take out those that are due."""
+        while self._heap and self._heap[0].at_s <= now_s:
+            yield heapq.heappop(self._heap)
+
+
+class EventRing:
+    """The newest run events. Guarded by the daemon's mutex, as `added` is."""
+
+    def __init__(self, mutex: Any, first_id: int) -> None:
+        self.added = threading.Condition(mutex)
+        self.newest_id = first_id
+        self._events: collections.deque[Event] = collections.deque(maxlen=EVENTS_KEPT)
+
+    def add(self, name: str, run: Run) -> None:
+        """Add an event and wake those who wait for one."""
+        self.newest_id += 1
+        self._events.append(Event(self.newest_id, name, run))
+        self.added.notify_all()
+
+    def after(self, event_id: int) -> list[Event]:
+        """Events later than an id, oldest first."""
+        found = itertools.takewhile(lambda e: e.id > event_id, reversed(self._events))
+        return list(found)[::-1]
+
+
+def _open_log(daemon: Daemon, live: LiveRun) -> LogWriter:
+    task, shown = live.task, live.run.params or {}
+    hidden = [v for k, v in live.values.items() if shown.get(k) == HIDDEN]
+    secrets = [s for s in (*task.secrets, *hidden) if len(s) >= SECRET_MIN_CHARS]
+    base = log_base(daemon.folder.logs, task.name, live.run.id)
+    return LogWriter(base, task.log_max_bytes, task.log_on_full, secrets)
+
+
+def _copy_output(daemon: Daemon, live: LiveRun, timeout_s: float | None) -> bool:
+    """Move what has arrived from the pipes into the log; blocks until something does,
+    the program ends or a held line is due. Returns whether there was any."""
+    child, log, clock = live.child, live.log, daemon.clock
+    assert child
+    assert log
+    hold_s = log.hold_left_s(clock.monotonic_s())
+    if hold_s is not None:
+        timeout_s = hold_s if timeout_s is None else min(hold_s, timeout_s)
+    chunks = child.read(timeout_s)
+    now_s, wall_ms = clock.monotonic_s(), clock.wall_ms()
+    for stream, chunk in chunks:
+        log.write(stream, chunk, wall_ms, now_s)
+    log.release(wall_ms, now_s)
+    if log.full and live.task.log_on_full == KILL_TASK and not live.cause:
+        limit = size_text(live.task.log_max_bytes)
+        daemon.request_stop(live, LOG_OVERFLOW, f"wrote more than {limit}")
+    return bool(chunks)
+
+
+def _end_survivors(daemon: Daemon, live: LiveRun) -> str:
+    """Signal what the program left until nothing of it is alive: first the stop signal,
+    after the grace period SIGKILL. Returns what is wrong, if anything."""
+    child, clock, task = live.child, daemon.clock, live.task
+    assert child
+    if task.orphans == LEAVE and not live.cause:
+        return ""
+    kill_at_s = clock.monotonic_s() + task.graceful_stop_s
+    signalled: set[tuple[int, int]] = set()
+    looks_left = SURVIVOR_LOOKS
+    while looks_left:
+        thorough = bool(live.cause or signalled)
+        found = daemon.processes.survivors(child, thorough=thorough)
+        if not found:
+            return ""
+        late = clock.monotonic_s() >= min(live.kill_at_s or kill_at_s, kill_at_s)
+        number = signal.SIGKILL if late else task.stop_signal
+        looks_left -= late
+        for pid in found:
+            live.survivors.add(pid)
+            if (pid, number) not in signalled:
+                signalled.add((pid, number))
+                signal_process(pid, number)
+        _copy_output(daemon, live, SURVIVOR_CHECK_S)
+    return "cannot be killed: " + ", ".join(map(process_text, found))
+
+
+def _read_rest(daemon: Daemon, live: LiveRun, limit_s: float) -> None:
+    """Read what is in the pipes, until they are closed or a time is over; for no time,
+    what has arrived already."""
+    child, clock = live.child, daemon.clock
+    assert child
+    give_up_s = clock.monotonic_s() + limit_s
+    while child.open_streams:
+        arrived = _copy_output(daemon, live, SURVIVOR_CHECK_S if limit_s else 0)
+        if clock.monotonic_s() >= give_up_s and not (arrived and not limit_s):
+            return
+
+
+def _holders_text(child: Child) -> str:
+    """Who keeps a pipe of an ended program open, if anybody does."""
+    if not child.open_streams:
+        return ""
+    names = " and ".join(STREAMS[stream] for stream in child.open_streams)
+    holders = ", ".join(map(process_text, child.pipe_holders())) or "a process"
+    return f"{holders} still held {names} open and was let go"
+
+
+def _command(live: LiveRun) -> Command:
+    task, run = live.task, live.run
+    arguments, environ = render_params(task, live.values)
+    own = {
+        **environ,
+        RUN_ID_VARIABLE: run.id,
+        "TASKRUNNERD_TASK": task.name,
+        "TASKRUNNERD_ATTEMPT": str(run.retry_attempt),
+        "TASKRUNNERD_TRIGGER": run.triggered_by,
+    }
+    if run.scheduled_at:
+        own["TASKRUNNERD_SCHEDULED_AT"] = run.scheduled_at
+    argv = command_line(task, arguments)
+    whole = {**live.lane.environ, **encoded_environ(own)}
+    return Command(argv, whole, task.working_dir, task.umask, task.account)
+
+
+def _run_program(daemon: Daemon, live: LiveRun) -> Outcome:
+    daemon.confirm_start(live)
+    live.log = _open_log(daemon, live)
+    if live.cause:
+        return Outcome(Verdict(live.cause, NO_EXIT_CODE, None))
+    try:
+        child = daemon.processes.spawn(_command(live), live.run.id)
+    except StartError as error:
+        return Outcome(Verdict(START_FAILED, NO_EXIT_CODE, None), None, str(error))
+    daemon.adopt(live, child)
+    while not child.exited:
+        _copy_output(daemon, live, None)
+    usage = daemon.reap(child)
+    _read_rest(daemon, live, 0)
+    undead = _end_survivors(daemon, live)
+    _read_rest(daemon, live, DRAIN_S)
+    errors = [text for text in (undead, _holders_text(child)) if text]
+    child.close()
+    outcome = verdict(live.task, live.cause, usage.returncode)
+    return Outcome(outcome, usage, "; ".join(errors) or None)
+
+
+class Crew:
+    """Threads that each do one job after another. Starting a thread costs more than
+    waking one, so a thread that has nothing to do waits a while for the next job."""
+
+    def __init__(self, body: Callable[[Any], None]) -> None:
+        self._body = body
+        self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # One permit for every thread that waits for a job and was not promised one.
+        self._idle = threading.Semaphore(0)
+
+    def do(self, job: Any) -> None:
+        """Have a thread do the job."""
+        if self._idle.acquire(blocking=False):
+            self._jobs.put(job)
+        else:
+            threading.Thread(target=self._work, args=(job,), daemon=True).start()
+
+    def _work(self, job: Any) -> None:
+        while True:
+            self._body(job)
+            self._idle.release()
+            try:
+                job = self._jobs.get(timeout=CREW_IDLE_S)
+            except queue.Empty:
+                if self._idle.acquire(blocking=False):
+                    return
+                # Promised a job in this very moment.
+                job = self._jobs.get()
+
+
+def log_end(run: Run) -> None:
+    """Tell the daemon's log of an end. Not under the mutex: stderr may block."""
+    LOG.info(
+        "run ended task=%s run=%s reason=%s exit_code=%d",
+        run.task_name, run.id, run.end_reason, run.exit_code,
+    )  # fmt: skip
+
+
+# -- conducting: what the thread of a run does, without the lock
+
+
+def conduct(daemon: Daemon, live: LiveRun | None) -> None:
+    """Root of a run's thread: run its program to the end, then the next in line."""
+    while live:
+        try:
+            outcome = _run_program(daemon, live)
+        except Exception as error:
+            LOG.exception("bug task=%s run=%s", live.task.name, live.run.id)
+            outcome = daemon.rescue(live, error)
+        live = daemon.finish(live, outcome)
+
+
+class Housekeeper:
+    """What is done now and then and may take its time: the sign of life, retention, the
+    trash. Used by the schedule's thread, without the mutex; only `expect` may be called
+    by others, under it."""
+
+    def __init__(
+        self, folder: DataFolder, store: Store, processes: Processes, clock: Clock
+    ) -> None:
+        self._folder = folder
+        self._store = store
+        self._processes = processes
+        self._clock = clock
+        self._unkempt: set[str] = set()
+        self._sign_at_s = self._all_at_s = self._look_at_s = clock.monotonic_s()
+
+    @property
+    def due_s(self) -> float:
+        """When there is something to do again, on the monotonic clock."""
+        return min(self._sign_at_s, self._look_at_s)
+
+    def expect(self, delay_s: float, task: Task | None = None) -> None:
+        """Something may be forgotten after a while: runs of a task, or the trash."""
+        if task:
+            self._unkempt.add(task.name)
+        self._look_at_s = min(self._look_at_s, self._clock.monotonic_s() + delay_s)
+
+    def keep_house(self, daemon: Daemon) -> None:
+        """Do what is due. Blocks on the store. Raises StoreError, OSError."""
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._sign_at_s:
+            self._sign_at_s = now_s + SIGN_OF_LIFE_S
+            self._folder.show_sign_of_life()
+            self._processes.reap_strangers()
+            self._trim_journal(daemon)
+        if now_s >= self._look_at_s:
+            self._forget(daemon, now_s)
+
+    def _trim_journal(self, daemon: Daemon) -> None:
+        end = self._processes.journal_bytes()
+        if end > PROCESS_JOURNAL_MAX_BYTES:
+            self._processes.trim_journal(set(daemon.live_ids()), end)
+
+    def _forget(self, daemon: Daemon, now_s: float) -> None:
+        if now_s >= self._all_at_s:
+            self._all_at_s = now_s + RETENTION_EVERY_S
+            self._unkempt.update(daemon.config.tasks)
+        self._look_at_s = self._all_at_s
+        while self._unkempt:
+            task = daemon.config.tasks.get(self._unkempt.pop())
+            if task:
+                self._forget_expired(task)
+        self._empty_trash()
+
+    def _forget_expired(self, task: Task) -> None:
+        before = forget_before(task, self._clock.wall_ms())
+        if task.keep_runs is None and before is None:
+            return
+        while True:
+            run_ids = self._store.expired_ids(task.name, task.keep_runs, before)
+            if not run_ids:
+                return
+            self._remove([(task.name, run_id) for run_id in run_ids])
+            LOG.info("runs forgotten task=%s count=%d", task.name, len(run_ids))
+
+    def _empty_trash(self) -> None:
+        before_ms = self._clock.wall_ms() - int(RESTORE_S * 1000)
+        while True:
+            runs = self._store.trashed_before(before_ms)
+            if not runs:
+                break
+            self._remove(runs)
+        oldest_ms = self._store.oldest_trash_ms()
+        if oldest_ms is not None:
+            self.expect(max(1.0, (oldest_ms - before_ms) / 1000 + 1))
+
+    def _remove(self, runs: list[tuple[str, str]]) -> None:
+        """Remove (task name, run id) pairs for good: the logs first, so that a crash in
+        between leaves no log that nobody knows of."""
+        for task_name, run_id in runs:
+            remove_log(log_base(self._folder.logs, task_name, run_id))
+        write = write_forgotten([run_id for _, run_id in runs])
+        self._store.flush(self._store.enqueue(write))
+
+
+def _crashed_run(run: Run, base: str, end_at: str, leftovers: int) -> Run:
+    error = f"the daemon died while the run was running; last sign of life {end_at}"
+    if leftovers:
+        error += f"; {leftovers} of its processes were left and have been killed"
+    with LogReader(base) as log:
+        written, kept = log.written_bytes, log.kept_bytes
+    return run._replace(
+        status=ENDED,
+        end_reason=CRASHED,
+        end_at=end_at,
+        error=error,
+        output_bytes=written,
+        output_dropped_bytes=written - kept,
+    )
+
+
+# -- recovery: what the last daemon left
+
+
+def settle_crashed(daemon: Daemon, runs: list[Run]) -> list[Write]:
+    """End the runs that were running when the last daemon died, kill what is left of
+    them and repair their logs. Returns what is in line for the store."""
+    processes, folder = daemon.processes, daemon.folder
+    leftovers = processes.end_leftovers({run.id for run in runs})
+    processes.trim_journal((), processes.journal_bytes())
+    writes = []
+    for run in runs:
+        base = log_base(folder.logs, run.task_name, run.id)
+        known_ms = [folder.last_sign_of_life_ms, repair_log(base)]
+        known_ms.append(parse_time(run.start_at or run.created_at))
+        end_at = time_text(min(max(known_ms), daemon.started_ms))
+        ended = _crashed_run(run, base, end_at, leftovers.get(run.id, 0))
+        daemon.note_last_run(ended)
+        writes.append(daemon.store.enqueue(write_ended(ended)))
+        log_end(ended)
+    return writes
+
+
+class Daemon:
+    """All live state and the ways to change it. Every state change is put in line for
+    the store while the mutex is held, so the store sees changes in the order in which
+    they were decided; nobody is told of one before it is durable (I1)."""
+
+    def __init__(self, config: Config, folder: DataFolder, clock: Clock) -> None:
+        self.config = config
+        self.folder = folder
+        self.clock = clock
+        self.store = Store(folder.database)
+        self.started_ms = clock.wall_ms()
+        self.config_loaded_ms = self.started_ms
+        self.draining = False
+        self._started_s = clock.monotonic_s()
+        self.processes = Processes(folder.path)
+        self._crew = Crew(functools.partial(conduct, self))
+        self._ids = Ulids(self.store.newest_id())
+        self._mutex = threading.Lock()
+        self._idle = threading.Condition(self._mutex)
+        self._due = threading.Condition(self._mutex)
+        self._live: dict[str, LiveRun] = {}
+        self._deadlines = Deadlines()
+        # Event ids go on growing over restarts.
+        self._events = EventRing(self._mutex, self.started_ms * 1000)
+        last_runs = self.store.last_runs()
+        self._lanes = {
+            name: Lane(task, last_runs.get(name)) for name, task in config.tasks.items()
+        }
+        self._housekeeper = Housekeeper(folder, self.store, self.processes, clock)
+
+    # -- from start to end
+
+    def recover(self) -> None:
+        """Settle what the last daemon left: its running runs crashed, its pending ones
+        go on in their order. Called once, before anything else."""
+        unended = self.store.unended_runs()
+        running = [run for run, _ in unended if run.status == RUNNING]
+        writes = settle_crashed(self, running)
+        with self._mutex:
+            for run, secret in unended:
+                if run.status == PENDING:
+                    writes += self._requeue(run, secret)
+            lanes = self._lanes.values()
+            begun = [live for lane in lanes for live in self._promote(lane)]
+        self._persist(writes)
+        for live in begun:
+            self._begin(live)
+
+    def _requeue(self, run: Run, secret: dict[str, str]) -> list[Write]:
+        """Put a run of the last daemon back into its queue, or say why it cannot be."""
+        lane = self._lanes.get(run.task_name)
+        if lane:
+            live = LiveRun(run, lane, {**(run.params or {}), **secret}, self._mutex)
+            self._live[run.id] = live
+            lane.queue.append(live)
+            return []
+        run = self._ended_early(run, SKIPPED, "the task is no longer declared")
+        return [self.store.enqueue(write_ended(run))]
+
+    def drain(self, timeout_s: float) -> None:
+        """Stop all runs within a time, start none; queued ones are left to the next
+        daemon. Blocks until nothing runs."""
+        with self._mutex:
+            self.draining = True
+            kill_at_s = self.clock.monotonic_s() + timeout_s
+            for live in self._running():
+                self._request_stop(live, DAEMON_STOPPED, "the daemon was stopped")
+                live.kill_at_s = min(live.kill_at_s or kill_at_s, kill_at_s)
+                self._add_deadline(live.kill_at_s, live, None)
+            for live in self._live.values():
+                live.changed.notify_all()
+            self._events.added.notify_all()
+            while self._running():
+                self._idle.wait()
+
+    def hurry(self) -> None:
+        """Kill all runs now."""
+        with self._mutex:
+            self.draining = True
+            for live in self._running():
+                self._request_stop(live, DAEMON_STOPPED, "the daemon was stopped")
+                live.kill_at_s = self.clock.monotonic_s()
+                if live.child:
+                    live.child.signal_group(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of all files. Nothing may run any more."""
+        self.store.close()
+        self.processes.close()
+
+    def _running(self) -> list[LiveRun]:
+        return [live for live in self._live.values() if live.run.status == RUNNING]
+
+    # -- what is there
+
+    def task(self, name: str) -> Task:
+        """A declared task. Raises Problem 404."""
+        lane = self._lanes.get(name)
+        if not lane:
+            raise Problem(404, f'no task "{name}"{nearest(name, self._lanes)}')
+        return lane.task
+
+    def task_states(self) -> list[TaskState]:
+        """Every task with what is going on with it, in the order of tasks.json."""
+        with self._mutex:
+            return [self._task_state(lane) for lane in self._lanes.values()]
+
+    def _task_state(self, lane: Lane) -> TaskState:
+        last_run = lane.last_run
+        live = self._live.get(last_run.id) if last_run else None
+        if live:
+            last_run = live.run
+        return TaskState(lane.task, len(lane.active), len(lane.queue), last_run)
+
+    def find_run(self, run_id: str) -> Run | None:
+        """A run as it is now, live or ended."""
+        live = self._live.get(run_id)
+        return live.run if live else self.store.find_run(run_id)
+
+    def knows_task(self, name: str) -> bool:
+        """Whether a task is declared, or was once and has runs."""
+        return name in self._lanes or self.store.last_run(name) is not None
+
+    def log_of(self, run: Run) -> str:
+        """The base path of a run's log, for LogReader."""
+        return log_base(self.folder.logs, run.task_name, run.id)
+
+    def why_not_ready(self) -> str:
+        """Why no trigger would be taken now; empty when it would."""
+        return "the daemon is shutting down" if self.draining else ""
+
+    def live_ids(self) -> list[str]:
+        """Ids of the runs that have not ended."""
+        with self._mutex:
+            return list(self._live)
+
+    def uptime_s(self) -> float:
+        """Time since the daemon started."""
+        return self.clock.monotonic_s() - self._started_s
+
+    # -- triggering
+
+    def trigger(self, name: str, given: Mapping[str, Any], triggered_by: str) -> Run:
+        """Make a run: started, queued, or ended as skipped or queue_full. Durable when
+        this returns. Raises Problem 404, 422, 503, 507."""
+        task = self.task(name)
+        values = resolve_params(task, given)
+        with self._mutex:
+            if self.draining:
+                raise Problem(503, "the daemon is shutting down", headers=RETRY_LATER)
+            live = self._admit(self._lanes[name], values, triggered_by)
+            run = live.untold = live.run
+            secret = {k: v for k, v in values.items() if (run.params or {})[k] != v}
+            write = self.store.enqueue(write_created(run, secret))
+            endings = self._make_room(live.lane)
+        try:
+            self.store.flush(write)
+        except StoreError as error:
+            self._withdraw(live, endings)
+            raise Problem(507, f"the run cannot be recorded: {error}") from error
+        self._tell_made(live, run)
+        self._settle(endings)
+        return run
+
+    def _tell_made(self, live: LiveRun, run: Run) -> None:
+        """Let everybody know of a new run that is durable, and start it if it may."""
+        with self._mutex:
+            self._announce(live)
+            if not live.lane.last_run or live.lane.last_run.id < run.id:
+                live.lane.last_run = run
+            if run.status == RUNNING:
+                self._events.add("run.started", run)
+            elif run.ended:
+                self._events.add("run.failed", run)
+        if run.status == RUNNING:
+            self._begin(live)
+        elif run.ended:
+            log_end(run)
+
+    def _admit(self, lane: Lane, values: dict[str, str], triggered_by: str) -> LiveRun:
+        now_ms = self.clock.wall_ms()
+        now = time_text(now_ms)
+        task = lane.task
+        params = shown_params(task, values) or None
+        run = Run(
+            self._ids.make(now_ms), task.name, PENDING, triggered_by, now, params=params
+        )
+        live = LiveRun(run, lane, values, self._mutex)
+        decision = admit(task, len(lane.active), len(lane.queue))
+        if decision == START:
+            live.run = run._replace(status=RUNNING, start_at=now)
+            lane.active[run.id] = self._live[run.id] = live
+        elif decision == QUEUE:
+            lane.queue.append(live)
+            self._live[run.id] = live
+        else:
+            full = f"{task.queue_max} runs are waiting already"
+            busy = f"{task.max_concurrent} running already, and on_overlap is skip"
+            error = full if decision == QUEUE_FULL else busy
+            live.run = self._ended_early(run, decision, error)
+        return live
+
+    def _ended_early(self, run: Run, end_reason: str, error: str) -> Run:
+        """A run that ended without a program."""
+        end_at = time_text(self.clock.wall_ms())
+        return run._replace(
+            status=ENDED, end_reason=end_reason, end_at=end_at, error=error
+        )
+
+    def _make_room(self, lane: Lane) -> list[_Ending]:
+        """Under on_overlap terminate: ask the oldest runs to go for the newest one."""
+        staying = [live for live in lane.active.values() if not live.cause]
+        count = count_victims(lane.task, len(staying), len(lane.queue))
+        error = "stopped to make room for a newer run (on_overlap: terminate)"
+        for live in staying[:count]:
+            self._request_stop(live, STOPPED, error)
+        waiting = list(lane.queue)[: max(0, count - len(staying))]
+        return [self._end_queued(live, error) for live in waiting]
+
+    def _withdraw(self, live: LiveRun, endings: list[_Ending]) -> None:
+        """Take back a run that could not be recorded: nobody was told of it. Runs that
+        were ended for it have ended nevertheless."""
+        with self._mutex:
+            lane = live.lane
+            self._live.pop(live.run.id, None)
+            lane.active.pop(live.run.id, None)
+            if live in lane.queue:
+                lane.queue.remove(live)
+            begun = self._promote(lane)
+            self._idle.notify_all()
+        if endings:
+            settle = threading.Thread(target=self._settle, args=(endings,), daemon=True)
+            settle.start()
+        for waiting in begun:
+            self._begin(waiting)
+
+    def _promote(self, lane: Lane) -> list[LiveRun]:
+        """Move queued runs into free slots, oldest first (I4)."""
+        begun: list[LiveRun] = []
+        free = 0 if self.draining else lane.task.max_concurrent - len(lane.active)
+        while lane.queue and len(begun) < free:
+            live = lane.queue.popleft()
+            start_at = time_text(self.clock.wall_ms())
+            live.run = live.run._replace(status=RUNNING, start_at=start_at)
+            live.start = self.store.enqueue(write_started(live.run))
+            lane.active[live.run.id] = live
+            begun.append(live)
+        return begun
+
+    def _begin(self, live: LiveRun) -> None:
+        """Give a run that has a slot a thread. Without the lock."""
+        next_one: LiveRun | None = live
+        while next_one:
+            try:
+                self._crew.do(next_one)
+            except RuntimeError as error:
+                text = f"cannot start: {error}"
+                outcome = Outcome(Verdict(START_FAILED, NO_EXIT_CODE, None), None, text)
+                next_one = self.finish(next_one, outcome)
+            else:
+                return
+
+    def confirm_start(self, live: LiveRun) -> None:
+        """Return when the start of a run that was queued is durable, and told (I1)."""
+        if live.start:
+            self._persist([live.start])
+            with self._mutex:
+                self._announce(live)
+                live.changed.notify_all()
+                self._events.add("run.started", live.run)
+
+    def _announce(self, live: LiveRun) -> None:
+        """Tell that a run was made, before anything else is told of it."""
+        if live.untold:
+            self._events.add("run.created", live.untold)
+            live.untold = None
+
+    # -- what the thread of a run asks for
+
+    def adopt(self, live: LiveRun, child: Child) -> None:
+        """Make a started program known; a stop asked for meanwhile reaches it now."""
+        with self._mutex:
+            live.child = child
+            now_s = live.started_s = self.clock.monotonic_s()
+            if live.cause:
+                child.signal_group(live.task.stop_signal)
+            if live.kill_at_s is not None and live.kill_at_s <= now_s:
+                child.signal_group(signal.SIGKILL)
+            if live.task.timeout_s is not None:
+                self._add_deadline(now_s + live.task.timeout_s, live, TIMEOUT)
+        LOG.info(
+            "run started task=%s run=%s pid=%d", live.task.name, live.run.id, child.pid
+        )
+
+    def reap(self, child: Child) -> Usage:
+        """Take the exit status of a child that has exited."""
+        with self._mutex:
+            return self.processes.reap(child)
+
+    def request_stop(self, live: LiveRun, cause: str, error: str) -> None:
+        """Begin to end a run for a reason of the daemon's own."""
+        with self._mutex:
+            self._request_stop(live, cause, error)
+
+    def rescue(self, live: LiveRun, error: Exception) -> Outcome:
+        """A bug must not lose a run or leave a process behind."""
+        usage = None
+        with self._mutex:
+            child = live.child
+            if child and not child.reaped:
+                child.signal_group(signal.SIGKILL)
+                usage = self.processes.reap(child)
+        if child:
+            child.close()
+        text = f"internal error: {error!r}"
+        return Outcome(Verdict(CRASHED, NO_EXIT_CODE, None), usage, text)
+
+    def finish(self, live: LiveRun, outcome: Outcome) -> LiveRun | None:
+        """Record the end, tell everybody, and return the next run for this thread."""
+        wall_ms = self.clock.wall_ms()
+        if live.log:
+            live.log.close(wall_ms)
+        ended = self._ended_run(live, outcome, wall_ms)
+        with self._mutex:
+            live.lane.active.pop(ended.id, None)
+            write = self.store.enqueue(write_ended(ended))
+            begun = self._promote(live.lane)
+        self._persist([write])
+        with self._mutex:
+            self._tell_end(live, ended)
+        log_end(ended)
+        for after in begun[1:]:
+            self._begin(after)
+        return begun[0] if begun else None
+
+    def _ended_run(self, live: LiveRun, outcome: Outcome, wall_ms: int) -> Run:
+        log, usage = live.log, outcome.usage
+        reason, exit_code, signal_name = outcome.verdict
+        lost = log.error if log else ""
+        errors = [text for text in (live.error, outcome.error, lost) if text]
+        took_s = self.clock.monotonic_s() - live.started_s
+        ended = live.run._replace(
+            status=ENDED,
+            end_reason=reason,
+            exit_code=exit_code,
+            signal=signal_name,
+            error="; ".join(dict.fromkeys(errors)) or None,
+            end_at=time_text(wall_ms),
+            output_bytes=log.output_bytes if log else 0,
+            output_dropped_bytes=log.dropped_bytes if log else 0,
+        )
+        if not usage:
+            return ended
+        return ended._replace(
+            duration=nanoseconds(took_s),
+            cpu_seconds=usage.cpu_seconds,
+            max_rss_bytes=usage.max_rss_bytes,
+            survivors=len(live.survivors),
+        )
+
+    def _tell_end(self, live: LiveRun, ended: Run) -> None:
+        """Let everybody know of an end that is durable."""
+        self._announce(live)
+        live.run = ended
+        self._live.pop(ended.id, None)
+        self.note_last_run(ended)
+        live.changed.notify_all()
+        self._events.add(
+            "run.completed" if ended.end_reason == SUCCESS else "run.failed", ended
+        )
+        if live.task.keep_runs is not None or live.task.keep_for_s is not None:
+            self._housekeeper.expect(RETENTION_PAUSE_S, live.task)
+            self._due.notify()
+        self._idle.notify_all()
+
+    def note_last_run(self, run: Run) -> None:
+        """Remember a task's newest run. Under the mutex or before any thread."""
+        lane = self._lanes.get(run.task_name)
+        if lane and (lane.last_run is None or lane.last_run.id <= run.id):
+            lane.last_run = run
+
+    def _persist(self, writes: list[Write]) -> None:
+        """Make writes durable, however long it takes: an end must not be lost. Blocks;
+        without the lock."""
+        while True:
+            try:
+                self.store.flush(*writes)
+            except StoreError as error:
+                LOG.error("store failed, trying again error=%s", error)
+                time.sleep(STORE_RETRY_S)
+                again = [w for w in writes if w.error is not None]
+                writes = [self.store.enqueue(Write(*w.statements)) for w in again]
+            else:
+                return
+
+    # -- stopping
+
+    def stop(self, run_id: str) -> bool:
+        """Ask a live run to end; a queued one ends at once. False when it had already
+        ended by itself. Returns when what happened is durable."""
+        return self.stop_all([run_id]) == 1
+
+    def stop_all(self, run_ids: Iterable[str]) -> int:
+        """Stop many runs; returns how many of them had not ended by themselves."""
+        with self._mutex:
+            known = [self._live[run_id] for run_id in run_ids if run_id in self._live]
+            asked = [live for live in known if live.cause]
+            fresh = [live for live in known if not live.cause]
+            queued = [live for live in fresh if live.run.status == PENDING]
+            running = [live for live in fresh if live.run.status == RUNNING]
+            stopped = [
+                live for live in running if self._request_stop(live, STOPPED, None)
+            ]
+            error = "stopped before it was started"
+            endings = [self._end_queued(live, error) for live in queued]
+        self._settle(endings)
+        return len(asked) + len(stopped) + len(endings)
+
+    def _end_queued(self, live: LiveRun, error: str) -> _Ending:
+        """Decide the end of a run that waits in a queue."""
+        live.cause = STOPPED
+        live.lane.queue.remove(live)
+        ended = self._ended_early(live.run, STOPPED, error)
+        return _Ending(live, ended, self.store.enqueue(write_ended(ended)))
+
+    def _settle(self, endings: list[_Ending]) -> None:
+        """Make such ends durable, then known. Blocks; without the lock."""
+        if endings:
+            self._persist([ending.write for ending in endings])
+            with self._mutex:
+                for ending in endings:
+                    self._tell_end(ending.live, ending.run)
+            for ending in endings:
+                log_end(ending.run)
+
+    def _request_stop(self, live: LiveRun, cause: str, error: str | None) -> bool:
+        """First step of the ladder; a program that ended by itself keeps its end."""
+        child = live.child
+        if live.cause or (child and (child.reaped or has_exited(child.pid))):
+            return False
+        live.cause, live.error = cause, error
+        if child:
+            child.signal_group(live.task.stop_signal)
+            child.signal_group(signal.SIGCONT)
+        live.kill_at_s = self.clock.monotonic_s() + live.task.graceful_stop_s
+        self._add_deadline(live.kill_at_s, live, None)
+        return True
+
+    # -- waiting
+
+    def wait(
+        self, run_id: str, timeout_s: float, still_there: Callable[[], bool]
+    ) -> Run:
+        """The run when it has ended, or as it is after a time or when the daemon shuts
+        down. Raises CallerGone within HANGUP_CHECK_S of the caller's leaving."""
+        live = self._live.get(run_id)
+        if not live:
+            run = self.store.find_run(run_id)
+            if not run:
+                raise Problem(404, f"no run {run_id}")
+            return run
+        give_up_s = self.clock.monotonic_s() + timeout_s
+        while True:
+            with self._mutex:
+                left_s = give_up_s - self.clock.monotonic_s()
+                queued = live.run.status == PENDING
+                if live.run.ended or left_s <= 0 or (self.draining and queued):
+                    return live.run
+                live.changed.wait(min(left_s, HANGUP_CHECK_S))
+            if not live.run.ended and not still_there():
+                raise CallerGone
+
+    def wait_output(self, run_id: str, seen: int, timeout_s: float) -> int:
+        """How many bytes of a run's output there are, once they are more than `seen`,
+        the run changes, or a time is over; -1 when it is not live."""
+        live = self._live.get(run_id)
+        if live and live.log:
+            return live.log.wait_growth(seen, timeout_s)
+        if live:
+            with self._mutex:
+                if not live.run.ended and not live.log:
+                    live.changed.wait(timeout_s)
+        return -1
+
+    # -- events
+
+    def newest_event_id(self) -> int:
+        """Where a listener begins that wants only what is new."""
+        return self._events.newest_id
+
+    def events_after(self, event_id: int, timeout_s: float) -> list[Event]:
+        """Events after an id, of those still kept; waits a time for one at most."""
+        with self._mutex:
+            if self._events.newest_id <= event_id and not self.draining:
+                self._events.added.wait(timeout_s)
+            return self._events.after(event_id)
+
+    # -- schedule
+
+    def _add_deadline(self, at_s: float, live: LiveRun, cause: str | None) -> None:
+        if self._deadlines.add(at_s, live, cause):
+            self._due.notify()
+
+    def run_schedule(self) -> None:
+        """Root of the schedule thread: tick, for ever."""
+        while True:
+            try:
+                self.tick()
+            except (StoreError, OSError) as error:
+                LOG.error("schedule failed, trying again error=%s", error)
+                time.sleep(STORE_RETRY_S)
+            with self._mutex:
+                # Asked under the lock: nothing can become due unnoticed.
+                delay_s = self._until_due_s()
+                if delay_s > 0:
+                    self._due.wait(min(delay_s, SCHEDULE_MAX_SLEEP_S))
+
+    def tick(self) -> float:
+        """Do what is due; returns the seconds until something may be due again."""
+        self._housekeeper.keep_house(self)
+        with self._mutex:
+            for deadline in self._deadlines.take_due(self.clock.monotonic_s()):
+                self._meet(deadline)
+            return self._until_due_s()
+
+    def _until_due_s(self) -> float:
+        next_s = min(self._housekeeper.due_s, self._deadlines.next_s)
+        return max(0.0, next_s - self.clock.monotonic_s())
+
+    def _meet(self, deadline: _Deadline) -> None:
+        live = deadline.live
+        if live.run.ended:
+            return
+        if deadline.cause:
+            limit = duration_text(live.task.timeout_s or 0)
+            self._request_stop(live, deadline.cause, f"took longer than {limit}")
+        elif live.child:
+            live.child.signal_group(signal.SIGKILL)
+
+    # -- deleting and restoring
+
+    def delete(self, run_ids: Sequence[str]) -> int:
+        """Take ended runs out of the history; restorable for RESTORE_S. Returns how
+        many there were. Raises StoreError."""
+        gone: list[Run] = []
+        for start in range(0, len(run_ids), COMMIT_MAX_WRITES):
+            batch = run_ids[start : start + COMMIT_MAX_WRITES]
+            runs = [run for run in self.store.find_runs(batch) if run.ended]
+            write = write_trashed([run.id for run in runs], self.clock.wall_ms())
+            self.store.flush(self.store.enqueue(write))
+            gone += runs
+        self._tell_changed("run.deleted", gone)
+        with self._mutex:
+            self._housekeeper.expect(RESTORE_S + 1)
+            self._due.notify()
+        return len(gone)
+
+    def restore(self, run_ids: Sequence[str]) -> int:
+        """Put deleted runs back. Returns how many there were. Raises StoreError."""
+        count = 0
+        for start in range(0, len(run_ids), COMMIT_MAX_WRITES):
+            batch = run_ids[start : start + COMMIT_MAX_WRITES]
+            write = self.store.enqueue(write_restored(batch))
+            self.store.flush(write)
+            count += write.changed // 2
+        self._tell_changed("run.updated", self.store.find_runs(run_ids))
+        return count
+
+    def _tell_changed(self, name: str, runs: list[Run]) -> None:
+        touched = {run.task_name for run in runs}
+        newest = {task_name: self.store.last_run(task_name) for task_name in touched}
+        with self._mutex:
+            for task_name, run in newest.items():
+                if task_name in self._lanes and not self._lanes[task_name].active:
+                    self._lanes[task_name].last_run = run
+            for run in runs:
+                self._events.add(name, run)
+
+
+# ---- 12. Operations and routes ----------------------------------------------
+# Owns what each route does, one short function each, and ROUTES, which is the API:
+# the router, validation, OpenAPI and the command line read it. Relies on 2, 4 to 6,
+# 9 and 11; never touches SQL, processes or sockets.
+
+
+class Front(NamedTuple):
+    """Facts about the server that some answers tell."""
+
+    auth_required: bool
+    waiting: int
+
+
+class Request(NamedTuple):
+    """A request after routing. `path` and `query` hold typed values, `still_there`
+    tells whether the client listens, `front` is what the server tells of itself."""
+
+    path: dict[str, Any]
+    query: dict[str, Any]
+    body: Any
+    headers: Mapping[str, str]
+    still_there: Callable[[], bool]
+    front: Front
+
+
+class Answer(NamedTuple):
+    """A whole answer: a JSON document, or none for 204."""
+
+    status: int
+    document: Any = None
+    headers: Mapping[str, str] = {}
+
+
+class Stream(NamedTuple):
+    """An answer in chunks. `size_bytes` is None when nobody knows yet; an empty chunk
+    is a chance to notice that the client has gone."""
+
+    status: int
+    content_type: str
+    chunks: Iterator[bytes]
+    size_bytes: int | None = None
+    headers: Mapping[str, str] = {}
+
+
+Operation = Callable[[Daemon, Request], Union[Answer, Stream]]
+
+
+def compact_json(document: Any) -> bytes:
+    """JSON as it goes over the wire."""
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace") + b"\n"
+
+
+# -- documents
+
+
+def run_document(run: Run) -> dict[str, Any]:
+    """A run as JSON: fields without a value are left out."""
+    return {name: value for name, value in zip(run._fields, run) if value is not None}
+
+
+def run_path(run: Run) -> str:
+    """Where a run is found."""
+    return f"/api/tasks/{run.task_name}/runs/{run.id}"
+
+
+def _param_document(param: Param) -> dict[str, Any]:
+    document: dict[str, Any] = {param.kind: param.key, "type": param.type}
+    if param.default is not None:
+        document["default"] = HIDDEN if param.secret else param.default
+    document["required"] = param.required
+    if param.choices and not param.secret:
+        document.update(choices=list(param.choices), allow_custom=param.allow_custom)
+    return {**document, "secret": param.secret, "description": param.description}
+
+
+def task_document(state: TaskState) -> dict[str, Any]:
+    """A task as JSON, without its command and environment."""
+    task = state.task
+    document = {
+        "name": task.name,
+        "description": task.description,
+        "group": task.group,
+        "api_trigger": task.api_trigger,
+        "params": [_param_document(param) for param in task.params],
+        "graceful_stop": nanoseconds(task.graceful_stop_s),
+        "stop_signal": task.stop_signal.name,
+        "exit_codes": sorted(task.exit_codes),
+        "orphans": task.orphans,
+        "max_concurrent": task.max_concurrent,
+        "on_overlap": task.on_overlap,
+        "queue_max": task.queue_max,
+        "log_max_size": task.log_max_bytes,
+        "log_on_full": task.log_on_full,
+        "running": state.running,
+        "queued": state.queued,
+    }
+    if task.timeout_s is not None:
+        document["timeout"] = nanoseconds(task.timeout_s)
+    if task.keep_runs is not None:
+        document["keep_runs"] = task.keep_runs
+    if task.keep_for_s is not None:
+        document["keep_for"] = nanoseconds(task.keep_for_s)
+    if state.last_run:
+        document["last_run"] = run_document(state.last_run)
+    return document
+
+
+# -- tasks and triggers
+
+
+def get_tasks(daemon: Daemon, request: Request) -> Answer:
+    """List the declared tasks."""
+    return Answer(200, [task_document(state) for state in daemon.task_states()])
+
+
+def get_task(daemon: Daemon, request: Request) -> Answer:
+    """Show a declared task."""
+    name = daemon.task(request.path["task_name"]).name
+    state = next(s for s in daemon.task_states() if s.task.name == name)
+    return Answer(200, task_document(state))
+
+
+def trigger_run(daemon: Daemon, request: Request) -> Answer:
+    """Trigger a new run, and wait for its end if asked to."""
+    given = (request.body or {}).get("params", {})
+    run = daemon.trigger(request.path["task_name"], given, "api")
+    place = run_path(run)
+    if run.end_reason == SKIPPED:
+        raise Problem(409, run.error or "", instance=place)
+    if run.end_reason == QUEUE_FULL:
+        raise Problem(429, run.error or "", instance=place, headers=RETRY_LATER)
+    if request.query["wait"]:
+        run = daemon.wait(run.id, request.query["wait_timeout"], request.still_there)
+    return Answer(201, run_document(run), {"Location": place})
+
+
+def _no_trigger(task: Task) -> str:
+    return f'task "{task.name}" may not be triggered over HTTP (api_trigger is false)'
+
+
+def check_trigger(daemon: Daemon, request: Request, faults: list[Fault]) -> list[Fault]:
+    """All faults of a trigger, parameters included, secrets not shown."""
+    if any(fault.at[0] == "path" for fault in faults):
+        return faults
+    task = daemon.task(request.path["task_name"])
+    if not task.api_trigger:
+        raise Problem(403, _no_trigger(task))
+    given = request.body.get("params", {}) if isinstance(request.body, dict) else {}
+    if isinstance(given, dict):
+        known = {fault.location for fault in faults}
+        faults = faults + [
+            f for f in param_faults(task, given) if f.location not in known
+        ]
+    # A misspelt key may hold a secret as well.
+    shown = {param.key for param in task.params if not param.secret}
+    return [
+        f
+        if f.at[:2] != ("body", "params") or (f.at[2:3] and f.at[2] in shown)
+        else Fault(f.at, f.message)
+        for f in faults
+    ]
+
+
+# -- runs
+
+
+def _find_run(daemon: Daemon, request: Request) -> Run:
+    """The run that the path names. Raises Problem 404."""
+    run_id, task_name = request.path["run_id"], request.path.get("task_name")
+    run = daemon.find_run(run_id)
+    if not run or task_name not in (None, run.task_name):
+        of_task = f' of task "{task_name}"' if task_name else ""
+        raise Problem(404, f"no run {run_id}{of_task}")
+    return run
+
+
+def get_run(daemon: Daemon, request: Request) -> Answer:
+    """Show a run of a task."""
+    return Answer(200, run_document(_find_run(daemon, request)))
+
+
+def get_run_by_id(daemon: Daemon, request: Request) -> Answer:
+    """Show a run, whatever its task."""
+    return get_run(daemon, request)
+
+
+def delete_run(daemon: Daemon, request: Request) -> Answer:
+    """Delete an ended run; it can be restored for ten minutes."""
+    run = _find_run(daemon, request)
+    if not run.ended:
+        raise Problem(409, f"the run is {run.status}; stop it first")
+    daemon.delete([run.id])
+    return Answer(204)
+
+
+def stop_run(daemon: Daemon, request: Request) -> Answer:
+    """Stop a running run, or take a pending one out of the queue."""
+    run = _find_run(daemon, request)
+    if run.ended or not daemon.stop(run.id):
+        raise Problem(409, "the run has already ended")
+    done = "taken out of the queue" if run.status == PENDING else "asked to stop"
+    return Answer(200, {"message": f"run {run.id} {done}"})
+
+
+def _run_filter(values: Mapping[str, Any]) -> RunFilter:
+    given = {name: values.get(name) for name in RunFilter._fields}
+    return RunFilter(**{k: v for k, v in given.items() if v is not False and v != ""})
+
+
+def get_all_runs(daemon: Daemon, request: Request) -> Answer:
+    """List runs, newest first unless asked otherwise."""
+    query = request.query
+    which = _run_filter(query)
+    sort = (query["sort_field"], query["sort_direction"])
+    runs = daemon.store.list_runs(which, sort, query["limit"], query["offset"])
+    documents = [run_document(run) for run in runs]
+    return Answer(200, {"runs": documents, "total": daemon.store.count_runs(which)})
+
+
+def _check_task_known(daemon: Daemon, task_name: str) -> None:
+    if not daemon.knows_task(task_name):
+        daemon.task(task_name)
+
+
+def get_task_runs(daemon: Daemon, request: Request) -> Answer:
+    """List the runs of a task."""
+    task_name = request.path["task_name"]
+    _check_task_known(daemon, task_name)
+    query = {**request.query, "task_name": task_name}
+    return get_all_runs(daemon, request._replace(query=query))
+
+
+def get_run_summary(daemon: Daemon, request: Request) -> Answer:
+    """Total the history."""
+    counts: dict[str, int] = collections.Counter()
+    for _, state, _, runs in daemon.store.tallies():
+        counts[state] += runs
+    document: dict[str, Any] = {
+        "total": sum(counts.values()),
+        "success": counts[SUCCESS],
+        "failed": sum(counts[reason] for reason in FAILURES),
+        "missed": counts[MISSED],
+    }
+    last_failure = daemon.store.last_failure()
+    if last_failure:
+        document["last_failure"] = run_document(last_failure)
+    return Answer(200, document)
+
+
+# -- bulk
+
+
+def check_selector(
+    daemon: Daemon, request: Request, faults: list[Fault]
+) -> list[Fault]:
+    """Either ids, or match_all with what belongs to it."""
+    body = request.body
+    if not isinstance(body, dict):
+        return faults
+    if ("ids" in body) == bool(body.get("match_all")):
+        message = 'must have either "ids" or "match_all": true'
+        return [Fault(("body",), message), *faults]
+    extra = [
+        name for name in ("filter", "except_ids") if name in body and "ids" in body
+    ]
+    message = 'goes with "match_all": true'
+    return [*faults, *(Fault(("body", name), message) for name in extra)]
+
+
+def _selected_ids(
+    daemon: Daemon, body: dict[str, Any], table: str = "runs"
+) -> list[str]:
+    if "ids" in body:
+        return list(dict.fromkeys(body["ids"]))
+    which = _run_filter(body.get("filter", {}))
+    spared = set(body.get("except_ids", ()))
+    found: list[str] = []
+    batch = daemon.store.list_ids(which, "", BULK_MAX_IDS, table)
+    while batch:
+        found += [run_id for run_id in batch if run_id not in spared]
+        batch = daemon.store.list_ids(which, batch[-1], BULK_MAX_IDS, table)
+    return found
+
+
+def bulk_cancel_runs(daemon: Daemon, request: Request) -> Answer:
+    """Stop the selected runs that are pending or running."""
+    run_ids = _selected_ids(daemon, request.body)
+    return Answer(200, {"affected": daemon.stop_all(run_ids)})
+
+
+def bulk_delete_runs(daemon: Daemon, request: Request) -> Answer:
+    """Delete the selected runs that have ended."""
+    run_ids = _selected_ids(daemon, request.body)
+    return Answer(200, {"affected": daemon.delete(run_ids)})
+
+
+def bulk_restore_runs(daemon: Daemon, request: Request) -> Answer:
+    """Put selected runs back that were deleted in the last ten minutes."""
+    run_ids = _selected_ids(daemon, request.body, "trash")
+    return Answer(200, {"affected": daemon.restore(run_ids)})
+
+
+def _newest_of_each_task(daemon: Daemon, run_ids: list[str]) -> list[Run]:
+    newest: dict[str, Run] = {}
+    for start in range(0, len(run_ids), LIST_MAX_RUNS):
+        for run in daemon.store.find_runs(run_ids[start : start + LIST_MAX_RUNS]):
+            kept = newest.setdefault(run.task_name, run)
+            newest[run.task_name] = max(kept, run)
+    return list(newest.values())
+
+
+def _rerun(daemon: Daemon, run: Run) -> Run:
+    task = daemon.task(run.task_name)
+    if not task.api_trigger:
+        raise Problem(403, _no_trigger(task))
+    given: dict[str, str | None] = dict(run.params or {})
+    if HIDDEN in given.values():
+        raise Problem(422, "its secret parameters are not kept; trigger it anew")
+    # What was omitted then is omitted again, whatever the default.
+    omitted = {param.key: None for param in task.params if param.key not in given}
+    fresh = daemon.trigger(run.task_name, {**omitted, **given}, "api")
+    if fresh.ended:
+        status = 409 if fresh.end_reason == SKIPPED else 429
+        raise Problem(status, fresh.error or "")
+    return fresh
+
+
+def bulk_rerun_runs(daemon: Daemon, request: Request) -> Answer:
+    """Run each selected task once more, with its newest selected run's parameters."""
+    started: list[dict[str, Any]] = []
+    refused: list[dict[str, Any]] = []
+    for run in _newest_of_each_task(daemon, _selected_ids(daemon, request.body)):
+        try:
+            fresh = _rerun(daemon, run)
+        except Problem as problem:
+            detail = "; ".join([problem.detail, *(f.message for f in problem.faults)])
+            refusal = {"task_name": run.task_name, "status": problem.status}
+            refused.append({**refusal, "detail": detail})
+        else:
+            started.append(run_document(fresh))
+    document = {"affected": len(started), "runs": started, "refused": refused}
+    return Answer(200, document)
+
+
+def _first_line(log: LogReader, start: int) -> int:
+    """The line that `from` means; negative counts from the end."""
+    wanted = start if start >= 0 else log.total_lines + start
+    return max(wanted, log.first_available)
+
+
+# -- logs
+
+
+def get_log_page(daemon: Daemon, request: Request) -> Answer:
+    """Read a page of a run's output."""
+    run = _find_run(daemon, request)
+    with LogReader(daemon.log_of(run)) as log:
+        start = _first_line(log, request.query["from"])
+        lines = log.lines(start, request.query["limit"])
+        document = {
+            "lines": [line.document() for line in lines],
+            "first_available": log.first_available,
+            "total_lines": log.total_lines,
+            "truncated": log.truncated,
+            "finalized": run.ended,
+        }
+    return Answer(200, document)
+
+
+_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+
+
+def _raw_chunks(base: str, start: int, end: int) -> Iterator[bytes]:
+    with LogReader(base) as log:
+        yield from log.raw(start, end)
+
+
+def _range(first: str, last: str, size: int) -> tuple[int, int]:
+    """A byte range (RFC 9110, 14.1.2) as start and end. Raises Problem 416."""
+    # More digits than any size has mean the end.
+    low, high = (int(digits[:18] or 0) for digits in (first, last))
+    start = low if first else max(0, size - high)
+    end = min(high + 1, size) if first and last else size
+    if start >= end:
+        headers = {"Content-Range": f"bytes */{size}"}
+        raise Problem(416, f"the output has {size} bytes", headers=headers)
+    return start, end
+
+
+def get_log_raw(daemon: Daemon, request: Request) -> Stream:
+    """Download a run's output, the bytes as the program wrote them."""
+    run = _find_run(daemon, request)
+    with LogReader(daemon.log_of(run)) as log:
+        size = log.kept_bytes
+    start, end, status = 0, size, 200
+    match = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
+    if match and match[0] != "bytes=-":
+        start, end = _range(match[1], match[2], size)
+        status = 206
+    headers = {"Accept-Ranges": "bytes"}
+    if status == 206:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    chunks = _raw_chunks(daemon.log_of(run), start, end)
+    return Stream(status, "text/plain; charset=utf-8", chunks, end - start, headers)
+
+
+def event_text(name: str, document: Any, event_id: int | None = None) -> bytes:
+    """One server-sent event (WHATWG HTML, 9.2)."""
+    head = f"id: {event_id}\n" if event_id is not None else ""
+    return f"{head}event: {name}\ndata: ".encode() + compact_json(document) + b"\n"
+
+
+_EVENTS = "text/event-stream"
+_UNBUFFERED = {"X-Accel-Buffering": "no"}
+_COMMENT = b": still here\n\n"
+
+
+def _log_events(daemon: Daemon, run: Run, n: int) -> Iterator[bytes]:
+    base = daemon.log_of(run)
+    seen, silent_since_s = -1, daemon.clock.monotonic_s()
+    while True:
+        # Looked at before the log is read, so that no last line is missed.
+        now = daemon.find_run(run.id) or run._replace(status=ENDED)
+        with LogReader(base) as log:
+            lines = log.lines(n, STREAM_LINES_AT_ONCE)
+            total_lines = log.total_lines
+        for line in lines:
+            if line.n > n:
+                yield event_text("rotated", {"first_available": line.n + 1})
+            yield event_text("line", line.document(), line.n)
+            n = line.n + 1
+        if lines:
+            silent_since_s = daemon.clock.monotonic_s()
+        elif now.ended:
+            done = {
+                "final_line": total_lines - 1,
+                "status": now.end_reason or now.status,
+            }
+            yield event_text("done", done)
+            return
+        elif daemon.draining and now.status == PENDING:
+            return
+        else:
+            seen = daemon.wait_output(run.id, seen, HANGUP_CHECK_S)
+            silent = daemon.clock.monotonic_s() - silent_since_s >= STREAM_COMMENT_S
+            silent_since_s += STREAM_COMMENT_S if silent else 0
+            yield _COMMENT if silent else b""
+
+
+def stream_log(daemon: Daemon, request: Request) -> Stream:
+    """Follow a run's output as server-sent events."""
+    run = _find_run(daemon, request)
+    with LogReader(daemon.log_of(run)) as log:
+        start = _first_line(log, request.query.get("from", 0))
+        last_seen = request.headers.get("last-event-id", "")
+        if re.fullmatch("[0-9]{1,18}", last_seen):
+            start = int(last_seen) + 1
+        start = max(start, log.total_lines - request.query["replay_limit"])
+    return Stream(200, _EVENTS, _log_events(daemon, run, start), headers=_UNBUFFERED)
+
+
+_CURSOR = re.compile(RUN_ID_PATTERN[1:-1] + ":[0-9]{1,18}")
+
+
+def check_search(daemon: Daemon, request: Request, faults: list[Fault]) -> list[Fault]:
+    """A cursor is what an earlier answer gave."""
+    cursor = request.query.get("cursor")
+    if cursor and not _CURSOR.fullmatch(cursor):
+        message = "must be next_cursor of an earlier answer"
+        faults = [*faults, Fault(("query", "cursor"), message, cursor)]
+    if not request.query.get("q") and not any(f.at[-1] == "q" for f in faults):
+        faults = [*faults, Fault(("query", "q"), "must be there")]
+    return faults
+
+
+def _ids_from(
+    daemon: Daemon, task_name: str, first_id: str
+) -> Iterator[tuple[str, str]]:
+    which = RunFilter(task_name=task_name)
+    # "~" sorts behind every id character: below it means from it on.
+    below = first_id and first_id + "~"
+    batch = daemon.store.list_ids(which, below, LIST_MAX_RUNS)
+    while batch:
+        yield from ((task_name, run_id) for run_id in batch)
+        batch = daemon.store.list_ids(which, batch[-1], LIST_MAX_RUNS)
+
+
+def _runs_to_search(
+    daemon: Daemon, task_name: str, only_id: str | None, first_id: str
+) -> Iterator[tuple[str, str]]:
+    """(task name, run id) from the cursor's run on, newest first, one by one."""
+    if only_id:
+        run = daemon.find_run(only_id)
+        if not run or run.task_name != task_name:
+            raise Problem(404, f'no run {only_id} of task "{task_name}"')
+        return iter([(task_name, only_id)])
+    return _ids_from(daemon, task_name, first_id)
+
+
+def search_logs(daemon: Daemon, request: Request) -> Answer:
+    """Search the output of a task's runs, newest run first."""
+    task_name, query = request.path["task_name"], request.query
+    _check_task_known(daemon, task_name)
+    first_id, _, line = (query.get("cursor") or "").partition(":")
+    runs = _runs_to_search(daemon, task_name, query.get("run_id"), first_id)
+    text = (query["q"], query["case"])
+    start = (first_id, int(line or 0))
+    folder = daemon.folder.logs
+    found = find_in_logs(folder, runs, text, start, query["limit"])
+    hits = [{"run_id": hit.run_id, **hit.line.document()} for hit in found.hits]
+    document = {
+        "hits": [{k: v for k, v in hit.items() if k != "continued"} for hit in hits],
+        "exhausted": not found.next_run_id,
+        "scanned_runs": found.scanned_runs,
+    }
+    if found.next_run_id:
+        document["next_cursor"] = f"{found.next_run_id}:{found.next_line}"
+    return Answer(200, document)
+
+
+def _run_events(daemon: Daemon, after: int) -> Iterator[bytes]:
+    ping_s = -STREAM_COMMENT_S
+    while not daemon.draining:
+        now_s = daemon.clock.monotonic_s()
+        if now_s - ping_s >= STREAM_COMMENT_S:
+            ping_s = now_s
+            yield event_text("ping", {"time": time_text(daemon.clock.wall_ms())})
+        events = daemon.events_after(after, HANGUP_CHECK_S)
+        for event in events:
+            after = event.id
+            yield event_text(event.name, {"run": run_document(event.run)}, event.id)
+        if not events:
+            yield b""
+
+
+# -- the daemon itself
+
+
+def stream_runs(daemon: Daemon, request: Request) -> Stream:
+    """Follow what happens to runs as server-sent events."""
+    last_seen = request.headers.get("last-event-id", "")
+    known = re.fullmatch("[0-9]{1,18}", last_seen)
+    after = int(last_seen) if known else daemon.newest_event_id()
+    return Stream(200, _EVENTS, _run_events(daemon, after), headers=_UNBUFFERED)
+
+
+def get_info(daemon: Daemon, request: Request) -> Answer:
+    """Say what this daemon is."""
+    document = {
+        "name": PROGRAM,
+        "version": VERSION,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "pid": os.getpid(),
+        "started_at": time_text(daemon.started_ms),
+        "tasks": len(daemon.config.tasks),
+        "config_path": os.path.abspath(daemon.config.path),
+        "config_loaded_at": time_text(daemon.config_loaded_ms),
+        "data_dir": daemon.folder.path,
+        "auth_required": request.front.auth_required,
+    }
+    return Answer(200, document)
+
+
+_MEMORY_FIELDS = {
+    "/proc/self/status": {"VmRSS": "rss_bytes"},
+    "/proc/meminfo": {
+        "MemTotal": "mem_total_bytes",
+        "MemAvailable": "mem_available_bytes",
+    },
+}
+
+
+def _memory() -> dict[str, int]:
+    """Memory of the daemon and the machine, where there is a /proc; in kB there."""
+    found: dict[str, int] = {}
+    for path, fields in _MEMORY_FIELDS.items():
+        try:
+            with open(path, encoding="ascii", errors="replace") as file:
+                lines = [line.partition(":") for line in file]
+        except OSError:
+            continue
+        for name, _, rest in lines:
+            if name in fields:
+                found[fields[name]] = int(rest.split()[0]) * KIB
+    return found
+
+
+def get_system_stats(daemon: Daemon, request: Request) -> Answer:
+    """Say how the daemon and its machine are doing."""
+    states = daemon.task_states()
+    disk = shutil.disk_usage(daemon.folder.path)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    document = {
+        "uptime": nanoseconds(daemon.uptime_s()),
+        "cpu_count": os.cpu_count() or 1,
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
+        "disk_free_bytes": disk.free,
+        "disk_total_bytes": disk.total,
+        "runs_active": sum(state.running for state in states),
+        "runs_queued": sum(state.queued for state in states),
+        "http_waiting": request.front.waiting,
+        "threads": threading.active_count(),
+    }
+    return Answer(200, {**document, **_memory()})
+
+
+def get_health(daemon: Daemon, request: Request) -> Answer:
+    """Say that the process answers."""
+    return Answer(200, {"status": "ok"})
+
+
+def get_readiness(daemon: Daemon, request: Request) -> Answer:
+    """Say whether triggers are taken."""
+    reason = daemon.why_not_ready()
+    if reason:
+        return Answer(503, {"status": "unavailable", "detail": reason}, RETRY_LATER)
+    return Answer(200, {"status": "ok"})
+
+
+def schema_document(name: str) -> JsonSchema:
+    """A named JSON Schema as it is served."""
+    return {"$schema": SCHEMA_DIALECT, "$id": f"/schemas/{name}.json", **SCHEMAS[name]}
+
+
+def get_schema(daemon: Daemon, request: Request) -> Stream:
+    """Serve a JSON Schema."""
+    name = request.path["schema_name"]
+    if name not in SCHEMAS:
+        raise Problem(404, f'no schema "{name}"{nearest(name, SCHEMAS)}')
+    body = compact_json(schema_document(name))
+    return Stream(200, "application/schema+json", iter([body]), len(body))
+
+
+Check = Callable[[Daemon, Request, list[Fault]], list[Fault]]
+_FILTERS = "status task_name triggered_by created_after created_before exit_code_min"
+_FILTERS += " exit_code_max retries_only search sort_field sort_direction limit offset"
+_LOG = "/api/tasks/{task_name}/runs/{run_id}/log"
+
+
+class Route(NamedTuple):
+    """One row of the API. `query` names PARAMS, `body` and `answer` name SCHEMAS;
+    `check` finds faults that a schema cannot."""
+
+    method: str
+    path: str
+    operation: Operation
+    answer: str = ""
+    status: int = 200
+    query: str = ""
+    body: str = ""
+    check: Check | None = None
+    media: str = "application/json"
+    needs_body: bool = False
+    open_to_all: bool = False
+
+    @property
+    def operation_id(self) -> str:
+        """trigger_run as triggerRun."""
+        first, *others = self.operation.__name__.split("_")
+        return first + "".join(word.capitalize() for word in others)
+
+
+# fmt: off
+ROUTES = (
+    Route("POST", "/api/tasks/{task_name}/run", trigger_run, "Run", 201,
+          query="wait wait_timeout", body="Trigger", check=check_trigger),
+    Route("GET", "/api/tasks", get_tasks, "Tasks"),
+    Route("GET", "/api/tasks/{task_name}", get_task, "Task"),
+    Route("GET", "/api/tasks/{task_name}/runs", get_task_runs, "Runs", query=_FILTERS),
+    Route("GET", "/api/tasks/{task_name}/runs/{run_id}", get_run, "Run"),
+    Route("DELETE", "/api/tasks/{task_name}/runs/{run_id}", delete_run, "", 204),
+    Route("POST", "/api/tasks/{task_name}/runs/{run_id}/stop", stop_run, "Message"),
+    Route("GET", _LOG, get_log_page, "LogPage", query="from limit:log"),
+    Route("GET", _LOG + "/raw", get_log_raw, media="text/plain"),
+    Route("GET", _LOG + "/stream", stream_log, "LogLine",
+          query="from:stream replay_limit", media=_EVENTS),
+    Route("GET", "/api/tasks/{task_name}/log/search", search_logs, "LogSearch",
+          query="q case run_id limit:search cursor", check=check_search),
+    Route("GET", "/api/runs", get_all_runs, "Runs", query=_FILTERS),
+    Route("GET", "/api/runs/summary", get_run_summary, "RunSummary"),
+    Route("GET", "/api/runs/stream", stream_runs, "RunEvent", media=_EVENTS),
+    Route("GET", "/api/runs/{run_id}", get_run_by_id, "Run"),
+    Route("POST", "/api/runs/bulk/cancel", bulk_cancel_runs, "BulkAffected",
+          body="BulkSelector", check=check_selector, needs_body=True),
+    Route("POST", "/api/runs/bulk/delete", bulk_delete_runs, "BulkAffected",
+          body="BulkSelector", check=check_selector, needs_body=True),
+    Route("POST", "/api/runs/bulk/restore", bulk_restore_runs, "BulkAffected",
+          body="BulkSelector", check=check_selector, needs_body=True),
+    Route("POST", "/api/runs/bulk/rerun", bulk_rerun_runs, "BulkRerun",
+          body="BulkSelector", check=check_selector, needs_body=True),
+    Route("GET", "/api/info", get_info, "Info"),
+    Route("GET", "/api/system", get_system_stats, "SystemStats"),
+    Route("GET", "/healthz", get_health, "Health", open_to_all=True),
+    Route("GET", "/readyz", get_readiness, "Health", open_to_all=True),
+    Route("GET", "/schemas/{schema_name}.json", get_schema,
+          media="application/schema+json"),
+)
+# fmt: on
+
+
+# ---- 13. OpenAPI: the API described by its own tables -----------------------
+# Owns the OpenAPI 3.1 document, made from 4 and 12, and the route that serves it.
+
+
+def _component_refs(value: Any) -> Any:
+    """A schema with its references pointing into the OpenAPI document."""
+    if isinstance(value, dict):
+        refs = {k: _component_refs(v) for k, v in value.items()}
+        if isinstance(refs.get("$ref"), str):
+            name = refs["$ref"][: -len(".json")]
+            refs["$ref"] = f"#/components/schemas/{name}"
+        return refs
+    return [_component_refs(v) for v in value] if isinstance(value, list) else value
+
+
+def _media(media_type: str, schema: JsonSchema) -> dict[str, Any]:
+    return {media_type: {"schema": schema}}
+
+
+def _schema_ref(name: str) -> JsonSchema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _answers(route: Route) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": "Done"}
+    if route.answer:
+        good["content"] = _media(route.media, _schema_ref(route.answer))
+    elif route.status != 204:
+        binary = {"type": "string", "format": "binary"}
+        good["content"] = _media(route.media, binary)
+    problem = _media("application/problem+json", _schema_ref("ErrorModel"))
+    default = {"description": "A problem", "content": problem}
+    return {str(route.status): good, "default": default}
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    in_path = re.findall(r"{(\w+)}", route.path)
+    found = [
+        {"name": name, "in": "path", "required": True, "schema": PATH_PARAMS[name]}
+        for name in in_path
+    ]
+    for key in route.query.split():
+        name = key.partition(":")[0]
+        found.append({"name": name, "in": "query", "schema": PARAMS[key]})
+    return found
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.operation_id,
+        "summary": (route.operation.__doc__ or "").partition("\n")[0].rstrip("."),
+        "parameters": _parameters(route),
+        "responses": _answers(route),
+    }
+    if route.body:
+        content = _media("application/json", _schema_ref(route.body))
+        operation["requestBody"] = {"required": route.needs_body, "content": content}
+    if route.open_to_all:
+        operation["security"] = []
+    return operation
+
+
+def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of some routes."""
+    paths: dict[str, Any] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    bearer = {"type": "http", "scheme": "bearer"}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": PROGRAM, "version": VERSION},
+        "servers": [{"url": "/"}],
+        "security": [{}, {"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": _component_refs(SCHEMAS),
+            "securitySchemes": {"token": bearer},
+        },
+    }
+
+
+def get_openapi(daemon: Daemon, request: Request) -> Stream:
+    """Serve the OpenAPI document."""
+    body = compact_json(openapi_document(ROUTES))
+    return Stream(200, "application/json", iter([body]), len(body))
+
+
+API = (*ROUTES, Route("GET", "/openapi.json", get_openapi, media="application/json"))
+
+
+# ---- 14. HTTP: connections, parsing, answers, streams -----------------------
+# Owns the sockets and everything that is HTTP (RFC 9110, RFC 9112). Knows API (12,
+# 13) and nothing about tasks. Overrides the slow or unsafe corners of http.server:
+# the e-mail header parser, HTML error pages, unbuffered writes, DNS at bind.
+
+TITLES = {
+    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
+    405: "Method Not Allowed", 409: "Conflict", 413: "Content Too Large",
+    414: "URI Too Long", 415: "Unsupported Media Type", 416: "Range Not Satisfiable",
+    417: "Expectation Failed", 421: "Misdirected Request",
+    422: "Unprocessable Content", 429: "Too Many Requests",
+    431: "Request Header Fields Too Large", 500: "Internal Server Error",
+    501: "Not Implemented", 503: "Service Unavailable",
+    505: "HTTP Version Not Supported", 507: "Insufficient Storage",
+}  # fmt: skip
+_PHRASES = {
+    **TITLES, 200: "OK", 201: "Created", 204: "No Content", 206: "Partial Content",
+}  # fmt: skip
+
+
+class Options(NamedTuple):
+    """How the server treats its clients."""
+
+    token: str = ""
+    allowed_hosts: frozenset[str] = frozenset()
+
+
+class Head(NamedTuple):
+    """The head of a request; header names in lower case."""
+
+    method: str
+    path: str
+    query: str
+    version: str
+    headers: dict[str, str]
+
+
+class _Malformed(Exception):
+    """A request that is not HTTP enough to go on with; the connection is closed."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+_TOKEN_TEXT = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_ONLY_ONCE = ("host", "content-length", "content-type", "authorization", "origin")
+
+
+def _parse_fields(lines: list[str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not _TOKEN_TEXT.fullmatch(name):
+            raise _Malformed(400, "a header field must be NAME: VALUE on one line")
+        if _BAD_VALUE.search(value):
+            raise _Malformed(400, f"control characters in header field {name}")
+        name, value = name.lower(), value.strip(" \t")
+        if name not in headers:
+            headers[name] = value
+        elif name in _ONLY_ONCE:
+            raise _Malformed(400, f"header field {name} stands twice")
+        else:
+            headers[name] += ", " + value
+    return headers
+
+
+_ABSOLUTE = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(?::[0-9]*)?")
+
+
+def _split_target(target: str) -> tuple[str, str, str]:
+    """Host (empty unless the target is absolute), path and query of a target."""
+    if any(not "!" <= c <= "~" for c in target):
+        raise _Malformed(400, "the target must be percent-encoded ASCII")
+    absolute = _ABSOLUTE.match(target)
+    host = absolute[1] if absolute else ""
+    if absolute:
+        target = target[absolute.end() :]
+        target = target if target.startswith("/") else "/" + target
+    path, _, query = target.partition("#")[0].partition("?")
+    if not path.startswith("/") and target != "*":
+        raise _Malformed(400, "the target must begin with /")
+    return host, path, query
+
+
+def parse_head(raw: bytes) -> Head:
+    """The head of a request, without its last empty line. Raises _Malformed."""
+    first, *lines = raw.decode("latin-1").split("\r\n")
+    parts = first.split(" ")
+    if len(parts) != 3 or not _TOKEN_TEXT.fullmatch(parts[0]) or not parts[1]:
+        raise _Malformed(400, "the request line must be METHOD TARGET HTTP/1.1")
+    method, target, version = parts
+    if version not in ("HTTP/1.1", "HTTP/1.0"):
+        known = re.fullmatch(r"HTTP/\d(\.\d)?", version)
+        raise _Malformed(505 if known else 400, "only HTTP/1.1 and HTTP/1.0 are spoken")
+    if len(lines) > HEADERS_MAX_COUNT:
+        raise _Malformed(431, f"more than {HEADERS_MAX_COUNT} header fields")
+    headers = _parse_fields(lines)
+    host, path, query = _split_target(target)
+    if host:
+        # The target knows better than the field (RFC 9112, 3.2.2).
+        headers["host"] = host
+    if version == "HTTP/1.1" and "host" not in headers:
+        raise _Malformed(400, "a Host header must be there")
+    if not _HOST.fullmatch(headers.get("host", "")):
+        raise _Malformed(400, "the Host header must be NAME or NAME:PORT")
+    return Head(method, path, query, version, headers)
+
+
+def _body_length(headers: Mapping[str, str]) -> int | None:
+    """Length of the body, None when it is chunked. Raises _Malformed."""
+    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+    if coding is not None:
+        if length is not None:
+            raise _Malformed(400, "both Content-Length and Transfer-Encoding are there")
+        if coding.lower() != "chunked":
+            raise _Malformed(501, "the only transfer coding is chunked")
+        return None
+    if length is None:
+        return 0
+    if not re.fullmatch("[0-9]{1,18}", length):
+        raise _Malformed(400, "Content-Length must be a number")
+    return int(length)
+
+
+# -- routing
+
+
+def _compile(path: str) -> re.Pattern[str]:
+    parts = re.split(r"{(\w+)}", path)
+    pattern = "".join(
+        f"(?P<{part}>[^/]*)" if index % 2 else re.escape(part)
+        for index, part in enumerate(parts)
+    )
+    return re.compile(pattern)
+
+
+_STATIC: dict[str, list[Route]] = {}
+_DYNAMIC: dict[str, tuple[re.Pattern[str], list[Route]]] = {}
+for _route in API:
+    if "{" in _route.path:
+        _DYNAMIC.setdefault(_route.path, (_compile(_route.path), []))[1].append(_route)
+    else:
+        _STATIC.setdefault(_route.path, []).append(_route)
+
+
+def _match(path: str) -> tuple[list[Route], dict[str, str]]:
+    """The routes of a path and the raw text of its parameters."""
+    if path in _STATIC:
+        return _STATIC[path], {}
+    for pattern, routes in _DYNAMIC.values():
+        match = pattern.fullmatch(path)
+        if match:
+            return routes, match.groupdict()
+    return [], {}
+
+
+def allowed_methods(path: str) -> str:
+    """The Allow header of a path, or of `*`, the server. Raises Problem 404."""
+    routes, _ = _match(path) if path != "*" else (list(API), {})
+    if not routes:
+        raise Problem(404, f"nothing is found at {path[:ECHO_MAX_CHARS]}")
+    methods = {route.method for route in routes}
+    methods |= {"HEAD", "OPTIONS"} if "GET" in methods else {"OPTIONS"}
+    return ", ".join(sorted(methods))
+
+
+def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
+    """The route and its path parameters, decoded. Raises Problem 404, 405."""
+    routes, texts = _match(path)
+    if not routes:
+        raise Problem(404, f"nothing is found at {path[:ECHO_MAX_CHARS]}")
+    wanted = "GET" if method == "HEAD" else method
+    for route in routes:
+        if route.method == wanted:
+            return route, {name: unquote(text) for name, text in texts.items()}
+    headers = {"Allow": allowed_methods(path)}
+    raise Problem(
+        405, f"{method[:ECHO_MAX_CHARS]} is not for this path", headers=headers
+    )
+
+
+def _bind_path(texts: dict[str, str]) -> list[Fault]:
+    checks = ((name, PATH_PARAMS[name], text) for name, text in texts.items())
+    return [f for name, s, text in checks for f in find_faults(s, text, ("path", name))]
+
+
+def _bind_query(route: Route, text: str) -> tuple[dict[str, Any], list[Fault]]:
+    """Typed query values with their defaults, and what is wrong with them."""
+    given: dict[str, str] = {}
+    for part in text.split("&") if text else ():
+        name, _, value = part.partition("=")
+        given.setdefault(unquote_plus(name), unquote_plus(value))
+    values: dict[str, Any] = {}
+    faults: list[Fault] = []
+    for key in route.query.split():
+        schema, name = PARAMS[key], key.partition(":")[0]
+        if name not in given:
+            if "default" in schema:
+                values[name] = schema["default"]
+            continue
+        try:
+            values[name] = coerced(schema, given[name])
+            faults += find_faults(schema, values[name], ("query", name))
+        except ValueError as error:
+            faults.append(Fault(("query", name), str(error), given[name]))
+    return values, faults
+
+
+def _bind_body(route: Route, raw: bytes, content_type: str) -> tuple[Any, list[Fault]]:
+    """The body's JSON value (None when there is none) and what is wrong with it.
+    Raises Problem 400, 415."""
+    if not route.body:
+        return None, []
+    if not raw:
+        missing = [Fault(("body",), "must be there")]
+        return None, missing if route.needs_body else []
+    media_type = content_type.partition(";")[0].strip().lower()
+    if (
+        media_type
+        and media_type != "application/json"
+        and not media_type.endswith("+json")
+    ):
+        raise Problem(415, "the body must be application/json")
+    try:
+        body = json_value(raw)
+    except RecursionError:
+        reason = "nested too deeply"
+    except UnicodeDecodeError:
+        reason = "not UTF-8"
+    except ValueError as error:
+        reason = str(error)
+    else:
+        return body, list(find_faults(SCHEMAS[route.body], body, ("body",)))
+    fault = Fault(("body",), f"not JSON: {reason}")
+    raise Problem(400, "the body is not JSON", faults=[fault])
+
+
+def _bind(
+    daemon: Daemon, route: Route, texts: dict[str, str], head: Head, raw: bytes
+) -> Request:
+    """The request with typed values. Raises Problem 422 with all faults of it."""
+    faults = _bind_path(texts)
+    query, query_faults = _bind_query(route, head.query)
+    content_type = head.headers.get("content-type", "")
+    body, body_faults = _bind_body(route, raw, content_type)
+    faults += query_faults + body_faults
+    request = Request(dict(texts), query, body, head.headers, bool, Front(False, 0))
+    if route.check:
+        faults = route.check(daemon, request, faults)
+    if faults:
+        raise Problem(422, "the request cannot be used as it is", faults=faults)
+    return request
+
+
+# -- who may ask
+
+
+def _is_local_name(host: str) -> bool:
+    name = host.rstrip(".").lower()
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.inet_pton(family, host.partition("%")[0])
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def host_name(host_header: str) -> str:
+    """The name or address in a Host header, without port and brackets."""
+    if host_header.startswith("["):
+        return host_header[1:].partition("]")[0]
+    return host_header.partition(":")[0]
+
+
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+def _check_token(authorization: str, token: str) -> None:
+    import hmac  # and OpenSSL with it; only a daemon with a token needs them
+
+    scheme, _, given = authorization.partition(" ")
+    same = hmac.compare_digest(given.strip().encode("latin-1"), token.encode())
+    if scheme.lower() != "bearer" or not same:
+        headers = {"WWW-Authenticate": f'Bearer realm="{PROGRAM}"'}
+        raise Problem(
+            401, "a token is needed: Authorization: Bearer …", headers=headers
+        )
+
+
+def _is_cross_site(headers: Mapping[str, str], host: str) -> bool:
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2].lower() != host.lower():
+        return True
+    return headers.get("sec-fetch-site", "").lower() == "cross-site"
+
+
+def check_caller(head: Head, options: Options, *, open_to_all: bool) -> None:
+    """Let a request pass, or raise Problem 421, 401, 403."""
+    host = head.headers.get("host", "")
+    name = host_name(host).lower()
+    if not options.token and host:
+        known = (
+            _is_local_name(name) or _is_address(name) or name in options.allowed_hosts
+        )
+        if not known:
+            # Another site's name that now points here: DNS rebinding.
+            raise Problem(
+                421, f"not known as {name[:ECHO_MAX_CHARS]}; see --allow-host"
+            )
+    if options.token and not open_to_all:
+        _check_token(head.headers.get("authorization", ""), options.token)
+    if head.method not in _SAFE_METHODS and _is_cross_site(head.headers, host):
+        raise Problem(403, "requests from other sites may not change anything")
+
+
+# -- answering
+
+
+def problem_document(problem: Problem, path: str) -> dict[str, Any]:
+    """ErrorModel of a problem (RFC 9457)."""
+    document: dict[str, Any] = {
+        "type": "about:blank",
+        "title": TITLES[problem.status],
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": problem.instance or path,
+    }
+    if problem.faults:
+        document["errors"] = [fault.detail() for fault in problem.faults]
+    return document
+
+
+_SECURITY_HEADERS = ("X-Content-Type-Options: nosniff", "Referrer-Policy: no-referrer")
+_POLL_HANGUP = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+
+
+def _wants_keep_alive(head: Head) -> bool:
+    words = [w.strip() for w in head.headers.get("connection", "").lower().split(",")]
+    return "close" not in words and (
+        head.version == "HTTP/1.1" or "keep-alive" in words
+    )
+
+
+class Connection(http.server.BaseHTTPRequestHandler):
+    """One client connection: reads requests, answers each with one write."""
+
+    server: Server
+
+    # The buffered files of the base class are not needed: see _receive.
+    def setup(self) -> None:
+        """Prepare the socket."""
+        self.connection = self.request
+        self._limits: dict[int, float] = {}
+        self._buffer = b""
+        self._keep_alive = False
+        if self.connection.family != socket.AF_UNIX:
+            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def finish(self) -> None:
+        """Nothing is left to flush."""
+
+    def handle(self) -> None:
+        """Answer requests until either side has had enough."""
+        self._keep_alive = True
+        try:
+            while self._keep_alive:
+                self._handle_one()
+        except (OSError, CallerGone):
+            # The client went away, or was too slow: there is nobody to tell.
+            LOG.debug("client gone peer=%s", self.client_address)
+
+    def _handle_one(self) -> None:
+        self._keep_alive = False
+        self._head: Head | None = None
+        try:
+            head = self._receive_head()
+            if head is None:
+                return
+            self._head = head
+            self._keep_alive = _wants_keep_alive(head)
+            # Adding to a set and taking out of it are atomic.
+            self.server.busy.add(self)
+            try:
+                self._answer(head)
+            finally:
+                self.server.busy.discard(self)
+        except _Malformed as error:
+            self._keep_alive = False
+            self._send_problem(Problem(error.status, error.detail))
+            self._linger()
+
+    def _answer(self, head: Head) -> None:
+        try:
+            route, texts = self._admit(head)
+            raw = self._receive_body(head)
+        except Problem as problem:
+            self._send_problem(problem)
+            if not self._keep_alive:
+                self._linger()
+            return
+        if route is None:
+            self._send(204, {"Allow": allowed_methods(head.path)})
+            return
+        answer = self._operate(head, route, texts, raw)
+        if isinstance(answer, Stream):
+            self._send_stream(answer)
+        elif isinstance(answer, Answer):
+            self._send_document(answer, route.answer)
+        else:
+            self._send_problem(answer)
+
+    def _operate(
+        self, head: Head, route: Route, texts: dict[str, str], raw: bytes
+    ) -> Answer | Stream | Problem:
+        """What a request comes to. Whatever goes wrong is a Problem."""
+        try:
+            request = _bind(self.server.daemon, route, texts, head, raw)
+            front = Front(bool(self.server.options.token), len(self.server.busy))
+            request = request._replace(still_there=self._still_there, front=front)
+            return route.operation(self.server.daemon, request)
+        except Problem as problem:
+            return problem
+        except CallerGone:
+            raise
+        except StoreError as error:
+            LOG.error("store failed path=%s error=%s", head.path, error)
+            return Problem(503, f"the history cannot be used: {error}")
+        except Exception:
+            LOG.exception("bug method=%s path=%s", head.method, head.path)
+            return Problem(500, "a bug; the daemon's log has the details")
+
+    def _admit(self, head: Head) -> tuple[Route | None, dict[str, str]]:
+        """Who asks and for what, before the body is read. Raises Problem."""
+        routes, _ = _match(head.path)
+        open_to_all = bool(routes) and routes[0].open_to_all
+        try:
+            check_caller(head, self.server.options, open_to_all=open_to_all)
+            if head.method == "OPTIONS":
+                if head.path != "*":
+                    allowed_methods(head.path)
+                return None, {}
+            return find_route(head.method, head.path)
+        except Problem:
+            # The body was not read; what follows it on the wire is unknown.
+            self._discard_body(head)
+            raise
+
+    # -- reading
+
+    def _receive(self, deadline_s: float) -> bytes:
+        """More bytes; empty when the client has closed. Raises OSError when they do not
+        come in time."""
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise socket.timeout
+        self._limit_wait(socket.SO_RCVTIMEO, left_s)
+        fresh: bytes = self.connection.recv(RECEIVE_BYTES)
+        return fresh
+
+    def _limit_wait(self, option: int, seconds: float) -> None:
+        """Let the kernel bound a receive or send. Python's own time limit would ask
+        poll(2) before each of them. Known bounds that are near enough are kept."""
+        known = self._limits.get(option, 0.0)
+        if not seconds <= known <= seconds + 2:
+            self._limits[option] = seconds + 1
+            whole, part = divmod(seconds + 1, 1)
+            timeval = struct.pack("ll", int(whole), int(part * 1e6))
+            self.connection.setsockopt(socket.SOL_SOCKET, option, timeval)
+
+    def _receive_head(self) -> Head | None:
+        """The next request's head, or None when there will be none."""
+        deadline_s = time.monotonic() + (
+            HEADER_TIMEOUT_S if self._buffer else IDLE_TIMEOUT_S
+        )
+        while True:
+            self._buffer = self._buffer.lstrip(b"\r\n")
+            end = self._buffer.find(b"\r\n\r\n")
+            if end >= 0:
+                break
+            self._check_head_so_far()
+            fresh = self._receive(deadline_s)
+            if not fresh:
+                return None
+            if not self._buffer:
+                deadline_s = time.monotonic() + HEADER_TIMEOUT_S
+            self._buffer += fresh
+        self._check_head_so_far(end)
+        raw, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
+        return parse_head(raw)
+
+    def _check_head_so_far(self, end: int | None = None) -> None:
+        raw = self._buffer[:end]
+        line_end = raw.find(b"\r\n")
+        if (len(raw) if line_end < 0 else line_end) > REQUEST_LINE_MAX_BYTES:
+            raise _Malformed(
+                414, f"the request line is over {REQUEST_LINE_MAX_BYTES} bytes"
+            )
+        if len(raw) > HEADERS_MAX_BYTES:
+            raise _Malformed(431, f"the headers are over {HEADERS_MAX_BYTES} bytes")
+        if b"\n\n" in raw:
+            raise _Malformed(400, "lines must end with CR LF")
+
+    def _receive_body(self, head: Head) -> bytes:
+        """The whole body. Raises _Malformed 400, 413, 417, 501."""
+        length = _body_length(head.headers)
+        if length == 0:
+            return b""
+        if length is not None and length > BODY_MAX_BYTES:
+            raise _Malformed(413, f"the body is over {BODY_MAX_BYTES} bytes")
+        expected = head.headers.get("expect") if head.version == "HTTP/1.1" else None
+        if expected and expected.lower() != "100-continue":
+            raise _Malformed(417, "the only expectation is 100-continue")
+        if expected and not self._buffer:
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        deadline_s = time.monotonic() + BODY_TIMEOUT_S
+        if length is None:
+            return self._receive_chunked(deadline_s)
+        return self._take(length, deadline_s)
+
+    def _take(self, size: int, deadline_s: float) -> bytes:
+        """Exactly this many bytes. Raises ConnectionError when the client closes."""
+        parts, have = [self._buffer], len(self._buffer)
+        while have < size:
+            fresh = self._receive(deadline_s)
+            if not fresh:
+                raise ConnectionError("closed in the middle of a body")
+            parts.append(fresh)
+            have += len(fresh)
+        whole = b"".join(parts)
+        self._buffer = whole[size:]
+        return whole[:size]
+
+    def _take_line(self, deadline_s: float) -> bytes:
+        while b"\r\n" not in self._buffer:
+            if len(self._buffer) > REQUEST_LINE_MAX_BYTES:
+                raise _Malformed(400, "a chunk header is too long")
+            fresh = self._receive(deadline_s)
+            if not fresh:
+                raise ConnectionError("closed in the middle of a body")
+            self._buffer += fresh
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        return line
+
+    def _receive_chunked(self, deadline_s: float) -> bytes:
+        """A chunked body (RFC 9112, 7.1); trailers are read and dropped."""
+        body = bytearray()
+        while True:
+            size_text = self._take_line(deadline_s).partition(b";")[0].strip()
+            if not re.fullmatch(rb"[0-9A-Fa-f]{1,8}", size_text):
+                raise _Malformed(400, "a chunk must begin with its size in hex")
+            size = int(size_text, 16)
+            if size == 0:
+                break
+            if len(body) + size > BODY_MAX_BYTES:
+                raise _Malformed(413, f"the body is over {BODY_MAX_BYTES} bytes")
+            body += self._take(size, deadline_s)
+            if self._take(2, deadline_s) != b"\r\n":
+                raise _Malformed(400, "a chunk is longer than its size")
+        for _ in range(HEADERS_MAX_COUNT):
+            if not self._take_line(deadline_s):
+                return bytes(body)
+        raise _Malformed(431, "too many trailers")
+
+    def _discard_body(self, head: Head) -> None:
+        """Read a body that nobody wants, so that the connection can be used again; a
+        large one is not worth it."""
+        try:
+            length = _body_length(head.headers)
+            expects = "expect" in head.headers
+            if length is None or length > RECEIVE_BYTES or (expects and length):
+                self._keep_alive = False
+            elif length:
+                self._take(length, time.monotonic() + LINGER_S)
+        except (_Malformed, OSError):
+            self._keep_alive = False
+
+    def _linger(self) -> None:
+        """Let the client read the last answer before the socket is closed: closing with
+        unread bytes would reset the connection and may destroy it."""
+        deadline_s = time.monotonic() + LINGER_S
+        self.connection.shutdown(socket.SHUT_WR)
+        while self._receive(deadline_s):
+            pass
+
+    def _still_there(self) -> bool:
+        """Whether the client still listens; a half-closed connection counts as gone."""
+        poll = select.poll()
+        poll.register(self.connection, _POLL_HANGUP)
+        if poll.poll(0):
+            return False
+        if hasattr(select, "POLLRDHUP"):
+            return True
+        try:
+            peeked = self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        return len(peeked) > 0
+
+    # -- writing
+
+    def _write(self, raw: bytes) -> None:
+        self._limit_wait(socket.SO_SNDTIMEO, SEND_TIMEOUT_S)
+        self.connection.sendall(raw)
+
+    def _head_bytes(self, status: int, headers: Mapping[str, str]) -> bytes:
+        lines = [f"HTTP/1.1 {status} {_PHRASES[status]}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if not self._keep_alive:
+            lines.append("Connection: close")
+        elif self._head and self._head.version == "HTTP/1.0":
+            lines.append("Connection: keep-alive")
+        if self._head and self._head.path.startswith("/api"):
+            lines.append("Cache-Control: no-store")
+        lines += [
+            f"Server: {PROGRAM}",
+            f"Date: {self.server.date()}",
+            *_SECURITY_HEADERS,
+        ]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+    def _send(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
+        if status != 204:
+            headers = {**headers, "Content-Length": str(len(body))}
+        head = self._head_bytes(status, headers)
+        is_head = self._head is not None and self._head.method == "HEAD"
+        self._write(head if is_head else head + body)
+
+    def _send_document(
+        self, answer: Answer, schema: str, media: str = "application/json"
+    ) -> None:
+        if answer.document is None:
+            self._send(answer.status, answer.headers)
+            return
+        headers = {
+            "Content-Type": media,
+            "Link": f'</schemas/{schema}.json>; rel="describedBy"',
+            **answer.headers,
+        }
+        document = answer.document
+        if isinstance(document, dict):
+            document = {
+                "$schema": f"{self._origin()}/schemas/{schema}.json",
+                **document,
+            }
+        self._send(answer.status, headers, compact_json(document))
+
+    def _origin(self) -> str:
+        host = self._head.headers.get("host") if self._head else None
+        return f"http://{host or self.server.address_text()}"
+
+    def _send_problem(self, problem: Problem) -> None:
+        path = self._head.path if self._head else "/"
+        document = problem_document(problem, path[:ECHO_MAX_CHARS])
+        answer = Answer(problem.status, document, problem.headers)
+        self._send_document(answer, "ErrorModel", "application/problem+json")
+
+    def _send_stream(self, stream: Stream) -> None:
+        """Send an answer as it comes, chunked where nobody knows its size."""
+        head = self._head
+        assert head
+        headers = {"Content-Type": stream.content_type, **stream.headers}
+        chunked = stream.size_bytes is None and head.version == "HTTP/1.1"
+        if stream.size_bytes is not None:
+            headers["Content-Length"] = str(stream.size_bytes)
+        elif chunked:
+            headers["Transfer-Encoding"] = "chunked"
+        else:
+            self._keep_alive = False
+        self._write(self._head_bytes(stream.status, headers))
+        if head.method != "HEAD":
+            self._send_chunks(stream.chunks, chunked=chunked)
+
+    def _send_chunks(self, chunks: Iterator[bytes], *, chunked: bool) -> None:
+        # A bug in the middle cannot become an answer any more: the connection ends.
+        self._keep_alive, keep_alive = False, self._keep_alive
+        for chunk in chunks:
+            if not chunk:
+                if not self._still_there():
+                    return
+            elif chunked:
+                self._write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            else:
+                self._write(chunk)
+        if chunked:
+            self._write(b"0\r\n\r\n")
+        self._keep_alive = keep_alive
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Accepts connections, a thread for each."""
+
+    daemon_threads = True
+    # Otherwise the base class keeps every thread it ever started.
+    block_on_close = False
+    request_queue_size = LISTEN_BACKLOG
+    allow_reuse_address = True
+
+    def __init__(self, address: tuple[str, int], options: Options) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.options = options
+        self.daemon: Daemon
+        self.busy: set[Connection] = set()
+        self._closing = False
+        self._date = (0, "")
+        super().__init__(address, Connection)
+
+    def server_bind(self) -> None:
+        """Bind without asking DNS for this machine's name, as the base class would."""
+        socketserver.TCPServer.server_bind(self)
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Accept until `stop_listening`; blocks where the base class polls."""
+        while not self._closing:
+            try:
+                client, address = self.get_request()
+                self.process_request(client, address)
+            except (OSError, RuntimeError) as error:
+                # No file descriptor or no thread is left: wait for one.
+                if not self._closing:
+                    LOG.error("cannot take a connection error=%s", error)
+                    time.sleep(ACCEPT_PAUSE_S)
+
+    def stop_listening(self) -> None:
+        """Take no more connections; those that are there go on."""
+        self._closing = True
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A bug outside of a request's own care."""
+        LOG.error("bug in connection peer=%s", client_address, exc_info=sys.exc_info())
+
+    def date(self) -> str:
+        """The Date header, made once a second."""
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = (now, formatdate(now, usegmt=True))
+        return self._date[1]
+
+    def address_text(self) -> str:
+        """host:port as it stands in a URL."""
+        host, port = self.server_address[:2]
+        name = str(host)
+        return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+# ---- 15. Command line -------------------------------------------------------
+# Owns arguments, signals, exit codes and what is printed: results to stdout, all
+# else to stderr. Relies on everything above.
+
+EXAMPLE: dict[str, Any] = {
+    "defaults": {"timeout": "1h", "keep_for": "90d"},
+    "tasks": {
+        "example": {
+            "description": "Greets somebody; NAME, and LOUD for capitals",
+            "params": [
+                {
+                    "env": "NAME",
+                    "default": "stranger",
+                    "description": "Whom to greet",
+                },
+                {"flag": "--loud", "description": "Greet in capitals"},
+            ],
+            "run": 'greeting="Hello, $NAME!"\nif [ "$1" = --loud ]; then\n'
+            "  greeting=$(echo \"$greeting\" | tr '[:lower:]' '[:upper:]')\nfi\n"
+            'echo "$greeting"',
+        },
+        "fail": {
+            "description": "Fails with exit code 3 and says why on stderr",
+            "run": "echo 'cannot open /etc/nothing' >&2; exit 3",
+        },
+        "slow": {
+            "description": "Counts to 30, a second each: follow it, stop it",
+            "run": 'for i in $(seq 1 30); do echo "step $i of 30"; sleep 1; done',
+            "on_overlap": "skip",
+        },
+        "streams": {
+            "description": "Writes to both streams",
+            "run": "echo 'this is stdout'; echo 'this is stderr' >&2",
+        },
+        "disk": {
+            "description": "Shows free space; a list runs without a shell",
+            "group": "system",
+            "params": [{"arg": "path", "default": "/", "description": "Where to look"}],
+            "run": ["df", "-k"],
+        },
+        "private": {
+            "description": "May not be triggered over HTTP: the API answers 403",
+            "group": "system",
+            "api_trigger": False,
+            "run": "echo 'only the daemon itself may run this'",
+        },
+    },
+}
+
+
+class _Setting(NamedTuple):
+    """A setting of the daemon: --name, TASKRUNNERD_NAME, or the default."""
+
+    name: str
+    default: str
+    help: str
+    metavar: str = "TEXT"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable of the setting."""
+        return "TASKRUNNERD_" + self.name.upper().replace("-", "_")
+
+
+_LEVELS = ("debug", "info", "warning", "error")
+_SETTINGS = (
+    _Setting("config", "tasks.json", "file that declares the tasks", "FILE"),
+    _Setting("data", ".taskrunnerd", "directory that keeps all state", "DIR"),
+    _Setting("host", "127.0.0.1", "address to listen on", "ADDRESS"),
+    _Setting(
+        "port", str(DEFAULT_PORT), "port to listen on; 0 takes a free one", "PORT"
+    ),
+    _Setting("token-file", "", "file that holds the token clients must send", "FILE"),
+    _Setting(
+        "allow-host", "", "further names clients may use, comma-separated", "NAMES"
+    ),
+    _Setting(
+        "shutdown-timeout", "10s", "time that runs get to end at shutdown", "TIME"
+    ),
+    _Setting("log-level", "info", "one of " + ", ".join(_LEVELS), "LEVEL"),
+    _Setting("insecure-no-auth", "", "listen beyond loopback without a token", ""),
+)
+
+
+class UsageError(Exception):
+    """A setting that cannot be used; `code` is the exit code."""
+
+    def __init__(self, message: str, code: int = EX_CONFIG) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves with EX_USAGE, where argparse would say 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and leave."""
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog=PROGRAM, description="Run declared tasks over HTTP.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
+    for setting in _SETTINGS:
+        more: dict[str, Any] = {"metavar": setting.metavar}
+        if setting.name == "allow-host":
+            more["action"] = "append"
+        if not setting.metavar:
+            more = {"action": "store_const", "const": "true"}
+        default = f" (default {setting.default})" if setting.default else ""
+        text = f"{setting.help}{default}; also {setting.variable}"
+        parser.add_argument(f"--{setting.name}", help=text, **more)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    validate = commands.add_parser(
+        "validate", help="check tasks.json and say what is wrong"
+    )
+    validate.add_argument("--config", dest="own_config", metavar="FILE")
+    validate.add_argument("--json", action="store_true", help="print faults as JSON")
+    commands.add_parser("schema", help="print the JSON Schema of tasks.json")
+    init = commands.add_parser("init", help="write an example tasks.json")
+    init.add_argument("--config", dest="own_config", metavar="FILE")
+    return parser
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, str]:
+    """Every setting's text: the flag, else the variable, else the default."""
+    found = {}
+    for setting in _SETTINGS:
+        given = getattr(arguments, setting.name.replace("-", "_"))
+        if isinstance(given, list):
+            given = ",".join(given)
+        fallback = os.environ.get(setting.variable, "") or setting.default
+        found[setting.name] = fallback if given is None else given
+    if getattr(arguments, "own_config", None):
+        found["config"] = arguments.own_config
+    return found
+
+
+# -- commands
+
+
+def _validate(settings: dict[str, str], *, as_json: bool) -> int:
+    """Check tasks.json and print what is wrong."""
+    faults: list[ConfigFault] = []
+    count = 0
+    try:
+        count = len(load_config(settings["config"]).tasks)
+    except ConfigError as error:
+        faults = error.faults
+    if as_json:
+        found = [fault._asdict() for fault in faults]
+        print(json.dumps({"valid": not faults, "tasks": count, "faults": found}))
+    elif faults:
+        print(*faults, sep="\n", file=sys.stderr)
+    else:
+        print(f"{settings['config']}: {count} tasks, no faults")
+    return EX_CONFIG if faults else EX_OK
+
+
+def config_schema() -> JsonSchema:
+    """The JSON Schema of tasks.json with everything it refers to."""
+    names = ("TaskSettings", "Param")
+    text = json.dumps(
+        {**schema_document("Config"), "$defs": {n: SCHEMAS[n] for n in names}}
+    )
+    for name in names:
+        text = text.replace(f'"{name}.json"', f'"#/$defs/{name}"')
+    return cast(JsonSchema, json.loads(text))
+
+
+def _print_schema() -> int:
+    """Print the JSON Schema of tasks.json."""
+    print(json.dumps(config_schema(), indent=2, ensure_ascii=False))
+    return EX_OK
+
+
+def _init(settings: dict[str, str]) -> int:
+    """Write an example tasks.json, never over an existing file."""
+    path = settings["config"]
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            json.dump(EXAMPLE, file, indent=2, ensure_ascii=False)
+            file.write("\n")
+    except FileExistsError:
+        raise UsageError(f"{path}: exists already; remove it or name another") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+    print(f"{path}: written; start with `python {PROGRAM}.py`")
+    return EX_OK
+
+
+# -- serving
+
+
+def _read_token(settings: dict[str, str]) -> str:
+    path = settings["token-file"]
+    if not path:
+        return os.environ.get(TOKEN_VARIABLE, "").strip()
+    try:
+        with open(path, encoding="utf-8") as file:
+            token = file.read(64 * KIB).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UsageError(f"--token-file {path}: {reason}") from None
+    if not token:
+        raise UsageError(f"--token-file {path}: empty; write a token into it")
+    return token
+
+
+def _parse_port(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65_535:
+        raise UsageError(f'--port "{text}": write a number from 0 to 65535', EX_USAGE)
+    return int(text)
+
+
+def _parse_time_setting(settings: dict[str, str], name: str) -> float:
+    try:
+        return parse_duration(settings[name])
+    except ValueError as error:
+        raise UsageError(f"--{name}: {error}", EX_USAGE) from None
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def _server_options(settings: dict[str, str]) -> Options:
+    token, host = _read_token(settings), settings["host"]
+    insecure = settings["insecure-no-auth"].lower() in ("true", "1", "t", "yes")
+    if not token and not _is_loopback(host) and not insecure:
+        raise UsageError(
+            f"--host {host} is open to others and no token is set; use --token-file or "
+            f"{TOKEN_VARIABLE}, or --insecure-no-auth to let everybody in"
+        )
+    names = settings["allow-host"].lower().split(",")
+    return Options(token, frozenset(name.strip() for name in names if name.strip()))
+
+
+def _open_folder(path: str) -> DataFolder:
+    try:
+        folder = DataFolder(path)
+        owner = folder.lock()
+    except OSError as error:
+        raise UsageError(f"--data {path}: {error.strerror}", EX_OSERR) from None
+    if owner:
+        who = f"the daemon with pid {owner}" if owner > 0 else "another daemon"
+        raise UsageError(f"--data {path}: in use by {who}", EX_TEMPFAIL)
+    return folder
+
+
+def _bind_server(address: tuple[str, int], options: Options) -> Server:
+    try:
+        return Server(address, options)
+    except OSError as error:
+        host, port = address
+        message = f"cannot listen on {host} port {port}: {error.strerror or error}"
+        raise UsageError(message, EX_UNAVAILABLE) from None
+
+
+class _LogHandler(logging.Handler):
+    """Writes 2026-01-31T08:00:00.000Z info run started task=backup … to stderr, each
+    line with one system call."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line, and a traceback behind a bug."""
+        head = f"{time_text(int(record.created * 1000))} {record.levelname.lower()}"
+        text = f"{head} {record.getMessage()}\n"
+        if record.exc_info:
+            text += "".join(traceback.format_exception(*record.exc_info))
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode("utf-8", "replace"))
+
+
+def _start_logging(level: str) -> None:
+    if level.lower() not in _LEVELS:
+        words = ", ".join(_LEVELS)
+        raise UsageError(f'--log-level "{level}": write one of {words}', EX_USAGE)
+    # Nobody reads who logged from where, and finding it out doubles the cost.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    LOG.handlers[:] = [_LogHandler()]
+    LOG.setLevel(level.upper())
+    LOG.propagate = False
+
+
+_DRAINED = 0
+
+
+def _signal_pipe() -> tuple[int, int]:
+    """A pipe from which the numbers of arriving signals can be read."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return reader, writer
+
+
+# Python 3.12 lets no thread start once the main thread has ended.
+_MAIN_MUST_STAY = sys.version_info[:2] == (3, 12)
+
+
+def _give_back_memory() -> None:
+    """Hand what reading this file took back to the kernel; glibc would keep it."""
+    import ctypes
+
+    threading.main_thread().join()
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _start_thread(body: Callable[[], None], name: str) -> None:
+    threading.Thread(target=body, name=name, daemon=True).start()
+
+
+def _wait_for_end(signals: tuple[int, int], server: Server, shutdown_s: float) -> None:
+    """Return when a signal has come and everything has ended; a second one hurries."""
+    reader, writer = signals
+    daemon = server.daemon
+
+    def drain() -> None:
+        daemon.drain(shutdown_s)
+        os.write(writer, bytes([_DRAINED]))
+
+    draining = False
+    while True:
+        number = os.read(reader, 1)[0]
+        if number == _DRAINED:
+            break
+        if draining:
+            daemon.hurry()
+            continue
+        draining = True
+        LOG.info("stopping signal=%s", signal.Signals(number).name)
+        server.stop_listening()
+        _start_thread(drain, "drain")
+    give_up_s = time.monotonic() + LINGER_S
+    while server.busy and time.monotonic() < give_up_s:
+        time.sleep(SURVIVOR_CHECK_S)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit. Threads of connections may still be there, and interpreter shutdown need
+    not care for them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _serve(settings: dict[str, str]) -> None:
+    """Start the daemon; a thread of its own lives until a signal ends it."""
+    _start_logging(settings["log-level"])
+    config = load_config(settings["config"])
+    options = _server_options(settings)
+    shutdown_s = _parse_time_setting(settings, "shutdown-timeout")
+    port = _parse_port(settings["port"])
+    signals = _signal_pipe()
+    if not become_subreaper():
+        LOG.warning("orphans that leave their process group may not be found")
+    folder = _open_folder(settings["data"])
+    server = _bind_server((settings["host"], port), options)
+    try:
+        server.daemon = daemon = Daemon(config, folder, Clock())
+    except StoreError as error:
+        raise UsageError(str(error), EX_OSERR) from None
+    daemon.recover()
+    _start_thread(daemon.run_schedule, "schedule")
+    _start_thread(server.serve_forever, "accept")
+    url = f"http://{server.address_text()}"
+    folder.sign(url)
+    LOG.info("ready url=%s pid=%d tasks=%d", url, os.getpid(), len(config.tasks))
+    print(json.dumps({"event": "ready", "url": url, "pid": os.getpid()}), flush=True)
+
+    def end() -> None:
+        _wait_for_end(signals, server, shutdown_s)
+        daemon.close()
+        folder.unlock()
+        LOG.info("stopped")
+        _leave(EX_OK)
+
+    if _MAIN_MUST_STAY:
+        end()
+    # Not in this thread: the interpreter keeps the syntax tree of a script, a third of
+    # the daemon's memory, until the script's body has ended.
+    threading.Thread(target=end, name="end").start()
+    _start_thread(_give_back_memory, "memory")
+
+
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Run a command; returns its exit code, None when a daemon lives on in threads."""
+    arguments = _parser().parse_args(argv)
+    settings = _settings(arguments)
+    try:
+        if arguments.command == "validate":
+            return _validate(settings, as_json=arguments.json)
+        if arguments.command == "schema":
+            return _print_schema()
+        if arguments.command == "init":
+            return _init(settings)
+        _serve(settings)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EX_CONFIG
+    except UsageError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.code
+    return None
+
+
+if __name__ == "__main__":
+    exit_code = main()
+    if exit_code is not None:
+        _leave(exit_code)
