@@ -1,0 +1,10513 @@
+"""Tests of taskrunnerd: `python -m pytest`. pytest is the only package needed.
+
+The sections are those of the module, in its order. A test talks to a real daemon
+(`serve`, or `shared` where a fresh one is not needed) through a client that holds
+every answer against the schema of its route, or calls a pure function, or drives a
+`Daemon` in this process by a clock whose hands it moves. Nothing sleeps: tests wait
+for an answer, an event, a FIFO or the end of a process, and `within` gives up with
+the daemon's log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import taskrunnerd as tr  # noqa: E402
+
+DEADLINE_S = 30.0
+NEEDS_PROC = pytest.mark.skipif(
+    not os.path.exists("/proc/self/environ"), reason="needs /proc"
+)
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+# ---- The bench: a real daemon, a checking client, a clock with hands ---------
+
+
+def within(seconds: float, found: Callable[[], Any], what: str) -> Any:
+    """The first true result of `found`, or a failure that says what was awaited."""
+    give_up = time.monotonic() + seconds
+    pause = threading.Event()
+    while True:
+        result = found()
+        if result:
+            return result
+        assert time.monotonic() < give_up, f"never happened: {what}"
+        pause.wait(0.01)
+
+
+class Reply(NamedTuple):
+    """An answer, its JSON already held against the schema of the route."""
+
+    status: int
+    headers: Any
+    raw: bytes
+    json: Any
+
+    @property
+    def faults(self) -> list[tuple[str, str]]:
+        """(location, message) of each fault in a problem."""
+        return [(e["location"], e["message"]) for e in self.json.get("errors", [])]
+
+
+def check_answer(method: str, path: str, reply: Reply) -> None:
+    """Fail when an answer is not what the API's own tables promise."""
+    assert reply.headers["X-Content-Type-Options"] == "nosniff"
+    assert reply.headers["Referrer-Policy"] == "no-referrer"
+    if path.startswith("/api"):
+        assert reply.headers["Cache-Control"] == "no-store"
+    if method == "HEAD" or reply.status == 204:
+        assert reply.raw == b""
+        return
+    media = reply.headers["Content-Type"]
+    schema = None
+    if reply.status >= 400 and media != "application/json":
+        assert media == "application/problem+json", reply
+        assert reply.json["status"] == reply.status
+        schema = "ErrorModel"
+    elif media == "application/json" and path != "/openapi.json":
+        route, _ = tr.find_route(method, path.partition("?")[0])
+        assert reply.status in (route.status, 503), reply
+        schema = route.answer
+    if schema:
+        faults = list(tr.find_faults(tr.SCHEMAS[schema], reply.json, ()))
+        assert not faults, (faults, reply.json)
+        assert reply.raw.endswith(b"\n") and b"null" not in reply.raw.split(b'"')[::2]
+        link = f'</schemas/{schema}.json>; rel="describedBy"'
+        assert reply.headers["Link"] == link
+        if isinstance(reply.json, dict):
+            assert reply.json["$schema"].endswith(f"/schemas/{schema}.json")
+
+
+class SseEvent(NamedTuple):
+    """A server-sent event."""
+
+    name: str
+    id: str
+    data: Any
+
+
+class Served:
+    """A real daemon in a folder of its own."""
+
+    def __init__(self, folder: Path, tasks: Any, *flags: str, **variables: str) -> None:
+        self.folder = folder
+        self.flags = flags
+        self.mark = uuid.uuid4().hex
+        self.variables = {"TR_TEST_MARK": self.mark, **variables}
+        self.token = ""
+        self.log = folder / "daemon.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.write_tasks(tasks)
+
+    def write_tasks(self, tasks: Any) -> None:
+        """Write tasks.json; a whole document if it has the key tasks."""
+        document = tasks if "tasks" in tasks else {"tasks": tasks}
+        (self.folder / "tasks.json").write_text(json.dumps(document))
+
+    def environment(self) -> dict[str, str]:
+        """What the daemon sees: this process's, without its TASKRUNNERD_ variables."""
+        base = {k: v for k, v in os.environ.items() if not k.startswith("TASKRUNNERD_")}
+        return {**base, **self.variables}
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of a taskrunnerd command."""
+        return [sys.executable, str(HERE / "taskrunnerd.py"), *arguments]
+
+    def start(self) -> Served:
+        """Start it and wait until it is ready."""
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command("--port", "0", *self.flags),
+                cwd=self.folder,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, f"did not start: {self.log.read_text()}"
+        ready = json.loads(line)
+        assert ready["event"] == "ready" and ready["pid"] == self.process.pid
+        self.url = ready["url"]
+        self.port = int(self.url.rpartition(":")[2])
+        return self
+
+    def connect(self, timeout: float = DEADLINE_S) -> http.client.HTTPConnection:
+        """A keep-alive connection."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        connection: http.client.HTTPConnection | None = None,
+    ) -> Reply:
+        """Send a request and check the answer. `body` is JSON, or bytes as they are."""
+        headers = dict(headers or {})
+        if self.token:
+            headers.setdefault("Authorization", f"Bearer {self.token}")
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+            headers.setdefault("Content-Type", "application/json")
+        used = connection or self.connect()
+        used.request(method, path, body, headers)
+        answer = used.getresponse()
+        raw = answer.read()
+        if connection is None:
+            used.close()
+        parsed = (
+            json.loads(raw)
+            if "json" in (answer.headers["Content-Type"] or "") and raw
+            else None
+        )
+        reply = Reply(answer.status, answer.headers, raw, parsed)
+        check_answer(method, path, reply)
+        return reply
+
+    def get(self, path: str, status: int = 200, **headers: str) -> Reply:
+        """GET a path and expect a status."""
+        reply = self.request(
+            "GET", path, headers={k.replace("_", "-"): v for k, v in headers.items()}
+        )
+        assert reply.status == status, reply
+        return reply
+
+    def post(self, path: str, body: Any = None, status: int = 200) -> Reply:
+        """POST and expect a status."""
+        reply = self.request("POST", path, body)
+        assert reply.status == status, reply
+        return reply
+
+    def trigger(self, task: str, params: Any = None, query: str = "") -> Any:
+        """Trigger a task and return the run at once."""
+        body = None if params is None else {"params": params}
+        return self.post(f"/api/tasks/{task}/run{query}", body, 201).json
+
+    def run(self, task: str, params: Any = None) -> Any:
+        """Trigger a task and return the ended run."""
+        run = self.trigger(task, params, f"?wait=true&wait_timeout={int(DEADLINE_S)}")
+        assert run["status"] == "ended", run
+        return run
+
+    def run_now(self, run: Any) -> Any:
+        """A run as it is now."""
+        return self.get(f"/api/tasks/{run['task_name']}/runs/{run['id']}").json
+
+    def ended(self, run: Any) -> Any:
+        """The run once it has ended."""
+
+        def look() -> Any:
+            now = self.run_now(run)
+            return now if now["status"] == "ended" else None
+
+        return within(DEADLINE_S, look, f"end of {run['id']}\n{self.log.read_text()}")
+
+    def stop(self, run: Any) -> Reply:
+        """Ask a run to stop."""
+        return self.request(
+            "POST", f"/api/tasks/{run['task_name']}/runs/{run['id']}/stop"
+        )
+
+    def raw(self, run: Any) -> bytes:
+        """The output of a run, as written."""
+        return self.get(f"/api/tasks/{run['task_name']}/runs/{run['id']}/log/raw").raw
+
+    def lines(self, run: Any, query: str = "?from=0&limit=10000") -> list[Any]:
+        """The output of a run, by lines."""
+        return self.get(
+            f"/api/tasks/{run['task_name']}/runs/{run['id']}/log{query}"
+        ).json["lines"]
+
+    @contextlib.contextmanager
+    def events(self, path: str, **headers: str) -> Iterator[Iterator[SseEvent]]:
+        """The server-sent events of a path, as they come; comments are left out."""
+        connection = self.connect()
+        sent = {k.replace("_", "-"): v for k, v in headers.items()}
+        if self.token:
+            sent["Authorization"] = f"Bearer {self.token}"
+        connection.request("GET", path, headers=sent)
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        try:
+            yield parse_events(answer)
+        finally:
+            answer.close()
+            connection.close()
+
+    def exchange(self, raw: bytes, timeout: float = DEADLINE_S) -> bytes:
+        """Send raw bytes and read until the daemon closes the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout) as client:
+            client.sendall(raw)
+            return b"".join(iter(lambda: client.recv(65536), b""))
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Signal the daemon and return its exit code."""
+        assert self.process
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the daemon's end and return its exit code."""
+        assert self.process
+        try:
+            code = self.process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        finally:
+            assert self.process.stdout
+            self.process.stdout.close()
+        self.process = None
+        return code
+
+    def close(self) -> None:
+        """End the daemon if it lives, and fail when it leaves anything or had a bug."""
+        if self.process and self.process.poll() is None:
+            assert self.end() == 0, self.log.read_text()
+        elif self.process:
+            self.wait()
+        text = self.log.read_text() if self.log.exists() else ""
+        assert "Traceback" not in text, text
+        assert not marked_pids(self.mark), (
+            f"left behind: {describe(marked_pids(self.mark))}"
+        )
+
+
+def parse_events(lines: Iterator[bytes] | Any) -> Iterator[SseEvent]:
+    """Server-sent events out of a stream of lines."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        text = line.decode().rstrip("\n")
+        if not text and fields:
+            yield SseEvent(
+                fields["event"], fields.get("id", ""), json.loads(fields["data"])
+            )
+            fields = {}
+        elif text and not text.startswith(":"):
+            name, _, value = text.partition(": ")
+            fields[name] = value
+
+
+def marked_pids(mark: str) -> list[int]:
+    """Live processes that carry a mark in their environment."""
+    found = []
+    for name in os.listdir("/proc") if os.path.exists("/proc/self/environ") else []:
+        with contextlib.suppress(OSError):
+            if (
+                name.isdigit()
+                and mark.encode() in Path(f"/proc/{name}/environ").read_bytes()
+            ):
+                found.append(int(name))
+    return found
+
+
+def describe(pids: list[int]) -> str:
+    """Command lines of processes."""
+    texts = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            texts.append(f"{pid} {Path(f'/proc/{pid}/cmdline').read_bytes()!r}")
+    return "; ".join(texts)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and is not a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Start daemons: serve(tasks, *flags, **environment)."""
+    served: list[Served] = []
+
+    def start(tasks: Any, *flags: str, **variables: str) -> Served:
+        folder = tmp_path / f"daemon{len(served)}"
+        folder.mkdir()
+        served.append(Served(folder, tasks, *flags, **variables))
+        return served[-1].start()
+
+    yield start
+    for daemon in served:
+        daemon.close()
+
+
+SHARED_TASKS: dict[str, Any] = {
+    "hello": {"run": "echo hello"},
+    "true": {"run": "true", "max_concurrent": 64},
+    "fail": {"run": "echo 'went wrong' >&2; exit 3"},
+    "echo": {
+        "params": [{"env": "TEXT", "default": "some text"}],
+        "run": "printf '%s' \"$TEXT\"",
+        "max_concurrent": 16,
+    },
+    "wait-for-fifo": {
+        "params": [{"arg": "fifo", "required": True}],
+        "run": 'echo waiting; cat "$1"',
+        "max_concurrent": 16,
+    },
+    "forbidden": {"run": "true", "api_trigger": False},
+}
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One daemon with SHARED_TASKS for tests that leave nothing running in it."""
+    daemon = Served(tmp_path_factory.mktemp("shared"), SHARED_TASKS).start()
+    yield daemon
+    daemon.close()
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    """A FIFO: a child that opens it blocks until the test writes or closes."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+class FakeClock(tr.Clock):
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.ms = 1_800_000_000_000
+        self.s = 1000.0
+
+    def wall_ms(self) -> int:
+        """The date."""
+        return self.ms
+
+    def monotonic_s(self) -> float:
+        """The stop watch."""
+        return self.s
+
+    def pass_time(self, seconds: float) -> None:
+        """Move both hands."""
+        self.ms += int(seconds * 1000)
+        self.s += seconds
+
+
+def write_config(folder: Path, document: Any) -> str:
+    """A tasks.json in a folder; returns its path."""
+    path = folder / "tasks.json"
+    text = document if isinstance(document, str) else json.dumps(document, indent=2)
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture
+def in_process(tmp_path: Path) -> Iterator[Callable[..., tr.Daemon]]:
+    """Daemons in this process: in_process(tasks, clock). Their schedule does not run by
+    itself: tests call tick()."""
+    made: list[tr.Daemon] = []
+
+    def make(tasks: Any, clock: tr.Clock | None = None) -> tr.Daemon:
+        folder = tmp_path / f"in-process{len(made)}"
+        folder.mkdir()
+        config = tr.load_config(write_config(folder, {"tasks": tasks}))
+        data = tr.DataFolder(str(folder / "data"))
+        assert data.lock() == 0
+        daemon = tr.Daemon(config, data, clock or tr.Clock())
+        daemon.recover()
+        made.append(daemon)
+        return daemon
+
+    yield make
+    for daemon in made:
+        threading.Thread(target=daemon.drain, args=(0,)).start()
+        within(DEADLINE_S, lambda d=daemon: d.tick() and not d.live_ids(), "drained")
+        daemon.close()
+        daemon.folder.unlock()
+
+
+class CheckedLock:
+    """A lock that notes when a thread takes it while it holds another one: no thread
+    may ever hold two (I3). Put in place of threading.Lock for in-process daemons."""
+
+    held = threading.local()
+    broken: list[str] = []
+
+    def __init__(self) -> None:
+        self._lock = _plain_lock()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As threading.Lock."""
+        count = getattr(self.held, "count", 0)
+        if count:
+            self.broken.append("".join(traceback.format_stack(limit=8)))
+        got = self._lock.acquire(blocking, timeout)
+        self.held.count = count + got
+        return got
+
+    def release(self) -> None:
+        """As threading.Lock."""
+        self.held.count -= 1
+        self._lock.release()
+
+    def locked(self) -> bool:
+        """As threading.Lock."""
+        return self._lock.locked()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+_plain_lock = threading.Lock
+
+
+@pytest.fixture
+def one_lock_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail when any thread holds two of the daemon's locks at once."""
+
+    class Threading:
+        """The module threading as the daemon sees it, with checked locks."""
+
+        Lock = CheckedLock
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(threading, name)
+
+    monkeypatch.setattr(tr, "threading", Threading())
+    CheckedLock.broken.clear()
+    yield
+    assert not CheckedLock.broken, CheckedLock.broken[0]
+
+
+# ---- 2. Values: clock, time text, identifiers, durations, sizes -------------
+
+
+def test_clock_tells_date_and_stop_watch() -> None:
+    clock = tr.Clock()
+    before_ms, before_s = time.time_ns() // 1_000_000, time.monotonic()
+    assert before_ms <= clock.wall_ms() <= time.time_ns() // 1_000_000
+    assert before_s <= clock.monotonic_s() <= time.monotonic()
+
+
+@pytest.mark.parametrize(
+    ("unix_ms", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1, "1970-01-01T00:00:00.001Z"),
+        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+        (1_769_846_400_000, "2026-01-31T08:00:00.000Z"),
+        (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        (-500, "1969-12-31T23:59:59.500Z"),
+    ],
+)
+def test_time_text_and_parse_time_are_inverse(unix_ms: int, text: str) -> None:
+    assert tr.time_text(unix_ms) == text
+    assert tr.parse_time(text) == unix_ms
+
+
+def test_time_survives_text_for_any_instant() -> None:
+    rng = random.Random(2)
+    for _ in range(2000):
+        unix_ms = rng.randrange(-62_135_596_800_000, 253_402_300_800_000)
+        assert tr.parse_time(tr.time_text(unix_ms)) == unix_ms
+
+
+@pytest.mark.parametrize(
+    ("text", "same_as"),
+    [
+        ("2026-01-31T08:00:00Z", "2026-01-31T08:00:00.000Z"),
+        ("2026-01-31t08:00:00z", "2026-01-31T08:00:00.000Z"),
+        ("2026-01-31 08:00:00Z", "2026-01-31T08:00:00.000Z"),
+        ("2026-01-31T08:00:00.5Z", "2026-01-31T08:00:00.500Z"),
+        ("2026-01-31T08:00:00.123456789Z", "2026-01-31T08:00:00.123Z"),
+        ("2026-01-31T08:00:00+00:00", "2026-01-31T08:00:00.000Z"),
+        ("2026-01-31T08:00:00+05:30", "2026-01-31T02:30:00.000Z"),
+        ("2026-01-31T22:00:00-03:00", "2026-02-01T01:00:00.000Z"),
+        ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59.000Z"),
+    ],
+)
+def test_parse_time_reads_every_form_of_rfc3339(text: str, same_as: str) -> None:
+    assert tr.time_text(tr.parse_time(text)) == same_as
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "2026-01-31",
+        "2026-01-31T08:00:00",
+        "2026-01-31T08:00Z",
+        "2026-1-31T08:00:00Z",
+        "2026-02-29T08:00:00Z",
+        "2026-13-01T08:00:00Z",
+        "2026-01-31T24:00:00Z",
+        "2026-01-31T08:60:00Z",
+        "2026-01-31T08:00:61Z",
+        "2026-01-31T08:00:00.Z",
+        "2026-01-31T08:00:00+0100",
+        "2026-01-31T08:00:00+24:00",
+        "2026-01-31T08:00:00+01:60",
+        "2026-01-31T08:00:00Z\n",
+        " 2026-01-31T08:00:00Z",
+        "0000-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+01:00",
+        "9999-12-31T23:59:59-01:00",
+        "\u0662\u0660\u0662\u0666-01-31T08:00:00Z",
+    ],
+)
+def test_parse_time_refuses(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an RFC 3339 time; write 2026-01-31T"):
+        tr.parse_time(text)
+
+
+def test_time_does_not_depend_on_the_zone_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    try:
+        monkeypatch.setenv("TZ", "XXX+11")
+        time.tzset()
+        assert tr.time_text(1_769_846_400_000) == "2026-01-31T08:00:00.000Z"
+        assert tr.parse_time("2026-01-31T08:00:00Z") == 1_769_846_400_000
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0" * 26),
+        (31, "0" * 25 + "Z"),
+        (32, "0" * 24 + "10"),
+        (2**128 - 1, "7" + "Z" * 25),
+        (1_469_918_176_385 << 80, "01ARYZ6S41" + "0" * 16),
+    ],
+)
+def test_ulid_text_and_number_are_inverse(number: int, text: str) -> None:
+    assert tr.ulid_text(number) == text
+    assert tr.ulid_number(text) == number
+
+
+def test_ulid_has_26_characters_and_begins_with_its_time() -> None:
+    made = tr.Ulids().make(1_469_918_176_385)
+    assert re.fullmatch("01ARYZ6S41[0-9A-HJKMNP-TV-Z]{16}", made)
+    assert tr.matches(tr.RUN_ID_PATTERN, made)
+
+
+def test_ulids_of_two_makers_differ() -> None:
+    assert tr.Ulids().make(1) != tr.Ulids().make(1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ulids_sort_in_the_order_of_making_whatever_the_clock_does(seed: int) -> None:
+    rng = random.Random(seed)
+    ids, made, now_ms = tr.Ulids(), [], 1_700_000_000_000
+    for _ in range(2000):
+        now_ms += rng.choice([0, 0, 0, 1, 1, 7, 5000, -1, -3, -60_000])
+        made.append(ids.make(now_ms))
+        if rng.random() < 0.01:  # the daemon starts again and knows only the newest
+            ids = tr.Ulids(made[-1])
+    assert made == sorted(made)
+    assert len(set(made)) == len(made)
+    assert all(tr.matches(tr.RUN_ID_PATTERN, one) for one in made)
+
+
+def test_ulid_takes_the_clock_up_again_once_it_has_caught_up() -> None:
+    ids = tr.Ulids()
+    ids.make(2000)
+    back = ids.make(1000)
+    assert tr.ulid_number(back) >> 80 == 2000
+    assert tr.ulid_number(ids.make(2001)) >> 80 == 2001
+
+
+def test_ulid_counts_on_past_the_last_of_a_millisecond(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tr.os, "urandom", lambda size: b"\xff" * size)
+    ids = tr.Ulids()
+    made = [ids.make(5), ids.make(5), ids.make(6)]
+    assert made == sorted(set(made))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0s", 0),
+        ("250ms", 0.25),
+        ("30s", 30),
+        ("1.5s", 1.5),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("2d", 172_800),
+        ("1w", 604_800),
+        ("1d2h3m4s", 93_784),
+        ("3660d", 3660 * 86_400),
+    ],
+)
+def test_parse_duration_reads(text: str, seconds: float) -> None:
+    assert tr.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "5",
+        "s",
+        "abc",
+        "-5s",
+        "+5s",
+        "5 s",
+        "5S",
+        "1h 30m",
+        "1h30",
+        ".5s",
+        "5.s",
+        "1e3s",
+        "5s\n",
+        "1y",
+        "\u0663s",
+    ],
+)
+def test_parse_duration_refuses(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration; write 30s, 5m, 1h30m, 2d"):
+        tr.parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["3661d", "9" * 5000 + "w", "1d" * 3661])
+def test_parse_duration_refuses_more_than_ten_years(text: str) -> None:
+    with pytest.raises(ValueError, match="is longer than ten years"):
+        tr.parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.00 s"),
+        (0.25, "0.25 s"),
+        (12.34, "12.3 s"),
+        (60, "1m00s"),
+        (245.9, "4m05s"),
+        (7800, "2h10m"),
+        (3 * 86_400 + 4 * 3600, "3d4h"),
+    ],
+)
+def test_duration_text_is_for_people(seconds: float, text: str) -> None:
+    assert tr.duration_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ns"), [(0, 0), (1, 10**9), (0.25, 250_000_000), (5400, 5400 * 10**9)]
+)
+def test_nanoseconds_are_whole(seconds: float, ns: int) -> None:
+    assert tr.nanoseconds(seconds) == ns
+    assert isinstance(tr.nanoseconds(seconds), int)
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("0b", 0),
+        ("512b", 512),
+        ("64kb", 65_536),
+        ("100mb", 104_857_600),
+        ("100MB", 104_857_600),
+        ("100 mb", 104_857_600),
+        ("1.5gb", 1_610_612_736),
+        ("2tb", 2_199_023_255_552),
+    ],
+)
+def test_parse_size_reads(text: str, size_bytes: int) -> None:
+    assert tr.parse_size(text) == size_bytes
+
+
+@pytest.mark.parametrize(
+    "text", ["", "mb", "100", "100m", "-1mb", "1e3mb", ".5mb", "1mb1kb", "1mb\n", "1pb"]
+)
+def test_parse_size_refuses(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size; write 64kb, 100mb, 1gb"):
+        tr.parse_size(text)
+
+
+def test_parse_size_refuses_what_no_number_can_hold() -> None:
+    with pytest.raises(ValueError, match="is"):
+        tr.parse_size("9" * 400 + "gb")
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (1024, "1.0 KB"),
+        (1536, "1.5 KB"),
+        (16 * 1024 * 1024, "16.0 MB"),
+        (5 * 1024**4, "5.0 TB"),
+        (5000 * 1024**4, "5000.0 TB"),
+    ],
+)
+def test_size_text_is_for_people(size_bytes: int, text: str) -> None:
+    assert tr.size_text(size_bytes) == text
+
+
+# ---- 4. Schemas: the shape of everything that crosses the wire --------------
+
+KEYWORDS = {
+    "type",
+    "description",
+    "enum",
+    "pattern",
+    "format",
+    "minLength",
+    "maxLength",
+    "minimum",
+    "maximum",
+    "minItems",
+    "maxItems",
+    "items",
+    "properties",
+    "required",
+    "additionalProperties",
+    "propertyNames",
+    "default",
+    "$ref",
+}
+FORMATS = {
+    "any-text",
+    "date-time",
+    "uri",
+    "uri-reference",
+    "duration-text",
+    "positive-duration-text",
+    "log-size-text",
+    "signal",
+    "status-list",
+}
+
+
+def schemas_within(place: str, schema: Any) -> Iterator[tuple[str, Any]]:
+    """A schema and all schemas inside it, each with where it stands."""
+    yield place, schema
+    for name, field in schema.get("properties", {}).items():
+        yield from schemas_within(f"{place}.{name}", field)
+    for keyword in ("items", "additionalProperties", "propertyNames"):
+        if isinstance(schema.get(keyword), dict):
+            yield from schemas_within(f"{place}/{keyword}", schema[keyword])
+
+
+def all_schemas() -> list[tuple[str, Any]]:
+    """Every schema of every table."""
+    tables = {**tr.SCHEMAS, **tr.PARAMS, **tr.PATH_PARAMS}
+    return [pair for name in tables for pair in schemas_within(name, tables[name])]
+
+
+def test_schemas_use_no_keyword_outside_the_dialect() -> None:
+    used = {keyword for _, schema in all_schemas() for keyword in schema}
+    assert used == KEYWORDS
+
+
+def test_schemas_use_no_format_outside_the_dialect() -> None:
+    assert {s["format"] for _, s in all_schemas() if "format" in s} == FORMATS
+
+
+def test_schemas_refer_only_to_schemas_that_exist() -> None:
+    refs = {schema["$ref"] for _, schema in all_schemas() if "$ref" in schema}
+    assert refs
+    assert refs <= {f"{name}.json" for name in tr.SCHEMAS}
+    assert tr.resolved({"$ref": "Run.json"}) is tr.SCHEMAS["Run"]
+
+
+def test_schema_with_a_reference_says_nothing_else() -> None:
+    """`resolved` drops what stands beside a $ref."""
+    beside = [place for place, s in all_schemas() if "$ref" in s and len(s) > 1]
+    assert beside == []
+
+
+def test_schemas_have_only_patterns_that_begin_at_the_begin() -> None:
+    patterns = {s["pattern"] for _, s in all_schemas() if "pattern" in s}
+    assert all(pattern[0] == "^" and re.compile(pattern) for pattern in patterns)
+
+
+def test_schemas_require_only_members_they_know() -> None:
+    for place, schema in all_schemas():
+        assert set(schema.get("required", ())) <= set(schema.get("properties", ())), (
+            place
+        )
+
+
+def test_schemas_of_objects_are_closed_or_maps() -> None:
+    for place, schema in all_schemas():
+        if schema.get("type") == "object":
+            closed = schema["additionalProperties"] is False
+            assert closed or "type" in tr.resolved(schema["additionalProperties"]), (
+                place
+            )
+
+
+def test_schemas_describe_every_member() -> None:
+    for place, schema in all_schemas():
+        for name, field in schema.get("properties", {}).items():
+            assert tr.resolved(field).get("description"), f"{place}.{name}"
+
+
+def test_defaults_are_right_by_their_own_schema() -> None:
+    found = [(place, s) for place, s in all_schemas() if "default" in s]
+    assert len(found) > 20
+    for place, schema in found:
+        assert list(tr.find_faults(schema, schema["default"], ())) == [], place
+
+
+def test_task_keys_have_the_defaults_that_are_promised() -> None:
+    promised = {
+        "params": [],
+        "env": {},
+        "secrets": {},
+        "env_base": "inherit",
+        "working_dir": ".",
+        "shell": "/bin/sh",
+        "api_trigger": True,
+        "graceful_stop": "5s",
+        "stop_signal": "SIGTERM",
+        "exit_codes": [0],
+        "orphans": "kill",
+        "max_concurrent": 1,
+        "on_overlap": "queue",
+        "queue_max": 100,
+        "log_max_size": "100mb",
+        "log_on_full": "drop_old",
+    }
+    defaults = {key: schema.get("default") for key, schema in tr.TASK_KEYS.items()}
+    assert {key: defaults[key] for key in promised} == promised
+
+
+# ---- 5. Validation: one walk over value and schema --------------------------
+
+TEXT = {"type": "string"}
+WHOLE = {"type": "integer"}
+CLOSED = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {"name": TEXT, "count": WHOLE},
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [
+        ((), ""),
+        (("body",), "body"),
+        (("body", "params", "NAME"), "body.params.NAME"),
+        (("ids", 3), "ids[3]"),
+        (("tasks", "a", "params", 0, "env"), "tasks.a.params[0].env"),
+        ((0,), "[0]"),
+    ],
+)
+def test_location_text_reads_like_a_path(at: Any, text: str) -> None:
+    assert tr.location_text(at) == text
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "faults"),
+    [
+        ({}, {"any": [1, None]}, []),
+        (TEXT, "", []),
+        (TEXT, 5, [("v", "must be text")]),
+        (TEXT, None, [("v", "must be text")]),
+        ({"type": ["string", "null"]}, None, []),
+        ({"type": ["string", "null"]}, 1, [("v", "must be text or null")]),
+        ({"type": "boolean"}, False, []),
+        ({"type": "boolean"}, 0, [("v", "must be true or false")]),
+        ({"type": "boolean"}, "true", [("v", "must be true or false")]),
+        (WHOLE, -3, []),
+        (WHOLE, True, [("v", "must be a whole number")]),
+        (WHOLE, 1.5, [("v", "must be a whole number")]),
+        ({"type": "number"}, 1.5, []),
+        ({"type": "number"}, 2, []),
+        ({"type": "number"}, True, [("v", "must be a number")]),
+        ({"type": "number"}, "2", [("v", "must be a number")]),
+        ({"type": "array"}, {}, [("v", "must be a list")]),
+        ({"type": "object"}, [], [("v", "must be an object")]),
+        ({"type": "null"}, 0, [("v", "must be null")]),
+        ({"type": "string", "enum": ["asc", "desc"]}, "asc", []),
+        (
+            {"type": "string", "enum": ["asc", "desc"]},
+            "dsc",
+            [("v", "must be one of asc, desc; did you mean desc?")],
+        ),
+        (
+            {"type": "string", "enum": ["asc", "desc"]},
+            "",
+            [("v", "must be one of asc, desc")],
+        ),
+        ({"type": "string", "minLength": 1}, "", [("v", "must not be empty")]),
+        ({"type": "string", "maxLength": 3}, "abc", []),
+        (
+            {"type": "string", "maxLength": 3},
+            "abcd",
+            [("v", "must have at most 3 characters")],
+        ),
+        (TEXT, "a\0b", [("v", "must not contain a NUL character")]),
+        ({"type": "string", "pattern": "^a$"}, "a", []),
+        ({"type": "string", "pattern": "^a$"}, "a\n", [("v", "must match ^a$")]),
+        ({"type": "string", "pattern": "^-"}, "--long", []),
+        ({"type": "string", "pattern": "^-"}, "long", [("v", "must match ^-")]),
+        ({"type": "integer", "minimum": 1, "maximum": 3}, 3, []),
+        (
+            {"type": "integer", "minimum": 1, "maximum": 3},
+            4,
+            [("v", "must be 1 to 3")],
+        ),
+        (
+            {"type": "integer", "minimum": 1, "maximum": 3},
+            0,
+            [("v", "must be 1 to 3")],
+        ),
+        ({"type": "integer", "minimum": 0}, -1, [("v", "must be 0 or more")]),
+        ({"type": "array", "minItems": 1}, [], [("v", "must not be empty")]),
+        (
+            {"type": "array", "maxItems": 1, "items": WHOLE},
+            ["a", "b"],
+            [("v", "must have at most 1 entries")],
+        ),
+        (
+            {"type": "array", "items": WHOLE},
+            [1, "2", 3, None],
+            [
+                ("v[1]", "must be a whole number"),
+                ("v[3]", "must be a whole number"),
+            ],
+        ),
+        (CLOSED, {"name": "x", "count": 1}, []),
+        (CLOSED, {}, [("v.name", "must be there")]),
+        (
+            CLOSED,
+            {"nam": 1, "count": "x"},
+            [
+                ("v.name", "must be there"),
+                ("v.nam", "unknown key; did you mean name?"),
+                ("v.count", "must be a whole number"),
+            ],
+        ),
+        (CLOSED, {"name": "", "zzz": 1}, [("v.zzz", "unknown key")]),
+        (
+            {"type": "object", "additionalProperties": WHOLE},
+            {"a": 1, "b": "2"},
+            [("v.b", "must be a whole number")],
+        ),
+        (
+            {
+                "type": "object",
+                "additionalProperties": TEXT,
+                "propertyNames": {"pattern": "^[a-z]$"},
+            },
+            {"a": "x", "a\n": "y"},
+            [("v.a\n", "the name must match ^[a-z]$")],
+        ),
+        ({"$ref": "LogLine.json"}, [], [("v", "must be an object")]),
+    ],
+)
+def test_find_faults_finds(schema: Any, value: Any, faults: Any) -> None:
+    found = list(tr.find_faults(schema, value, ("v",)))
+    assert [(fault.location, fault.message) for fault in found] == faults
+
+
+@pytest.mark.parametrize(
+    ("schema_format", "right", "wrong", "message"),
+    [
+        ("date-time", "2026-01-31T08:00:00Z", "now", "is not an RFC 3339 time"),
+        ("duration-text", "0s", "5", "is not a duration"),
+        ("positive-duration-text", "1ms", "0s", "is not longer than nothing"),
+        ("positive-duration-text", "1ms", "5", "is not a duration"),
+        ("log-size-text", "1kb", "1023b", "must be at least 1.0 KB"),
+        ("log-size-text", "1kb", "1", "is not a size"),
+        ("signal", "SIGUSR1", "USR1", '"USR1" is not a signal'),
+        ("signal", "SIGINT", "SIG_IGN", '"SIG_IGN" is not a signal'),
+        ("signal", "SIGHUP", "SIGKILL", "SIGKILL cannot be caught"),
+        ("signal", "SIGHUP", "SIGSTOP", "SIGSTOP cannot be caught"),
+        ("status-list", "failed, running", "failed,bad", '"bad" is not a status'),
+        ("status-list", "pending", "", '"" is not a status'),
+    ],
+)
+def test_find_faults_checks_formats(
+    schema_format: str, right: str, wrong: str, message: str
+) -> None:
+    schema = {"type": "string", "format": schema_format}
+    assert list(tr.find_faults(schema, right, ())) == []
+    [fault] = tr.find_faults(schema, wrong, ())
+    assert message in fault.message
+
+
+def test_fault_shows_the_value_and_cuts_a_long_one() -> None:
+    assert tr.Fault(("q",), "bad", 5).detail() == {
+        "location": "q",
+        "message": "bad",
+        "value": 5,
+    }
+    assert tr.Fault(("q",), "bad", "x" * 200).detail()["value"] == "x" * 200
+    assert tr.Fault(("q",), "bad", "x" * 201).detail()["value"] == "x" * 200 + "…"
+    cut = tr.Fault(("q",), "bad", list(range(1000))).detail()["value"]
+    assert cut.startswith("[0, 1, 2,")
+    assert len(cut) == 201
+
+
+def test_fault_without_a_value_shows_none() -> None:
+    assert tr.Fault(("q",), "bad").detail() == {"location": "q", "message": "bad"}
+    assert tr.Fault(("q",), "bad", None).detail()["value"] is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (("tasks.json", 3, 14, "tasks.a", "bad"), "tasks.json:3:14: tasks.a: bad"),
+        (("tasks.json", 1, 1, "", "bad"), "tasks.json:1:1: bad"),
+        (("tasks.json", 0, 0, "", "bad"), "tasks.json: bad"),
+    ],
+)
+def test_config_fault_reads_like_a_compiler_message(fault: Any, text: str) -> None:
+    assert str(tr.ConfigFault(*fault)) == text
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "suggestion"),
+    [
+        ("tiemout", ["timeout", "user"], "; did you mean timeout?"),
+        ("TIMEOUT", ["timeout", "user"], "; did you mean timeout?"),
+        ("name", ["FILE", "NAME"], "; did you mean NAME?"),
+        ("zzz", ["timeout", "user"], ""),
+        ("", ["timeout"], ""),
+        ("a", [], ""),
+    ],
+)
+def test_nearest_suggests_a_known_word(
+    word: str, known: list[str], suggestion: str
+) -> None:
+    assert tr.nearest(word, known) == suggestion
+
+
+@pytest.mark.parametrize("text", ["true", "TRUE", "True", "1", "t", "T"])
+def test_parse_boolean_reads_true(text: str) -> None:
+    assert tr.parse_boolean(text) is True
+
+
+@pytest.mark.parametrize("text", ["false", "FALSE", "0", "f", "F"])
+def test_parse_boolean_reads_false(text: str) -> None:
+    assert tr.parse_boolean(text) is False
+
+
+@pytest.mark.parametrize("text", ["", "yes", "no", "2", " true", "on"])
+def test_parse_boolean_refuses(text: str) -> None:
+    with pytest.raises(ValueError, match="is not true or false"):
+        tr.parse_boolean(text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("boolean", "T", True),
+        ("boolean", "", False),
+        ("integer", "-12", -12),
+        ("integer", "+7", 7),
+        ("integer", "007", 7),
+        ("string", "7", "7"),
+        ("string", "", ""),
+    ],
+)
+def test_coerced_gives_the_type_of_the_schema(kind: str, text: str, value: Any) -> None:
+    coerced = tr.coerced({"type": kind}, text)
+    assert coerced == value
+    assert type(coerced) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1.0", "1e3", "0x1", "1_000", " 1", "1\n", "9" * 19, "\u0663"]
+)
+def test_coerced_refuses_what_is_not_a_whole_number(text: str) -> None:
+    with pytest.raises(ValueError, match="must be a whole number"):
+        tr.coerced({"type": "integer"}, text)
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b'{"a": [1, 2.5, "x", null, true]}', {"a": [1, 2.5, "x", None, True]}),
+        (b"\xef\xbb\xbf[]", []),
+        ('"\u2022"'.encode(), "\u2022"),
+        (b' "" \n', ""),
+    ],
+)
+def test_json_value_reads(raw: bytes, value: Any) -> None:
+    assert tr.json_value(raw) == value
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"{'a': 1}",
+        b'{"a": 1,}',
+        b"[1] 2",
+        b'"a\nb"',
+        b"01",
+        b"NaN",
+        b"[Infinity]",
+        b"-Infinity",
+        b'"\xff"',
+        '{"a": 1}'.encode("utf-16"),
+    ],
+)
+def test_json_value_refuses(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        tr.json_value(raw)
+
+
+def nested(levels: int, opening: str = "[", closing: str = "]") -> bytes:
+    """JSON of so many levels."""
+    return (opening * levels + "1" + closing * levels).encode()
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_json_value_bounds_the_nesting(opening: str, closing: str) -> None:
+    tr.json_value(nested(tr.JSON_MAX_DEPTH, opening, closing))
+    for levels in (tr.JSON_MAX_DEPTH + 1, 100_000):
+        with pytest.raises(ValueError, match="nested deeper than 64 levels"):
+            tr.json_value(nested(levels, opening, closing))
+
+
+@pytest.mark.parametrize("raw", [b"[" * 100_000, b'{"a":' * 100_000, b'["\\"' * 9999])
+def test_json_value_refuses_nesting_that_never_ends(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        tr.json_value(raw)
+
+
+def test_json_value_counts_no_brackets_inside_text() -> None:
+    for text in ("[" * 1000, '\\"' + "[" * 1000, "{" * 500 + "\\\\"):
+        assert tr.json_value(f'["{text}"]'.encode()) == [json.loads(f'"{text}"')]
+
+
+def test_json_value_accepts_many_small_objects() -> None:
+    assert len(tr.json_value(b"[" + b",".join([b"[{}]"] * 5000) + b"]")) == 5000
+
+
+def depth_of(value: Any) -> int:
+    """How deep a JSON value is nested."""
+    if not isinstance(value, (list, dict)):
+        return 0
+    members = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(depth_of, members), default=0)
+
+
+def random_json(rng: random.Random, deepest: int) -> Any:
+    """A JSON value with names and texts full of quotes and brackets."""
+    kind = rng.randrange(4) if deepest else 3
+    text = "".join(rng.choice('[]{}"\\,: a\u2022') for _ in range(rng.randrange(6)))
+    if kind == 0:
+        return [random_json(rng, deepest - 1) for _ in range(rng.randrange(4))]
+    if kind == 1:
+        return {text: random_json(rng, deepest - 1), "x": random_json(rng, deepest - 1)}
+    if kind == 2:
+        return [random_json(rng, deepest - 1)]
+    return rng.choice([text, 1, -2.5, None, True])
+
+
+def test_json_value_measures_the_nesting_as_a_parser_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = random.Random(64)
+    for _ in range(500):
+        value = random_json(rng, 9)
+        raw = json.dumps(value, ensure_ascii=rng.random() < 0.5).encode()
+        depth = depth_of(value)
+        monkeypatch.setattr(tr, "JSON_MAX_DEPTH", depth)
+        assert tr.json_value(raw) == value
+        if depth:
+            monkeypatch.setattr(tr, "JSON_MAX_DEPTH", depth - 1)
+            with pytest.raises(ValueError, match="nested deeper"):
+                tr.json_value(raw)
+
+
+def test_json_is_read_and_walked_on_the_small_stack_of_a_connection() -> None:
+    done: list[Any] = []
+
+    def read() -> None:
+        value = tr.json_value(nested(tr.JSON_MAX_DEPTH, '{"params":', "}"))
+        done.extend(tr.find_faults(tr.SCHEMAS["Trigger"], value, ("body",)))
+        done.append(tr.Fault(("body",), "", value).detail())
+        with pytest.raises(ValueError, match="nested deeper"):
+            tr.json_value(nested(100_000))
+
+    usual = threading.stack_size(tr.THREAD_STACK_BYTES)
+    try:
+        thread = threading.Thread(target=read)
+        thread.start()
+    finally:
+        threading.stack_size(usual)
+    thread.join(DEADLINE_S)
+    assert len(done) == 2
+
+
+def test_deeply_nested_body_is_refused_and_the_daemon_lives(shared: Served) -> None:
+    for raw in (nested(100_000), b"[" * 1_000_000):
+        reply = shared.request("POST", "/api/tasks/hello/run", raw)
+        assert reply.status == 400
+        assert reply.faults == [("body", "not JSON: nested deeper than 64 levels")]
+    assert shared.run("true")["end_reason"] == "success"
+
+
+# ---- 6. Tasks and configuration: tasks.json, parameters ---------------------
+
+
+def faults_of(folder: Path, document: Any) -> list[str]:
+    """The faults of a tasks.json, as people read them."""
+    path = write_config(folder, document)
+    try:
+        tr.load_config(path)
+    except tr.ConfigError as error:
+        return [str(fault._replace(path="tasks.json")) for fault in error.faults]
+    return []
+
+
+def task_of(
+    folder: Path, defaults: dict[str, Any] | None = None, /, **settings: Any
+) -> tr.Task:
+    """The task `a` with some settings."""
+    tasks = {"a": {"run": "true", **settings}}
+    document = {"defaults": defaults or {}, "tasks": tasks}
+    return tr.load_config(write_config(folder, document)).tasks["a"]
+
+
+def one_setting(key: str, value: Any) -> str:
+    """A tasks.json with a setting on line 2, its value from column len(key) + 5."""
+    run = "" if key == "run" else '"run": "true",'
+    return f'{{"tasks": {{"a": {{{run}\n"{key}": {json.dumps(value)}}}}}}}'
+
+
+GOOD_SETTINGS = [
+    ("run", "echo hello", "run", "echo hello"),
+    ("run", ["df", "-k"], "run", ("df", "-k")),
+    ("description", "Backs up", "description", "Backs up"),
+    ("group", "system", "group", "system"),
+    ("env_base", "clean", "name", "a"),
+    ("shell", "/bin/bash", "shell", "/bin/bash"),
+    ("umask", "022", "umask", 0o022),
+    ("umask", "0077", "umask", 0o077),
+    ("api_trigger", False, "api_trigger", False),
+    ("timeout", "1h30m", "timeout_s", 5400),
+    ("graceful_stop", "0s", "graceful_stop_s", 0),
+    ("stop_signal", "SIGINT", "stop_signal", signal.SIGINT),
+    ("exit_codes", [0, 3, 255], "exit_codes", frozenset({0, 3, 255})),
+    ("orphans", "leave", "orphans", "leave"),
+    ("max_concurrent", 1, "max_concurrent", 1),
+    ("max_concurrent", 1024, "max_concurrent", 1024),
+    ("on_overlap", "queue", "on_overlap", "queue"),
+    ("on_overlap", "skip", "on_overlap", "skip"),
+    ("on_overlap", "terminate", "on_overlap", "terminate"),
+    ("queue_max", 0, "queue_max", 0),
+    ("queue_max", 10_000, "queue_max", 10_000),
+    ("log_max_size", "1kb", "log_max_bytes", 1024),
+    ("log_on_full", "drop_old", "log_on_full", "drop_old"),
+    ("log_on_full", "drop_new", "log_on_full", "drop_new"),
+    ("log_on_full", "kill_task", "log_on_full", "kill_task"),
+    ("keep_runs", 1, "keep_runs", 1),
+    ("keep_for", "90d", "keep_for_s", 90 * 86_400),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "field", "expected"), GOOD_SETTINGS)
+def test_setting_reaches_the_task(
+    tmp_path: Path, key: str, value: Any, field: str, expected: Any
+) -> None:
+    path = write_config(tmp_path, one_setting(key, value))
+    assert getattr(tr.load_config(path).tasks["a"], field) == expected
+
+
+def test_task_without_settings_has_the_defaults(tmp_path: Path) -> None:
+    task = task_of(tmp_path)
+    assert os.path.samefile(task.working_dir, tmp_path)
+    assert task == tr.Task(
+        name="a",
+        run="true",
+        description="",
+        group="",
+        params=(),
+        environ={k: v for k, v in os.environ.items() if k[:12] != "TASKRUNNERD_"},
+        secrets=(),
+        working_dir=task.working_dir,
+        shell="/bin/sh",
+        umask=-1,
+        account=None,
+        api_trigger=True,
+        timeout_s=None,
+        graceful_stop_s=5,
+        stop_signal=signal.SIGTERM,
+        exit_codes=frozenset({0}),
+        orphans="kill",
+        max_concurrent=1,
+        on_overlap="queue",
+        queue_max=100,
+        log_max_bytes=100 * 1024 * 1024,
+        log_on_full="drop_old",
+        keep_runs=None,
+        keep_for_s=None,
+    )
+
+
+DURATION = "is not a duration; write 30s, 5m, 1h30m, 2d"
+BAD_SETTINGS = [
+    ("run", 5, "2:8: tasks.a.run: must be text or a list"),
+    ("run", "", "2:8: tasks.a.run: must not be empty"),
+    ("run", [], "2:8: tasks.a.run: must not be empty"),
+    ("run", [""], "2:9: tasks.a.run[0]: must name a program"),
+    ("run", ["ls", 5], "2:15: tasks.a.run[1]: must be text"),
+    ("run", "a\0b", "2:8: tasks.a.run: must not contain a NUL character"),
+    ("description", 5, "2:16: tasks.a.description: must be text"),
+    ("group", ["x"], "2:10: tasks.a.group: must be text"),
+    ("params", {}, "2:11: tasks.a.params: must be a list"),
+    ("params", ["NAME"], "2:12: tasks.a.params[0]: must be an object"),
+    ("env", [], "2:8: tasks.a.env: must be an object"),
+    ("env", {"A": 5}, "2:14: tasks.a.env.A: must be text"),
+    (
+        "env",
+        {"A-B": "x"},
+        "2:9: tasks.a.env.A-B: the name must match ^[A-Za-z_][A-Za-z0-9_]*$",
+    ),
+    (
+        "env",
+        {"TASKRUNNERD_X": "x"},
+        "2:26: tasks.a.env.TASKRUNNERD_X: names that begin with TASKRUNNERD_ are taken",
+    ),
+    ("env_file", 5, "2:13: tasks.a.env_file: must be text"),
+    ("secrets", "x", "2:12: tasks.a.secrets: must be an object"),
+    ("secrets", {"A": None}, "2:18: tasks.a.secrets.A: must be text"),
+    (
+        "secrets",
+        {"TASKRUNNERD_X": "x"},
+        (
+            "2:30: tasks.a.secrets.TASKRUNNERD_X: "
+            "names that begin with TASKRUNNERD_ are taken"
+        ),
+    ),
+    ("secrets_file", True, "2:17: tasks.a.secrets_file: must be text"),
+    (
+        "env_base",
+        "cleen",
+        "2:13: tasks.a.env_base: must be one of inherit, clean; did you mean clean?",
+    ),
+    ("working_dir", 5, "2:16: tasks.a.working_dir: must be text"),
+    ("shell", "", "2:10: tasks.a.shell: must not be empty"),
+    ("umask", 22, "2:10: tasks.a.umask: must be text"),
+    ("umask", "088", "2:10: tasks.a.umask: must match ^0?[0-7]{3}$"),
+    ("user", "", "2:9: tasks.a.user: must not be empty"),
+    ("api_trigger", "no", "2:16: tasks.a.api_trigger: must be true or false"),
+    ("timeout", "abc", f'2:12: tasks.a.timeout: "abc" {DURATION}'),
+    ("timeout", 30, "2:12: tasks.a.timeout: must be text"),
+    (
+        "timeout",
+        "0s",
+        '2:12: tasks.a.timeout: "0s" is not longer than nothing; write 30s, 5m',
+    ),
+    (
+        "timeout",
+        "20000d",
+        '2:12: tasks.a.timeout: "20000d" is longer than ten years',
+    ),
+    ("graceful_stop", "5", f'2:18: tasks.a.graceful_stop: "5" {DURATION}'),
+    (
+        "stop_signal",
+        "TERM",
+        (
+            '2:16: tasks.a.stop_signal: "TERM" is not a signal; '
+            "write SIGTERM, SIGINT, SIGUSR1"
+        ),
+    ),
+    (
+        "stop_signal",
+        "SIGKILL",
+        "2:16: tasks.a.stop_signal: SIGKILL cannot be caught; write SIGTERM or SIGINT",
+    ),
+    ("orphans", "let", "2:12: tasks.a.orphans: must be one of kill, leave"),
+    ("exit_codes", 0, "2:15: tasks.a.exit_codes: must be a list"),
+    ("exit_codes", [], "2:15: tasks.a.exit_codes: must not be empty"),
+    ("exit_codes", [0, 256], "2:19: tasks.a.exit_codes[1]: must be 0 to 255"),
+    ("exit_codes", [-1], "2:16: tasks.a.exit_codes[0]: must be 0 to 255"),
+    ("max_concurrent", 0, "2:19: tasks.a.max_concurrent: must be 1 to 1024"),
+    ("max_concurrent", 1025, "2:19: tasks.a.max_concurrent: must be 1 to 1024"),
+    ("max_concurrent", "2", "2:19: tasks.a.max_concurrent: must be a whole number"),
+    ("max_concurrent", True, "2:19: tasks.a.max_concurrent: must be a whole number"),
+    (
+        "on_overlap",
+        "skipp",
+        (
+            "2:15: tasks.a.on_overlap: must be one of queue, skip, terminate; "
+            "did you mean skip?"
+        ),
+    ),
+    ("queue_max", -1, "2:14: tasks.a.queue_max: must be 0 to 10000"),
+    ("queue_max", 10_001, "2:14: tasks.a.queue_max: must be 0 to 10000"),
+    (
+        "log_max_size",
+        "big",
+        '2:17: tasks.a.log_max_size: "big" is not a size; write 64kb, 100mb, 1gb',
+    ),
+    ("log_max_size", "1b", "2:17: tasks.a.log_max_size: must be at least 1.0 KB"),
+    (
+        "log_on_full",
+        "drop",
+        (
+            "2:16: tasks.a.log_on_full: must be one of drop_old, drop_new, kill_task; "
+            "did you mean drop_old?"
+        ),
+    ),
+    ("keep_runs", 0, "2:14: tasks.a.keep_runs: must be 1 to 10000000"),
+    ("keep_for", "0d", '2:13: tasks.a.keep_for: "0d" is not longer than nothing; '),
+    ("tiemout", "5s", "2:1: tasks.a.tiemout: unknown key; did you mean timeout?"),
+    ("Timeout", "5s", "2:1: tasks.a.Timeout: unknown key; did you mean timeout?"),
+    ("xyzzy", 1, "2:1: tasks.a.xyzzy: unknown key"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "fault"), BAD_SETTINGS)
+def test_setting_is_refused_at_its_place(
+    tmp_path: Path, key: str, value: Any, fault: str
+) -> None:
+    [found] = faults_of(tmp_path, one_setting(key, value))
+    if fault.endswith("; "):
+        found = found[: len("tasks.json:") + len(fault)]
+    assert found == f"tasks.json:{fault}"
+
+
+def test_tables_of_settings_leave_out_no_key() -> None:
+    good, bad = {row[0] for row in GOOD_SETTINGS}, {row[0] for row in BAD_SETTINGS}
+    apart = {"params", "env", "env_file", "secrets", "secrets_file"}
+    assert good | apart | {"working_dir", "user"} == set(tr.TASK_KEYS)
+    assert bad - {"tiemout", "Timeout", "xyzzy"} == set(tr.TASK_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("", ["1:1: not JSON: "]),
+        (" \n ", ["2:2: not JSON: "]),
+        ('{\n "tasks": {\n  "a": nope }}', ["3:8: not JSON: "]),
+        ('{"tasks": {}} {}', ["1:15: not JSON: extra data"]),
+        ("[]", ["1:1: must be an object"]),
+        (' "text"', ["1:2: must be an object"]),
+        ("{}", ["1:1: tasks: must be there"]),
+        ('{"tasks": null}', ["1:11: tasks: must be an object"]),
+        ('{"tasks": {"a": "true"}}', ["1:17: tasks.a: must be an object"]),
+        (
+            '{"tasks": {\n"a": {}}}',
+            [
+                (
+                    "2:6: tasks.a.run: must be there: a shell script, "
+                    "or a list of a program and arguments"
+                )
+            ],
+        ),
+        (
+            '{"tasks": {"my task": {"run": "true"}}}',
+            ["1:12: tasks.my task: the name must match ^[a-zA-Z0-9._:-]{1,100}$"],
+        ),
+        (
+            '{"tasks": {"..": {"run": "true"}}}',
+            ["1:12: tasks...: is not a usable name; write letters, digits, - and _"],
+        ),
+        (
+            '{"task": {}}',
+            [
+                "1:1: tasks: must be there",
+                "1:2: task: unknown key; did you mean tasks?",
+            ],
+        ),
+        ('{"tasks": {}, "defaults": []}', ["1:27: defaults: must be an object"]),
+        (
+            '{"tasks": {},\r\n"defaults": {"timeouts": 1}}',
+            ["2:14: defaults.timeouts: unknown key; did you mean timeout?"],
+        ),
+        ('{"tasks": {}, "$schema": 5}', ["1:26: $schema: must be text"]),
+        (
+            '{"tasks": {}, "defaults": {"run": "true"}}',
+            ["1:35: defaults.run: belongs to a task, not to the defaults"],
+        ),
+    ],
+)
+def test_config_is_refused_at_its_place(
+    tmp_path: Path, text: str, faults: list[str]
+) -> None:
+    found = faults_of(tmp_path, text)
+    assert len(found) == len(faults)
+    for one, fault in zip(found, faults):
+        # What a parser has against a text differs between Python versions.
+        assert one.startswith(f"tasks.json:{fault}")
+        assert one == f"tasks.json:{fault}" or fault.endswith("not JSON: ")
+
+
+def test_config_may_name_its_schema_and_have_no_tasks(tmp_path: Path) -> None:
+    document = {"$schema": "schema.json", "tasks": {}}
+    assert tr.load_config(write_config(tmp_path, document)).tasks == {}
+
+
+def test_config_keeps_the_order_of_the_file(tmp_path: Path) -> None:
+    names = ["zeta", "alpha", "m.2:x-y_z", "A" * 100]
+    tasks = {name: {"run": "true"} for name in names}
+    assert list(tr.load_config(write_config(tmp_path, {"tasks": tasks})).tasks) == names
+
+
+def test_config_faults_of_shape_come_together_in_the_order_of_the_file(
+    tmp_path: Path,
+) -> None:
+    text = """{
+  "tasks": {
+    "b": {"timeout": "abc", "run": ""},
+    "a": {"run": "true", "max_concurrent": 0,
+          "max_concurrent": 5000}
+  },
+  "defaults": {"tiemout": "5s"}
+}"""
+    assert faults_of(tmp_path, text) == [
+        f'tasks.json:3:22: tasks.b.timeout: "abc" {DURATION}',
+        "tasks.json:3:36: tasks.b.run: must not be empty",
+        (
+            "tasks.json:5:11: tasks.a.max_concurrent: repeated; "
+            "each name may stand only once"
+        ),
+        "tasks.json:5:29: tasks.a.max_concurrent: must be 1 to 1024",
+        "tasks.json:7:16: defaults.tiemout: unknown key; did you mean timeout?",
+    ]
+
+
+def test_config_faults_of_every_kind_come_together(tmp_path: Path) -> None:
+    text = """{"tasks": {
+"a": {"run": "true", "timeout": "abc", "env_file": "missing.env"},
+"b": {},
+"c": {"run": "true", "user": "no-such-user", "tiemout": "5s"},
+"d": {"run": "true", "params": [{"arg": "x"}]}
+}}"""
+    assert faults_of(tmp_path, text) == [
+        f'tasks.json:2:33: tasks.a.timeout: "abc" {DURATION}',
+        (
+            'tasks.json:2:52: tasks.a.env_file: "missing.env" cannot be read: '
+            "No such file or directory"
+        ),
+        (
+            "tasks.json:3:6: tasks.b.run: must be there: a shell script, "
+            "or a list of a program and arguments"
+        ),
+        'tasks.json:4:30: tasks.c.user: no such user "no-such-user"',
+        "tasks.json:4:46: tasks.c.tiemout: unknown key; did you mean timeout?",
+        (
+            "tasks.json:5:14: tasks.d.run: the script never uses its arguments (x); "
+            'write "$@" or $1'
+        ),
+    ]
+
+
+def test_config_fault_of_a_name_does_not_hide_those_below_it(tmp_path: Path) -> None:
+    text = '{"tasks": {"my task": {"run": "true",\n"timeout": "abc"}}}'
+    assert faults_of(tmp_path, text) == [
+        (
+            "tasks.json:1:12: tasks.my task: the name must match "
+            "^[a-zA-Z0-9._:-]{1,100}$"
+        ),
+        f'tasks.json:2:12: tasks.my task.timeout: "abc" {DURATION}',
+    ]
+
+
+REPEATED = "repeated; each name may stand only once"
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ('{"tasks": {},\n"tasks": {}}', [f"2:1: tasks: {REPEATED}"]),
+        (
+            '{"tasks": {"a": {"run": "1"},\n"a": {"run": "2"}}}',
+            [f"2:1: tasks.a: {REPEATED}"],
+        ),
+        (
+            '{"tasks": {"a": {"run": "1",\n"run": "2"}}}',
+            [f"2:1: tasks.a.run: {REPEATED}"],
+        ),
+        (
+            '{"tasks": {"a": {"run": "1", "env": {"X": "1",\n"X": "1"}}}}',
+            [f"2:1: tasks.a.env.X: {REPEATED}"],
+        ),
+        (
+            '{"tasks": {"a": {"run": "1", "params": [{"env": "A",\n"env": "B"}]}}}',
+            [f"2:1: tasks.a.params[0].env: {REPEATED}"],
+        ),
+        (
+            '{"tasks": {"a": {"run": "1",\n"\\u0072un": "2",\n"run": "3"}}}',
+            [f"2:1: tasks.a.run: {REPEATED}", f"3:1: tasks.a.run: {REPEATED}"],
+        ),
+    ],
+)
+def test_config_refuses_a_name_that_stands_twice(
+    tmp_path: Path, text: str, faults: list[str]
+) -> None:
+    assert faults_of(tmp_path, text) == [f"tasks.json:{fault}" for fault in faults]
+
+
+def test_config_names_may_come_again_in_another_object(tmp_path: Path) -> None:
+    tasks = {"run": {"run": "run", "env": {"run": "run"}}, "env": {"run": "env"}}
+    assert faults_of(tmp_path, {"tasks": tasks}) == []
+
+
+def test_config_places_are_right_among_quotes_and_brackets(tmp_path: Path) -> None:
+    text = (
+        '{"tasks": {"a": {"description": "\\"}],{[: \\\\", "run": ["x", "{\\"["],\n'
+        '\t"exit_codes": [1, 2 ,\n3.5]}}}'
+    )
+    assert faults_of(tmp_path, text) == [
+        "tasks.json:3:1: tasks.a.exit_codes[2]: must be a whole number"
+    ]
+
+
+def test_config_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "tasks.json").write_bytes(b'\xef\xbb\xbf{"tasks": {"a": {}}}')
+    with pytest.raises(tr.ConfigError, match=r":1:17: tasks\.a\.run: must be there"):
+        tr.load_config(str(tmp_path / "tasks.json"))
+
+
+def test_config_columns_count_characters_not_bytes(tmp_path: Path) -> None:
+    text = '{"tasks": {"a": {"description": "\u20ac\u20ac", "run": 5}}}'
+    path = tmp_path / "tasks.json"
+    path.write_bytes(text.encode())
+    with pytest.raises(tr.ConfigError, match=r":1:46: tasks\.a\.run: must be text or"):
+        tr.load_config(str(path))
+
+
+def test_config_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.json"
+    path.write_bytes(b'{"tasks": {}, "$schema": "\xe9"}')
+    with pytest.raises(tr.ConfigError, match=r"tasks\.json: byte 26 is not UTF-8"):
+        tr.load_config(str(path))
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("NaN", "NaN is not JSON"),
+        ("[" * 100_000, "nested deeper than 64 levels"),
+        ("9" * 5000, "digits"),
+    ],
+)
+def test_config_that_json_forbids_is_refused(
+    tmp_path: Path, value: str, fault: str
+) -> None:
+    text = f'{{"tasks": {{"a": {{"run": "true", "max_concurrent": {value}}}}}}}'
+    [found] = faults_of(tmp_path, text)
+    # A Python without a limit on digits reads the number and finds it too large.
+    assert fault in found or found.endswith("must be 1 to 1024")
+
+
+@pytest.mark.parametrize("value", ["1e400", "-1e400", "1.0", "1e2"])
+def test_config_number_that_is_not_whole_is_refused(tmp_path: Path, value: str) -> None:
+    text = f'{{"tasks": {{"a": {{"run": "true", "max_concurrent": {value}}}}}}}'
+    assert faults_of(tmp_path, text) == [
+        "tasks.json:1:51: tasks.a.max_concurrent: must be a whole number"
+    ]
+
+
+def test_config_with_a_size_beyond_all_numbers_is_refused(tmp_path: Path) -> None:
+    [found] = faults_of(tmp_path, one_setting("log_max_size", "9" * 400 + "gb"))
+    assert found.startswith("tasks.json:2:17: tasks.a.log_max_size: ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("run", "echo \ud800"),
+        ("run", ["\udc80"]),
+        ("working_dir", "\udc80"),
+        ("env", {"X": "\ud800"}),
+        ("secrets", {"X": "hunter2\ud800"}),
+    ],
+)
+def test_config_with_text_that_has_no_bytes_is_refused(
+    tmp_path: Path, key: str, value: Any
+) -> None:
+    """Half of a surrogate pair cannot reach a program, nor the history in an error."""
+    [found] = faults_of(tmp_path, one_setting(key, value))
+    assert found.endswith("must be valid Unicode")
+
+
+def test_config_that_is_missing_names_the_command_that_writes_one(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(tr.ConfigError) as caught:
+        tr.load_config(str(tmp_path / "tasks.json"))
+    assert str(caught.value) == (
+        f"{tmp_path}/tasks.json: no such file; "
+        "`python taskrunnerd.py init` writes an example"
+    )
+
+
+def test_config_that_is_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(tr.ConfigError, match="cannot be read: Is a directory"):
+        tr.load_config(str(tmp_path))
+
+
+def test_config_beyond_its_size_limit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.json"
+    text = b'{"tasks": {}}'
+    path.write_bytes(text + b" " * (tr.CONFIG_MAX_BYTES - len(text)))
+    assert tr.load_config(str(path)).tasks == {}
+    with open(path, "ab") as file:
+        file.write(b" ")
+    with pytest.raises(tr.ConfigError, match=r"tasks\.json: larger than 16\.0 MB"):
+        tr.load_config(str(path))
+
+
+# -- defaults
+
+
+def test_defaults_hold_for_every_task_that_has_no_own_value(tmp_path: Path) -> None:
+    document = {
+        "defaults": {"timeout": "1h", "max_concurrent": 3, "exit_codes": [0, 1]},
+        "tasks": {"a": {"run": "true"}, "b": {"run": "true", "timeout": "5s"}},
+    }
+    tasks = tr.load_config(write_config(tmp_path, document)).tasks
+    assert (tasks["a"].timeout_s, tasks["b"].timeout_s) == (3600, 5)
+    assert [tasks[name].max_concurrent for name in "ab"] == [3, 3]
+    assert tasks["b"].exit_codes == frozenset({0, 1})
+
+
+def test_defaults_may_have_every_key_but_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    special: dict[str, Any] = {
+        "params": [{"env": "P"}],
+        "env": {"A": "1"},
+        "secrets": {"S": "1"},
+        "env_file": "file",
+        "secrets_file": "file",
+        "working_dir": ".",
+    }
+    good = {key: value for key, value, _, _ in GOOD_SETTINGS if key != "run"}
+    defaults = {**good, **special}
+    assert {*defaults, "run", "user"} == set(tr.TASK_KEYS)
+    assert task_of(tmp_path, defaults).params[0].key == "P"
+
+
+def test_defaults_merge_env_and_secrets_and_the_task_wins(tmp_path: Path) -> None:
+    defaults = {
+        "env": {"A": "default", "B": "default"},
+        "secrets": {"S": "default-secret", "T": "default-secret"},
+    }
+    own = {"env": {"B": "own", "C": "own"}, "secrets": {"T": "own-secret"}}
+    task = task_of(tmp_path, defaults, **own)
+    expected = {
+        "A": "default",
+        "B": "own",
+        "C": "own",
+        "S": "default-secret",
+        "T": "own-secret",
+    }
+    assert {name: task.environ[name] for name in expected} == expected
+    assert set(task.secrets) == {"default-secret", "own-secret"}
+
+
+def test_defaults_of_other_keys_are_replaced(tmp_path: Path) -> None:
+    defaults = {"params": [{"env": "A"}, {"env": "B"}], "exit_codes": [0, 7]}
+    task = task_of(tmp_path, defaults, params=[{"env": "C"}], exit_codes=[1])
+    assert [param.key for param in task.params] == ["C"]
+    assert task.exit_codes == frozenset({1})
+
+
+@pytest.mark.parametrize(
+    ("defaults", "fault"),
+    [
+        ('"timeout": "abc"', f'2:12: defaults.timeout: "abc" {DURATION}'),
+        ('"user": "no-such-user"', '2:9: defaults.user: no such user "no-such-user"'),
+        (
+            '"env_file": "no.env"',
+            (
+                '2:13: defaults.env_file: "no.env" cannot be read: '
+                "No such file or directory"
+            ),
+        ),
+        (
+            '"params": [{"env": "A", "arg": "A"}]',
+            "2:12: defaults.params[0]: must have exactly one of env, arg, option, flag",
+        ),
+        (
+            '"env": {"TASKRUNNERD_X": "1"}',
+            (
+                "2:26: defaults.env.TASKRUNNERD_X: "
+                "names that begin with TASKRUNNERD_ are taken"
+            ),
+        ),
+    ],
+)
+def test_defaults_at_fault_are_shown_once_and_there(
+    tmp_path: Path, defaults: str, fault: str
+) -> None:
+    tasks = '"a": {"run": "true"}, "b": {"run": "true"}, "c": {"run": "true"}'
+    text = f'{{"defaults": {{\n{defaults}}}, "tasks": {{{tasks}}}}}'
+    assert faults_of(tmp_path, text) == [f"tasks.json:{fault}"]
+
+
+@pytest.mark.parametrize("key", ["env", "secrets"])
+def test_defaults_at_fault_are_not_blamed_on_a_task_that_adds_its_own(
+    tmp_path: Path, key: str
+) -> None:
+    text = (
+        f'{{"defaults": {{"{key}": {{\n"TASKRUNNERD_X": "1"}}}},'
+        f'"tasks": {{"a": {{"run": "true", "{key}": {{"B": "1"}}}}}}}}'
+    )
+    assert faults_of(tmp_path, text) == [
+        (
+            f"tasks.json:2:18: defaults.{key}.TASKRUNNERD_X: "
+            "names that begin with TASKRUNNERD_ are taken"
+        )
+    ]
+
+
+# -- environment
+
+
+def test_env_file_is_read_by_lines(tmp_path: Path) -> None:
+    (tmp_path / "some.env").write_text(
+        "# a comment\n"
+        "\n"
+        "   \t\n"
+        "PLAIN=value\n"
+        "  INDENTED = spaced out \n"
+        "export EXPORTED=yes\n"
+        "EMPTY=\n"
+        "EQUALS=a=b=c\n"
+        'DOUBLE="two  words "\n'
+        "SINGLE='it is'\n"
+        "MIXED='half\"\n"
+        "HASH=a # b\n"
+        "DOLLAR=$HOME\n"
+        "TWICE=1\n"
+        "TWICE=2\n"
+        "#OFF=1\r\n"
+        "WINDOWS=dos\r\n"
+        "UNICODE=\u20ac\n"
+        "LAST=end",
+        encoding="utf-8",
+    )
+    environ = task_of(tmp_path, env_file="some.env", env_base="clean").environ
+    expected = {
+        "PLAIN": "value",
+        "INDENTED": "spaced out",
+        "EXPORTED": "yes",
+        "EMPTY": "",
+        "EQUALS": "a=b=c",
+        "DOUBLE": "two  words ",
+        "SINGLE": "it is",
+        "MIXED": "'half\"",
+        "HASH": "a # b",
+        "DOLLAR": "$HOME",
+        "TWICE": "2",
+        "WINDOWS": "dos",
+        "UNICODE": "\u20ac",
+        "LAST": "end",
+    }
+    assert {name: environ.get(name) for name in expected} == expected
+    assert set(environ) - set(expected) <= {"PATH", "LANG", "HOME"}
+
+
+def test_env_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "some.env").write_bytes(b"\xef\xbb\xbfA=1\n")
+    assert task_of(tmp_path, env_file="some.env").environ["A"] == "1"
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\x0c", "\x1d", "\x85"])
+def test_env_file_value_may_hold_what_only_unicode_calls_a_line_end(
+    tmp_path: Path, mark: str
+) -> None:
+    (tmp_path / "some.env").write_text(f"A=x{mark}y\n", encoding="utf-8")
+    assert task_of(tmp_path, env_file="some.env").environ["A"] == f"x{mark}y"
+
+
+def test_env_file_and_env_and_secrets_have_their_order(tmp_path: Path) -> None:
+    (tmp_path / "e").write_text("A=env_file\nB=env_file\nC=env_file\nD=env_file\n")
+    (tmp_path / "s").write_text("C=secrets_file\nD=secrets_file\n")
+    environ = task_of(
+        tmp_path,
+        env_file="e",
+        secrets_file="s",
+        env={"B": "env"},
+        secrets={"D": "secrets"},
+    ).environ
+    assert [environ[name] for name in "ABCD"] == [
+        "env_file",
+        "env",
+        "secrets_file",
+        "secrets",
+    ]
+
+
+@pytest.mark.parametrize("key", ["env_file", "secrets_file"])
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"A=1\nhunter2hunter2\n", 2),
+        (b"=hunter2hunter2\n", 1),
+        (b"export =hunter2hunter2\n", 1),
+        (b"A B=hunter2hunter2\n", 1),
+        (b"1A=hunter2hunter2\n", 1),
+        (b"# fine\n\nA-B=hunter2hunter2\n", 3),
+        (b"A=hunter2\0hunter2\n", 1),
+        (b"hunter2hunter2", 1),
+    ],
+)
+def test_env_file_line_at_fault_is_named_but_not_shown(
+    tmp_path: Path, key: str, content: bytes, line: int
+) -> None:
+    (tmp_path / "some.env").write_bytes(content)
+    [fault] = faults_of(tmp_path, one_setting(key, "some.env"))
+    assert fault == (
+        f"tasks.json:2:{len(key) + 5}: tasks.a.{key}: "
+        f"some.env:{line}: not a KEY=VALUE line"
+    )
+
+
+def test_env_file_shows_all_lines_at_fault(tmp_path: Path) -> None:
+    (tmp_path / "some.env").write_text("one\nA=1\ntwo\n")
+    found = faults_of(tmp_path, one_setting("env_file", "some.env"))
+    assert [fault.rpartition("tasks.a.env_file: ")[2] for fault in found] == [
+        "some.env:1: not a KEY=VALUE line",
+        "some.env:3: not a KEY=VALUE line",
+    ]
+
+
+@pytest.mark.parametrize("key", ["env_file", "secrets_file"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing.env", "No such file or directory"),
+        (".", "Is a directory"),
+        ("latin1.env", "not UTF-8 text"),
+    ],
+)
+def test_env_file_that_cannot_be_read_is_refused(
+    tmp_path: Path, key: str, name: str, reason: str
+) -> None:
+    (tmp_path / "latin1.env").write_bytes(b"A=hunter2\xe9\n")
+    assert faults_of(tmp_path, one_setting(key, name)) == [
+        f'tasks.json:2:{len(key) + 5}: tasks.a.{key}: "{name}" cannot be read: {reason}'
+    ]
+
+
+@pytest.mark.parametrize("key", ["env_file", "secrets_file"])
+def test_env_file_may_not_set_names_of_the_daemon(tmp_path: Path, key: str) -> None:
+    """A file shared with the daemon must not hand its token to the program."""
+    (tmp_path / "some.env").write_text("TASKRUNNERD_TOKEN=hunter2hunter2\n")
+    [fault] = faults_of(tmp_path, one_setting(key, "some.env"))
+    assert "names that begin with TASKRUNNERD_ are taken" in fault
+    assert "hunter2" not in fault
+
+
+def test_env_file_beyond_the_size_limit_is_refused_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tr, "CONFIG_MAX_BYTES", 200)
+    (tmp_path / "some.env").write_text("A=1\n" * 30 + "PASSWORD=" + "x" * 200)
+    [fault] = faults_of(tmp_path, one_setting("secrets_file", "some.env"))
+    assert "larger than" in fault
+
+
+def test_secret_values_stay_out_of_the_text_of_a_task(tmp_path: Path) -> None:
+    task = task_of(tmp_path, secrets={"PASSWORD": "hunter2hunter2"})
+    assert task.environ["PASSWORD"] == "hunter2hunter2"
+    assert "hunter2" not in repr(task)
+
+
+@pytest.mark.parametrize(("value", "is_redacted"), [("12345", False), ("123456", True)])
+def test_secrets_are_redacted_from_six_characters_on(
+    tmp_path: Path, value: str, *, is_redacted: bool
+) -> None:
+    task = task_of(tmp_path, secrets={"PASSWORD": value})
+    assert task.secrets == ((value,) if is_redacted else ())
+
+
+def test_secrets_of_a_file_are_redacted_too(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("A=from-the-file\nB='quoted secret'\n")
+    task = task_of(tmp_path, secrets_file="s")
+    assert set(task.secrets) == {"from-the-file", "quoted secret"}
+
+
+@pytest.mark.parametrize(
+    "secrets",
+    [
+        '{"A-B": "hunter2hunter2"}',
+        '{"A": "hunter2\\u0000hunter2"}',
+        '{"A": ["hunter2hunter2"]}',
+        '{"TASKRUNNERD_A": "hunter2hunter2"}',
+        '{"A": "hunter2hunter2", "A": "hunter2hunter2"}',
+        '"hunter2hunter2"',
+        '{"A": "hunter2hunter2" ]',
+    ],
+)
+def test_secrets_at_fault_are_not_shown(
+    tmp_path: Path, secrets: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f'{{"tasks": {{"a": {{"run": "true", "secrets": {secrets}}}}}}}'
+    path = write_config(tmp_path, text)
+    assert tr.main(["validate", "--config", path]) == 78
+    assert tr.main(["validate", "--config", path, "--json"]) == 78
+    out, err = capsys.readouterr()
+    assert "tasks.json:1:" in err
+    assert "hunter2" not in out + err
+
+
+def test_env_base_inherits_all_but_the_settings_of_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKRUNNERD_TOKEN", "hunter2hunter2")
+    monkeypatch.setenv("TASKRUNNERD_PORT", "1")
+    monkeypatch.setenv("MINE", "kept")
+    environ = task_of(tmp_path).environ
+    assert environ["MINE"] == "kept"
+    assert not [name for name in environ if name.startswith("TASKRUNNERD_")]
+
+
+def test_env_base_clean_starts_from_next_to_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINE", "not kept")
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("HOME", "/somewhere")
+    environ = task_of(tmp_path, env_base="clean", env={"A": "1"}).environ
+    assert environ == {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": "/somewhere",
+        "A": "1",
+    }
+
+
+def test_env_base_clean_may_be_corrected_by_env(tmp_path: Path) -> None:
+    environ = task_of(tmp_path, env_base="clean", env={"PATH": "/opt/bin"}).environ
+    assert environ["PATH"] == "/opt/bin"
+
+
+def test_paths_are_relative_to_the_config_not_to_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    elsewhere.mkdir()
+    (home / "e").write_text("A=right\n")
+    (elsewhere / "e").write_text("A=wrong\n")
+    tasks = {
+        "a": {"run": "true", "env_file": "e", "working_dir": "sub"},
+        "b": {"run": "true", "working_dir": str(elsewhere)},
+    }
+    write_config(home, {"tasks": tasks})
+    monkeypatch.chdir(elsewhere)
+    found = tr.load_config("../home/tasks.json").tasks
+    assert found["a"].environ["A"] == "right"
+    assert os.path.samefile(os.path.dirname(found["a"].working_dir), home)
+    assert os.path.isabs(found["a"].working_dir)
+    assert found["b"].working_dir == str(elsewhere)
+
+
+# -- user
+
+
+@pytest.mark.parametrize(
+    ("user", "fault"),
+    [
+        ("no-such-user", 'no such user "no-such-user"'),
+        ("root:no-such-group", 'no such group "no-such-group"'),
+        (":root", 'no such user ""'),
+        ("99999999999999999999", 'no such user "99999999999999999999"'),
+        ("\u00b2", 'no such user "\u00b2"'),
+        ("root:\u00b2", 'no such group "\u00b2"'),
+        ("root:99999999999999999999", 'no such group "99999999999999999999"'),
+    ],
+)
+def test_user_that_does_not_exist_is_refused(
+    tmp_path: Path, user: str, fault: str
+) -> None:
+    assert faults_of(tmp_path, one_setting("user", user)) == [
+        f"tasks.json:2:9: tasks.a.user: {fault}"
+    ]
+
+
+def test_user_needs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tr.os, "geteuid", lambda: 4_000_000)
+    for user in ("root", "0", "root:root"):
+        assert faults_of(tmp_path, one_setting("user", user)) == [
+            f'tasks.json:2:9: tasks.a.user: running as "{user}" needs root'
+        ]
+
+
+def test_user_who_runs_the_daemon_needs_no_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tr.os, "geteuid", lambda: 0)
+    root = task_of(tmp_path, user="root").account
+    monkeypatch.setattr(tr.os, "geteuid", lambda: 1)
+    pwd = pytest.importorskip("pwd")
+    try:
+        entry = pwd.getpwuid(1)
+    except KeyError:
+        pytest.skip("the machine knows no user 1")
+    monkeypatch.setattr(tr.os, "getegid", lambda: entry.pw_gid)
+    own = task_of(tmp_path, user="1").account
+    assert root
+    assert own
+    assert (root.uid, own.uid, own.name) == (0, 1, entry.pw_name)
+
+
+def test_user_is_found_by_name_and_number_and_may_have_a_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grp, pwd = pytest.importorskip("grp"), pytest.importorskip("pwd")
+    monkeypatch.setattr(tr.os, "geteuid", lambda: 0)
+    entry = pwd.getpwuid(0)
+    other = next((g for g in grp.getgrall() if g.gr_gid != entry.pw_gid), None)
+    if not other:
+        pytest.skip("the machine has one group only")
+    for user in (entry.pw_name, "0"):
+        account = task_of(tmp_path, user=user).account
+        assert account
+        assert (account.name, account.home) == (entry.pw_name, entry.pw_dir)
+        assert (account.uid, account.gid) == (0, entry.pw_gid)
+    for group in (other.gr_name, str(other.gr_gid)):
+        account = task_of(tmp_path, user=f"{entry.pw_name}:{group}").account
+        assert account
+        assert account.gid == other.gr_gid
+        assert other.gr_gid in account.groups
+
+
+def test_user_gets_an_environment_of_the_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tr.os, "geteuid", lambda: 0)
+    monkeypatch.setenv("HOME", "/wrong")
+    for env_base in ("inherit", "clean"):
+        task = task_of(tmp_path, user="root", env_base=env_base)
+        assert task.account
+        assert task.environ["HOME"] == task.account.home != "/wrong"
+        assert task.environ["USER"] == task.environ["LOGNAME"] == "root"
+    own = task_of(tmp_path, user="root", env={"HOME": "/chosen"})
+    assert own.environ["HOME"] == "/chosen"
+
+
+# -- parameters
+
+
+def params_text(*params: Any, run: str = "$@") -> str:
+    """A tasks.json with parameters, each on a line of its own from line 2."""
+    lines = ",\n".join(json.dumps(param) for param in params)
+    return f'{{"tasks": {{"a": {{"params": [\n{lines}],\n"run": {json.dumps(run)}}}}}}}'
+
+
+@pytest.mark.parametrize(
+    ("param", "fault"),
+    [
+        ({}, "2:1: tasks.a.params[0]: must have exactly one of env, arg, option, flag"),
+        (
+            {"env": "A", "flag": "-a"},
+            "2:1: tasks.a.params[0]: must have exactly one of env, arg, option, flag",
+        ),
+        (
+            {"env": "A-B"},
+            "2:9: tasks.a.params[0].env: must match ^[A-Za-z_][A-Za-z0-9_]*$",
+        ),
+        (
+            {"env": "TASKRUNNERD_RUN_ID"},
+            "2:9: tasks.a.params[0].env: names that begin with TASKRUNNERD_ are taken",
+        ),
+        ({"arg": ""}, "2:9: tasks.a.params[0].arg: must not be empty"),
+        ({"option": "level"}, "2:12: tasks.a.params[0].option: must match ^-"),
+        ({"flag": "dry"}, "2:10: tasks.a.params[0].flag: must match ^-"),
+        (
+            {"env": "A", "type": "int"},
+            (
+                "2:22: tasks.a.params[0].type: must be one of string, number, integer; "
+                "did you mean integer?"
+            ),
+        ),
+        (
+            {"env": "A", "defalt": "x"},
+            "2:14: tasks.a.params[0].defalt: unknown key; did you mean default?",
+        ),
+        (
+            {"env": "A", "default": None},
+            (
+                "2:25: tasks.a.params[0].default: must be text or true or false "
+                "or a number"
+            ),
+        ),
+        (
+            {"env": "A", "choices": []},
+            "2:25: tasks.a.params[0].choices: must not be empty",
+        ),
+        (
+            {"env": "A", "choices": [1]},
+            "2:26: tasks.a.params[0].choices[0]: must be text",
+        ),
+        (
+            {"env": "A", "required": "yes"},
+            "2:26: tasks.a.params[0].required: must be true or false",
+        ),
+        (
+            {"env": "A", "default": "c", "choices": ["a", "b"]},
+            "2:25: tasks.a.params[0].default: must be one of a, b",
+        ),
+        (
+            {"env": "A", "default": "five", "type": "integer"},
+            "2:25: tasks.a.params[0].default: must be a whole number",
+        ),
+        (
+            {"env": "A", "default": 1.5, "type": "integer"},
+            "2:25: tasks.a.params[0].default: must be a whole number",
+        ),
+        (
+            {"env": "A", "default": True, "type": "number"},
+            "2:25: tasks.a.params[0].default: must be a number",
+        ),
+        (
+            {"flag": "-a", "default": "maybe"},
+            "2:27: tasks.a.params[0].default: must be true or false",
+        ),
+        (
+            {"env": "A", "default": "x" * 32_769},
+            "2:25: tasks.a.params[0].default: must have at most 32768 bytes, has 32769",
+        ),
+        (
+            {"env": "A", "default": "\ud800"},
+            "2:25: tasks.a.params[0].default: must be valid Unicode",
+        ),
+    ],
+)
+def test_param_declaration_is_refused_at_its_place(
+    tmp_path: Path, param: Any, fault: str
+) -> None:
+    assert faults_of(tmp_path, params_text(param)) == [f"tasks.json:{fault}"]
+
+
+def test_param_keys_may_not_be_declared_twice(tmp_path: Path) -> None:
+    text = params_text({"env": "NAME"}, {"arg": "other"}, {"arg": "NAME"})
+    assert faults_of(tmp_path, text) == [
+        "tasks.json:4:1: tasks.a.params[2]: the key NAME is declared twice"
+    ]
+
+
+def test_param_secret_default_at_fault_is_not_shown(tmp_path: Path) -> None:
+    wrong = {"env": "A", "secret": True, "type": "integer", "default": "hunter2"}
+    [fault] = faults_of(tmp_path, params_text(wrong))
+    assert fault.endswith("default: must be a whole number")
+
+
+def test_param_has_its_defaults(tmp_path: Path) -> None:
+    assert task_of(tmp_path, params=[{"env": "A"}]).params == (
+        tr.Param(
+            kind="env",
+            key="A",
+            type="string",
+            default=None,
+            required=False,
+            choices=(),
+            allow_custom=False,
+            secret=False,
+            description="",
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"default": "x"}, "x"),
+        ({"default": ""}, ""),
+        ({"default": 5, "type": "integer"}, "5"),
+        ({"default": 1.5, "type": "number"}, "1.5"),
+        ({"default": 7}, "7"),
+        ({"default": True}, "true"),
+        ({"default": "other", "choices": ["a"], "allow_custom": True}, "other"),
+    ],
+)
+def test_param_default_becomes_text(tmp_path: Path, fields: Any, text: str) -> None:
+    task = task_of(tmp_path, params=[{"env": "A", **fields}])
+    assert tr.resolve_params(task, {}) == {"A": text}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        'echo "$@"',
+        "echo $*",
+        "echo $1",
+        'echo "${1}"',
+        "echo ${2:-none}",
+        "echo ${@}",
+        "echo ${*}",
+        'echo "${#1}"',
+        "echo ${10}",
+        "while getopts ab: o; do echo; done",
+    ],
+)
+def test_script_that_uses_its_arguments_is_accepted(
+    tmp_path: Path, script: str
+) -> None:
+    task = task_of(tmp_path, run=script, params=[{"arg": "file"}])
+    assert task.run == script
+
+
+@pytest.mark.parametrize(
+    "script", ["echo", "echo $0", "echo $HOME", "echo $$", "echo '1 @ *'", "echo ${A1}"]
+)
+@pytest.mark.parametrize("kind", ["arg", "option", "flag"])
+def test_script_that_never_uses_its_arguments_is_refused(
+    tmp_path: Path, script: str, kind: str
+) -> None:
+    text = params_text({"env": "ENV"}, {kind: "--name"}, {"arg": "file"}, run=script)
+    assert faults_of(tmp_path, text) == [
+        (
+            "tasks.json:5:8: tasks.a.run: the script never uses its arguments "
+            '(--name, file); write "$@" or $1'
+        )
+    ]
+
+
+@pytest.mark.parametrize("run", ["echo", ["echo"]])
+def test_program_that_needs_no_dollar_is_accepted(tmp_path: Path, run: Any) -> None:
+    params = [{"env": "A"}] if isinstance(run, str) else [{"env": "A"}, {"arg": "b"}]
+    assert len(task_of(tmp_path, run=run, params=params).params) == len(params)
+
+
+PARAMS = [
+    {"env": "NAME", "default": "stranger"},
+    {"env": "PLAIN"},
+    {"arg": "file", "default": "some file"},
+    {"option": "--level", "type": "integer", "default": 3},
+    {"option": "--date="},
+    {"flag": "--dry-run"},
+    {"flag": "-v", "default": True},
+    {"arg": "ratio", "type": "number"},
+    {"env": "COLOUR", "choices": ["red", "green"]},
+    {"env": "SIZE", "choices": ["s", "m"], "allow_custom": True},
+    {"env": "PASSWORD", "secret": True, "default": "the-default-secret"},
+    {"env": "PIN", "secret": True, "type": "integer", "choices": ["1234", "5678"]},
+]
+DEFAULTS = {
+    "NAME": "stranger",
+    "file": "some file",
+    "--level": "3",
+    "-v": "true",
+    "PASSWORD": "the-default-secret",
+}
+
+
+@pytest.fixture
+def many_params(tmp_path: Path) -> tr.Task:
+    """A task with parameters of every kind."""
+    return task_of(tmp_path, run=["show"], params=PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("given", "changes"),
+    [
+        ({}, {}),
+        ({"NAME": "world"}, {"NAME": "world"}),
+        ({"NAME": None}, {"NAME": None}),
+        ({"NAME": ""}, {"NAME": ""}),
+        ({"PLAIN": None}, {}),
+        ({"PLAIN": ""}, {"PLAIN": ""}),
+        ({"file": None}, {"file": None}),
+        ({"file": ""}, {"file": ""}),
+        ({"--level": "-12"}, {"--level": "-12"}),
+        ({"--level": "0"}, {"--level": "0"}),
+        ({"--date=": "2026-01-31"}, {"--date=": "2026-01-31"}),
+        ({"--dry-run": "true"}, {"--dry-run": "true"}),
+        ({"--dry-run": "T"}, {"--dry-run": "true"}),
+        ({"--dry-run": "1"}, {"--dry-run": "true"}),
+        ({"--dry-run": "FALSE"}, {"--dry-run": "false"}),
+        ({"--dry-run": "0"}, {"--dry-run": "false"}),
+        ({"-v": "f"}, {"-v": "false"}),
+        ({"-v": None}, {"-v": None}),
+        ({"ratio": "-0.5"}, {"ratio": "-0.5"}),
+        ({"ratio": "1e-3"}, {"ratio": "1e-3"}),
+        ({"ratio": "2E+5"}, {"ratio": "2E+5"}),
+        ({"COLOUR": "green"}, {"COLOUR": "green"}),
+        ({"SIZE": "xxl"}, {"SIZE": "xxl"}),
+        ({"NAME": "x" * 32_768}, {"NAME": "x" * 32_768}),
+        ({"NAME": "\u20ac" * 10_922}, {"NAME": "\u20ac" * 10_922}),
+        ({"NAME": "$(rm); `x` \n'\""}, {"NAME": "$(rm); `x` \n'\""}),
+    ],
+)
+def test_params_resolve_to(many_params: tr.Task, given: Any, changes: Any) -> None:
+    """Absent means the default, null omits, "" is a value."""
+    expected = {k: v for k, v in {**DEFAULTS, **changes}.items() if v is not None}
+    assert tr.resolve_params(many_params, given) == expected
+
+
+BAD_PARAMS = [
+    ({"nmae": "x"}, "nmae", "unknown parameter"),
+    ({"name": "x"}, "name", "unknown parameter; did you mean NAME?"),
+    ({"--leve": "1"}, "--leve", "unknown parameter; did you mean --level?"),
+    ({"NAME": 5}, "NAME", 'must be text, such as "5" in quotes'),
+    ({"NAME": True}, "NAME", 'must be text, such as "5" in quotes'),
+    ({"NAME": ["x"]}, "NAME", 'must be text, such as "5" in quotes'),
+    (
+        {"NAME": "x" * 32_769},
+        "NAME",
+        "must have at most 32768 bytes, has 32769",
+    ),
+    (
+        {"NAME": "\u20ac" * 10_923},
+        "NAME",
+        "must have at most 32768 bytes, has 32769",
+    ),
+    ({"NAME": "\ud800"}, "NAME", "must be valid Unicode"),
+    ({"NAME": "\udc80"}, "NAME", "must be valid Unicode"),
+    ({"--level": "1.5"}, "--level", "must be a whole number"),
+    ({"--level": ""}, "--level", "must be a whole number"),
+    ({"--level": "007"}, "--level", "must be a whole number"),
+    ({"--level": "1_000"}, "--level", "must be a whole number"),
+    ({"--level": "1e3"}, "--level", "must be a whole number"),
+    ({"--level": "5\n"}, "--level", "must be a whole number"),
+    ({"--level": "\u0663"}, "--level", "must be a whole number"),
+    *(
+        ({"ratio": text}, "ratio", "must be a number")
+        for text in (
+            "",
+            " ",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "1_000",
+            "0x10",
+            " 1",
+            "1 ",
+            "+1",
+            "01",
+            ".5",
+            "1.",
+            "1e",
+            "1,5",
+            "5\n",
+            "\uff15",
+        )
+    ),
+    ({"--dry-run": ""}, "--dry-run", "must be true or false"),
+    ({"--dry-run": "yes"}, "--dry-run", "must be true or false"),
+    ({"COLOUR": "blue"}, "COLOUR", "must be one of red, green"),
+    ({"COLOUR": ""}, "COLOUR", "must be one of red, green"),
+]
+
+
+@pytest.mark.parametrize(("given", "key", "message"), BAD_PARAMS)
+def test_params_are_refused(
+    many_params: tr.Task, given: Any, key: str, message: str
+) -> None:
+    with pytest.raises(tr.Problem) as caught:
+        tr.resolve_params(many_params, given)
+    assert caught.value.status == 422
+    [fault] = caught.value.faults
+    assert fault.location == f"body.params.{key}"
+    assert fault.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("param", "given", "is_fault"),
+    [
+        ({"env": "A", "required": True}, {}, True),
+        ({"env": "A", "required": True}, {"A": None}, True),
+        ({"env": "A", "required": True}, {"A": ""}, False),
+        ({"env": "A", "required": True}, {"A": "x"}, False),
+        ({"env": "A", "required": True, "default": "x"}, {}, False),
+        ({"env": "A", "required": True, "default": "x"}, {"A": None}, True),
+        ({"flag": "-a", "required": True}, {}, True),
+        ({"flag": "-a", "required": True}, {"-a": "false"}, False),
+        ({"env": "A"}, {}, False),
+        ({"env": "A"}, {"A": None}, False),
+    ],
+)
+def test_required_param_must_be_there_and_not_null(
+    tmp_path: Path, param: Any, given: Any, *, is_fault: bool
+) -> None:
+    task = task_of(tmp_path, run=["show"], params=[param])
+    found = [(fault.location, fault.message) for fault in tr.param_faults(task, given)]
+    key = task.params[0].key
+    fault = (f"body.params.{key}", "must be there and not null")
+    assert found == ([fault] if is_fault else [])
+
+
+def test_secret_param_is_hidden_where_it_is_shown(many_params: tr.Task) -> None:
+    values = tr.resolve_params(many_params, {"PIN": "1234"})
+    shown = tr.shown_params(many_params, values)
+    assert (values["PIN"], values["PASSWORD"]) == ("1234", "the-default-secret")
+    assert (shown["PIN"], shown["PASSWORD"]) == ("•••", "•••")
+    assert shown["NAME"] == "stranger"
+
+
+def test_params_render_in_the_order_of_their_declaration(many_params: tr.Task) -> None:
+    given = {
+        "-v": "false",
+        "ratio": "0.5",
+        "--dry-run": "1",
+        "--date=": "2026 01",
+        "PLAIN": "",
+        "file": "-x y",
+    }
+    values = tr.resolve_params(many_params, given)
+    assert tr.render_params(many_params, values) == (
+        ["-x y", "--level", "3", "--date=2026 01", "--dry-run", "0.5"],
+        {"NAME": "stranger", "PLAIN": "", "PASSWORD": "the-default-secret"},
+    )
+
+
+def test_params_that_are_omitted_render_as_nothing(many_params: tr.Task) -> None:
+    given = dict.fromkeys(DEFAULTS)
+    assert tr.resolve_params(many_params, given) == {}
+    assert tr.render_params(many_params, {}) == ([], {})
+
+
+def test_params_that_are_empty_render_as_empty_arguments(many_params: tr.Task) -> None:
+    arguments, _ = tr.render_params(many_params, {"file": "", "--date=": ""})
+    assert arguments == ["", "--date="]
+
+
+@pytest.mark.parametrize(
+    ("run", "argv"),
+    [
+        (["df", "-k"], ["df", "-k", "x y", "--", "$1"]),
+        ('echo "$@"', ["/bin/sh", "-e", "-c", 'echo "$@"', "a", "x y", "--", "$1"]),
+    ],
+)
+def test_command_line_gives_arguments_beside_the_script(
+    tmp_path: Path, run: Any, argv: list[str]
+) -> None:
+    task = task_of(tmp_path, run=run)
+    assert tr.command_line(task, ["x y", "--", "$1"]) == argv
+
+
+@pytest.fixture(scope="session")
+def show(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A daemon whose tasks print the parameters they get."""
+    script = (
+        "printf '<%s>' \"$@\"\n"
+        'printf \' NAME=%s PLAIN=%s\' "${NAME-unset}" "${PLAIN-unset}"'
+    )
+    tasks = {
+        "show": {"run": script + " # a comment", "params": PARAMS},
+        "list": {"run": ["printf", "<%s>", "first"], "params": PARAMS},
+        "strict": {
+            "run": "true",
+            "params": [
+                {"env": "USER_NAME", "required": True},
+                {"env": "PASSWORD", "required": True, "secret": True},
+                {"env": "COUNT", "type": "integer"},
+            ],
+        },
+    }
+    daemon = Served(tmp_path_factory.mktemp("show"), tasks).start()
+    yield daemon
+    daemon.close()
+
+
+NO_ARGUMENTS = {"file": None, "--level": None, "-v": None}
+
+
+@pytest.mark.parametrize(
+    ("task", "params", "output"),
+    [
+        ("show", None, "<some file><--level><3><-v> NAME=stranger PLAIN=unset"),
+        ("show", {**NO_ARGUMENTS, "NAME": None}, "<> NAME=unset PLAIN=unset"),
+        (
+            "show",
+            {**NO_ARGUMENTS, "file": "", "NAME": "", "PLAIN": ""},
+            "<> NAME= PLAIN=",
+        ),
+        (
+            "show",
+            {"file": "$(echo no) `no` \"'", "NAME": "; echo $HOME", "-v": "0"},
+            "<$(echo no) `no` \"'><--level><3> NAME=; echo $HOME PLAIN=unset",
+        ),
+        ("show", {"file": "two\nlines"}, "<two\nlines><--level><3><-v> NAME=stranger"),
+        (
+            "show",
+            {"--date=": "today", "--dry-run": "t", "ratio": "1e3"},
+            "<some file><--level><3><--date=today><--dry-run><-v><1e3> NAME=stranger",
+        ),
+        ("show", {"NAME": "\u20ac"}, "<some file><--level><3><-v> NAME=\u20ac PLAIN="),
+        ("list", {"--level": "7"}, "<first><some file><--level><7><-v>"),
+    ],
+)
+def test_params_reach_the_program(
+    show: Served, task: str, params: Any, output: str
+) -> None:
+    run = show.run(task, params)
+    assert run["end_reason"] == "success", run
+    assert show.raw(run).decode().startswith(output)
+
+
+def test_params_of_a_run_are_told_with_secrets_hidden(show: Served) -> None:
+    run = show.run("show", {"PASSWORD": "hunter2hunter2", "NAME": None, "-v": "T"})
+    expected = {
+        "file": "some file",
+        "--level": "3",
+        "-v": "true",
+        "PASSWORD": "•••",
+    }
+    assert run["params"] == expected
+    assert show.run_now(run)["params"] == expected
+
+
+def test_params_at_fault_are_all_listed_and_located(show: Served) -> None:
+    wrong = {
+        "COUNT": "many",
+        "PASSWORD": None,
+        "usr_name": "x",
+        "USER_NAME": 5,
+    }
+    reply = show.post("/api/tasks/strict/run", {"params": wrong}, 422)
+    located = dict(reply.faults)
+    assert sorted(located) == sorted(f"body.params.{key}" for key in wrong)
+    assert len(reply.faults) == 4
+    assert located["body.params.COUNT"] == "must be a whole number"
+    assert located["body.params.PASSWORD"] == "must be there and not null"
+    assert located["body.params.usr_name"].startswith("unknown parameter")
+    assert located["body.params.USER_NAME"].startswith("must be text")
+
+
+def test_params_that_are_required_but_absent_are_all_listed(show: Served) -> None:
+    for body in (None, {}, {"params": {}}):
+        reply = show.post("/api/tasks/strict/run", body, 422)
+        assert reply.faults == [
+            ("body.params.USER_NAME", "must be there and not null"),
+            ("body.params.PASSWORD", "must be there and not null"),
+        ]
+
+
+def has_bytes(value: Any) -> bool:
+    """Whether a value is text that UTF-8 can carry."""
+    return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "message"),
+    [row for row in BAD_PARAMS if all(map(has_bytes, row[0].values()))],
+)
+def test_params_at_fault_are_422(
+    show: Served, given: Any, key: str, message: str
+) -> None:
+    reply = show.post("/api/tasks/show/run", {"params": given}, 422)
+    [(location, found)] = reply.faults
+    assert location == f"body.params.{key}"
+    assert found.startswith(message)
+
+
+@pytest.mark.parametrize("half", [chr(0xD800), chr(0xDC80)])
+def test_param_with_half_a_surrogate_pair_is_422_and_the_next_one_runs(
+    serve: Callable[..., Served], half: str
+) -> None:
+    daemon = serve({"a": {"run": "true", "params": [{"env": "NAME"}]}})
+    reply = daemon.post("/api/tasks/a/run", {"params": {"NAME": half}}, 422)
+    assert reply.faults == [("body.params.NAME", "must be valid Unicode")]
+    assert daemon.run("a", {"NAME": "fine"})["end_reason"] == "success"
+
+
+def test_param_with_a_nul_byte_is_422(show: Served) -> None:
+    reply = show.post("/api/tasks/show/run", {"params": {"NAME": "a\0b"}}, 422)
+    assert reply.faults == [("body.params.NAME", "must not contain a NUL character")]
+
+
+def test_param_value_at_fault_is_shown_and_cut(show: Served) -> None:
+    for value, shown in (("blue", "blue"), ("x" * 500, "x" * 200 + "…")):
+        body = {"params": {"COLOUR": value}}
+        [error] = show.post("/api/tasks/show/run", body, 422).json["errors"]
+        assert error["value"] == shown
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "hunter2",
+        "hunter2\0",
+        "hunter2\ud800",
+        ["hunter2"],
+        {"hunter2": 1},
+        "hunter2" * 10_000,
+    ],
+)
+def test_secret_param_at_fault_is_never_shown(show: Served, value: Any) -> None:
+    reply = show.post("/api/tasks/show/run", {"params": {"PIN": value}}, 422)
+    assert [location for location, _ in reply.faults] == ["body.params.PIN"]
+    assert b"hunter2" not in reply.raw
+
+
+def test_secret_param_under_a_misspelt_key_is_not_shown(show: Served) -> None:
+    for value in ("hunter2", ["hunter2"], {"hunter2": 1}):
+        body = {"params": {"PASWORD": value}}
+        reply = show.post("/api/tasks/show/run", body, 422)
+        assert b"hunter2" not in reply.raw
+
+
+def test_secret_params_leave_no_trace_in_the_answers(show: Served) -> None:
+    show.run("show", {"PASSWORD": "hunter2hunter2"})
+    for path in ("/api/tasks/show", "/api/tasks", "/api/tasks/show/runs", "/api/runs"):
+        raw = show.get(path).raw
+        assert b"hunter2" not in raw
+        assert b"the-default-secret" not in raw
+
+
+# ---- 7. Decisions: admission, verdict, retention ----------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "active", "queued", "decision"),
+    [
+        ("queue", 0, 0, "start"),
+        ("queue", 1, 0, "start"),
+        ("queue", 2, 0, "queue"),
+        ("queue", 2, 2, "queue"),
+        ("queue", 2, 3, "queue_full"),
+        ("queue", 2, 9, "queue_full"),
+        ("queue", 1, 1, "queue"),
+        ("queue", 0, 3, "queue_full"),
+        ("skip", 1, 0, "start"),
+        ("skip", 2, 0, "skipped"),
+        ("skip", 1, 1, "skipped"),
+        ("terminate", 1, 0, "start"),
+        ("terminate", 2, 0, "queue"),
+        ("terminate", 2, 3, "queue"),
+        ("terminate", 1, 1, "queue"),
+    ],
+)
+def test_admit_decides(
+    tmp_path: Path, policy: str, active: int, queued: int, decision: str
+) -> None:
+    task = task_of(tmp_path, max_concurrent=2, queue_max=3, on_overlap=policy)
+    assert tr.admit(task, active, queued) == decision
+
+
+def test_admit_with_no_queue_starts_or_refuses(tmp_path: Path) -> None:
+    task = task_of(tmp_path, queue_max=0)
+    assert tr.admit(task, 0, 0) == "start"
+    assert tr.admit(task, 1, 0) == "queue_full"
+
+
+@pytest.mark.parametrize(
+    ("policy", "staying", "queued", "victims"),
+    [
+        ("terminate", 0, 0, 0),
+        ("terminate", 2, 0, 0),
+        ("terminate", 2, 1, 1),
+        ("terminate", 1, 1, 0),
+        ("terminate", 2, 2, 2),
+        ("terminate", 0, 3, 1),
+        ("queue", 2, 5, 0),
+        ("skip", 2, 5, 0),
+    ],
+)
+def test_count_victims_makes_room_for_the_newest(
+    tmp_path: Path, policy: str, staying: int, queued: int, victims: int
+) -> None:
+    task = task_of(tmp_path, max_concurrent=2, on_overlap=policy)
+    assert tr.count_victims(task, staying, queued) == victims
+
+
+@pytest.mark.parametrize(
+    ("cause", "returncode", "end_reason", "exit_code", "signal_name"),
+    [
+        (None, 0, "success", 0, None),
+        (None, 3, "success", 3, None),
+        (None, 1, "failed", 1, None),
+        (None, 255, "failed", 255, None),
+        (None, -9, "failed", 137, "SIGKILL"),
+        (None, -15, "failed", 143, "SIGTERM"),
+        (None, -99, "failed", 227, "signal 99"),
+        ("stopped", -15, "stopped", 143, "SIGTERM"),
+        ("stopped", 0, "stopped", 0, None),
+        ("timeout", -9, "timeout", 137, "SIGKILL"),
+        ("timeout", 1, "timeout", 1, None),
+        ("log_overflow", -15, "log_overflow", 143, "SIGTERM"),
+        ("daemon_stopped", -15, "daemon_stopped", 143, "SIGTERM"),
+    ],
+)
+def test_verdict_reads_the_end_of_a_program(
+    tmp_path: Path,
+    cause: str | None,
+    returncode: int,
+    end_reason: str,
+    exit_code: int,
+    signal_name: str | None,
+) -> None:
+    task = task_of(tmp_path, exit_codes=[0, 3])
+    expected = (end_reason, exit_code, signal_name)
+    assert tr.verdict(task, cause, returncode) == expected
+
+
+def test_verdict_of_zero_is_a_failure_when_the_task_says_so(tmp_path: Path) -> None:
+    task = task_of(tmp_path, exit_codes=[3])
+    assert tr.verdict(task, None, 0).end_reason == "failed"
+
+
+def test_verdict_of_a_signal_is_a_failure_even_if_its_code_is_allowed(
+    tmp_path: Path,
+) -> None:
+    task = task_of(tmp_path, exit_codes=[0, 137])
+    assert tr.verdict(task, None, -9) == ("failed", 137, "SIGKILL")
+    assert tr.verdict(task, None, 137) == ("success", 137, None)
+
+
+@pytest.mark.parametrize(
+    ("keep_for", "now_ms", "text"),
+    [
+        ("1s", 1_769_846_400_000, "2026-01-31T07:59:59.000Z"),
+        ("1d", 1_769_846_400_000, "2026-01-30T08:00:00.000Z"),
+        ("250ms", 1_769_846_400_000, "2026-01-31T07:59:59.750Z"),
+        ("9w", 1000, "1970-01-01T00:00:00.000Z"),
+    ],
+)
+def test_forget_before_is_keep_for_ago(
+    tmp_path: Path, keep_for: str, now_ms: int, text: str
+) -> None:
+    assert tr.forget_before(task_of(tmp_path, keep_for=keep_for), now_ms) == text
+
+
+def test_forget_before_is_never_without_keep_for(tmp_path: Path) -> None:
+    assert tr.forget_before(task_of(tmp_path), 1_769_846_400_000) is None
+
+
+# ---- 8. Store: the history of runs in SQLite --------------------------------
+
+
+EPOCH_MS = 1_800_000_000_000
+RUN_IDS = tr.Ulids()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[tr.Store]:
+    """An empty store of its own."""
+    opened = tr.Store(str(tmp_path / "history.sqlite3"))
+    yield opened
+    opened.close()
+
+
+def new_run(task_name: str = "backup", **fields: Any) -> tr.Run:
+    """A run with a fresh id, pending unless told otherwise."""
+    known = {
+        "id": RUN_IDS.make(EPOCH_MS),
+        "task_name": task_name,
+        "status": tr.PENDING,
+        "triggered_by": "api",
+        "created_at": tr.time_text(EPOCH_MS),
+    }
+    return tr.Run(**{**known, **fields})
+
+
+def as_running(run: tr.Run) -> tr.Run:
+    """The same run once it is running."""
+    return run._replace(status=tr.RUNNING, start_at=tr.time_text(EPOCH_MS + 1))
+
+
+def as_ended(run: tr.Run, reason: str = tr.SUCCESS, **fields: Any) -> tr.Run:
+    """The same run once it has ended."""
+    at = tr.time_text(EPOCH_MS + 2)
+    known = {"status": tr.ENDED, "end_reason": reason, "end_at": at, "exit_code": 0}
+    return run._replace(**{**known, **fields})
+
+
+def record(store: tr.Store, *runs: tr.Run) -> None:
+    """Put runs into the history, durably."""
+    store.flush(*[store.enqueue(tr.write_created(run)) for run in runs])
+
+
+def put(store: tr.Store, write: tr.Write) -> tr.Write:
+    """Make one write durable."""
+    store.flush(store.enqueue(write))
+    return write
+
+
+def ask(store: tr.Store, sql: str, *values: Any) -> list[Any]:
+    """What any other program would read from the store's file."""
+    with contextlib.closing(sqlite3.connect(store._path)) as other:
+        return other.execute(sql, values).fetchall()
+
+
+ANY = tr.RunFilter()
+
+
+def everything(store: tr.Store, which: tr.RunFilter = ANY) -> list[tr.Run]:
+    """All matching runs, newest first."""
+    return store.list_runs(which, ("created_at", "desc"), -1)
+
+
+def random_runs(rng: random.Random, count: int) -> list[tr.Run]:
+    """Runs of every kind, oldest first; some are made in the same millisecond."""
+    ids = tr.Ulids()
+    ms = EPOCH_MS
+    runs = []
+    for _ in range(count):
+        ms += rng.choice([0, 0, 1, 500, 60_000])
+        status = rng.choice([*tr.STATUSES, tr.ENDED, tr.ENDED])
+        started = status != tr.PENDING and rng.random() < 0.8
+        ended = status == tr.ENDED
+        runs.append(
+            tr.Run(
+                id=ids.make(ms),
+                task_name=rng.choice(["backup", "Back-Up.2", "mail:send", "1_000"]),
+                status=status,
+                triggered_by=rng.choice(tr.TRIGGERS),
+                created_at=tr.time_text(ms),
+                end_reason=rng.choice(tr.END_REASONS) if ended else None,
+                exit_code=rng.choice([0, 0, 1, 3, 137, 255]) if ended else -1,
+                start_at=tr.time_text(ms + rng.randrange(9)) if started else None,
+                end_at=tr.time_text(ms + 9) if ended else None,
+                duration=rng.randrange(5) * 1_000_000 if ended and started else None,
+                params=rng.choice([None, {"NAME": "Zoë"}, {"A": "", "B": '"\n'}]),
+                retry_attempt=rng.choice([0, 0, 0, 1, 2]),
+                instance_index=0,
+                cpu_seconds=rng.choice([None, 0.25]),
+            )
+        )
+    return runs
+
+
+def random_filter(rng: random.Random, runs: list[tr.Run]) -> tr.RunFilter:
+    """A filter of one to four criteria, most of which match something."""
+    at = rng.choice(runs)
+    words = [*tr.STATUSES, *tr.END_REASONS]
+    part = at.id[-rng.randint(1, 4) :]
+    given = {
+        "status": rng.choice([",", ", "]).join(rng.sample(words, rng.randint(1, 4))),
+        "task_name": rng.choice([at.task_name, "unknown"]),
+        "triggered_by": rng.choice(tr.TRIGGERS),
+        "created_after": rng.choice(runs).created_at,
+        "created_before": rng.choice(runs).created_at.replace("Z", "+00:00"),
+        "exit_code_min": rng.choice([-1, 0, 1, 2, 137, 256]),
+        "exit_code_max": rng.choice([-1, 0, 1, 2, 137, 256]),
+        "retries_only": rng.choice([True, True, False]),
+        "search": rng.choice([part, part.lower(), "BACK", "up", "_", "%", "l:s", "'"]),
+    }
+    chosen = rng.sample(sorted(given), rng.randint(1, 4))
+    return tr.RunFilter(**{name: given[name] for name in chosen})
+
+
+def is_match(run: tr.Run, which: tr.RunFilter) -> bool:
+    """Whether a filter means a run, said as plainly as can be."""
+    words = (which.status or "").replace(" ", "").split(",")
+    after, before = which.created_after, which.created_before
+    created = tr.parse_time(run.created_at)
+    low, high = which.exit_code_min, which.exit_code_max
+    return all(
+        [
+            not which.status or run.status in words or run.end_reason in words,
+            which.task_name in (None, run.task_name),
+            which.triggered_by in (None, run.triggered_by),
+            after is None or created >= tr.parse_time(after),
+            before is None or created < tr.parse_time(before),
+            low is None or run.exit_code >= low,
+            high is None or run.exit_code <= high,
+            not which.retries_only or run.retry_attempt > 0,
+            not which.search
+            or which.search.lower() in run.task_name.lower()
+            or which.search.upper() in run.id,
+        ]
+    )
+
+
+def sort_key(field: str) -> Callable[[tr.Run], Any]:
+    """How a list is ordered: no value comes first, equal ones by id."""
+
+    def key(run: tr.Run) -> Any:
+        value = getattr(run, field)
+        if field == "status":
+            value = run.end_reason or run.status
+        return (value is not None, value if value is not None else 0, run.id)
+
+    return key
+
+
+SORT_FIELDS = ("task_name", "status", "start_at", "exit_code", "duration", "created_at")
+
+
+@pytest.fixture(scope="module")
+def history(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[tr.Store, list[tr.Run]]]:
+    """A store with 400 random runs, and the same runs as a plain list."""
+    runs = random_runs(random.Random(8), 400)
+    opened = tr.Store(str(tmp_path_factory.mktemp("history") / "history.sqlite3"))
+    record(opened, *runs)
+    yield opened, runs
+    opened.close()
+
+
+def test_store_gives_back_every_field_of_a_run(store: tr.Store) -> None:
+    run = tr.Run(
+        id=RUN_IDS.make(EPOCH_MS),
+        task_name="deploy",
+        status=tr.ENDED,
+        triggered_by="cron",
+        created_at=tr.time_text(EPOCH_MS),
+        end_reason=tr.FAILED,
+        exit_code=137,
+        signal="SIGKILL",
+        error="killed: it took longer than 5 s",
+        scheduled_at=tr.time_text(EPOCH_MS - 1),
+        start_at=tr.time_text(EPOCH_MS + 1),
+        end_at=tr.time_text(EPOCH_MS + 2),
+        duration=123_456_789_012,
+        params={"NAME": "Zoë \U0001f600", "EMPTY": "", "LINES": "a\nb\0c"},
+        retry_attempt=2,
+        retry_of_run_id=RUN_IDS.make(EPOCH_MS),
+        instance_index=1,
+        output_bytes=1 << 40,
+        output_dropped_bytes=0,
+        cpu_seconds=0.015625,
+        max_rss_bytes=1 << 33,
+        survivors=2,
+    )
+    assert None not in run, "a field was forgotten here"
+    record(store, run)
+    assert store.find_run(run.id) == run
+
+
+def test_store_gives_none_for_what_has_no_value(store: tr.Store) -> None:
+    run = new_run()
+    record(store, run)
+    assert store.find_run(run.id) == run
+    assert store.find_run(run.id.replace(run.id[-1], "0")) is None
+
+
+def test_store_commits_to_the_disk_before_it_returns(store: tr.Store) -> None:
+    assert store._db.execute("pragma synchronous").fetchone() == (2,)
+    assert store._db.execute("pragma journal_mode").fetchone() == ("wal",)
+
+
+def test_store_shows_a_flushed_write_to_other_processes_at_once(
+    store: tr.Store,
+) -> None:
+    run = new_run()
+    for change, status in [
+        (tr.write_created(run), tr.PENDING),
+        (tr.write_started(as_running(run)), tr.RUNNING),
+        (tr.write_ended(as_ended(run)), tr.ENDED),
+    ]:
+        put(store, change)
+        assert ask(store, "select status from runs") == [(status,)]
+
+
+def test_store_writes_nothing_before_the_flush(store: tr.Store) -> None:
+    write = store.enqueue(tr.write_created(new_run()))
+    assert not write.done
+    assert everything(store) == []
+    store.flush(write)
+    assert write.done
+    assert write.changed == 1
+
+
+def test_store_applies_writes_in_the_order_of_enqueue(store: tr.Store) -> None:
+    """Flushing the last one takes along what was put in line before it (I2)."""
+    run = new_run()
+    steps = [tr.write_created(run)]
+    steps += [
+        tr.write_ended(as_ended(run, exit_code=code)) for code in range(2, 1300)
+    ] + [tr.write_trashed([run.id], 1), tr.write_restored([run.id])]
+    assert len(steps) > 2 * tr.COMMIT_MAX_WRITES
+    for step in steps:
+        store.enqueue(step)
+    store.flush(steps[-1])
+    assert all(step.done and step.error is None for step in steps)
+    assert [r.exit_code for r in everything(store)] == [1299]
+
+
+def test_store_flushes_what_an_other_thread_put_in_line(store: tr.Store) -> None:
+    run = new_run()
+    created, started = tr.write_created(run), tr.write_started(as_running(run))
+    store.enqueue(created)
+    store.enqueue(started)
+    store.flush(started)
+    assert created.done
+    store.flush(created)
+    assert store.find_run(run.id) == as_running(run)
+
+
+def statements_of(store: tr.Store) -> list[str]:
+    """The first words of all that the store's writing connection executes from now."""
+    seen: list[str] = []
+    store._db.set_trace_callback(lambda sql: seen.append(" ".join(sql.split()[:2])))
+    return seen
+
+
+class Threads:
+    """Threads that must all come to an end; what one raises fails the test."""
+
+    def __init__(self) -> None:
+        self.raised: list[BaseException] = []
+        self._threads: list[threading.Thread] = []
+
+    def start(self, body: Callable[..., Any], *arguments: Any) -> None:
+        """Run a body in a thread of its own."""
+
+        def guarded() -> None:
+            try:
+                body(*arguments)
+            except BaseException as error:
+                self.raised.append(error)
+
+        thread = threading.Thread(target=guarded, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def join(self) -> None:
+        """Wait for all of them and raise what they raised."""
+        give_up = time.monotonic() + DEADLINE_S
+        for thread in self._threads:
+            thread.join(max(0.0, give_up - time.monotonic()))
+            assert not thread.is_alive(), "a thread is stuck"
+        if self.raised:
+            raise self.raised[0]
+
+
+def test_store_commits_for_all_who_wait_at_once(store: tr.Store) -> None:
+    """While a commit is under way others gather, and one commit serves them all."""
+    seen = statements_of(store)
+    threads = Threads()
+    writes = [tr.write_created(new_run()) for _ in range(25)]
+    with contextlib.closing(
+        sqlite3.connect(store._path, isolation_level=None)
+    ) as other:
+        other.execute("begin immediate")
+        threads.start(put, store, writes[0])
+        within(DEADLINE_S, lambda: store._committing and not store._pending, "a leader")
+        for write in writes[1:]:
+            threads.start(put, store, write)
+        within(DEADLINE_S, lambda: len(store._pending) == 24, "followers")
+        other.execute("rollback")
+        threads.join()
+    assert len(everything(store)) == 25
+    assert [sql for sql in seen if sql.startswith("begin")] == ["begin immediate"]
+
+
+def test_store_serves_32_threads_until_all_are_done(store: tr.Store) -> None:
+    """Good and bad writes mixed; nobody is forgotten, each error reaches its owner."""
+    runs = [[new_run(f"task{n}") for _ in range(12)] for n in range(32)]
+
+    def live(number: int) -> None:
+        for run in runs[number]:
+            put(store, tr.write_created(run))
+            assert store.find_run(run.id) == run
+            with pytest.raises(tr.StoreError, match="UNIQUE"):
+                put(store, tr.write_created(run))
+            started = store.enqueue(tr.write_started(as_running(run)))
+            ended = store.enqueue(tr.write_ended(as_ended(run, exit_code=number)))
+            store.flush(started, ended)
+            found = store.find_run(run.id)
+            assert found
+            assert found.exit_code == number
+
+    threads = Threads()
+    for number in range(32):
+        threads.start(live, number)
+    threads.join()
+    assert sorted(store.tallies()) == sorted(
+        (f"task{n}", tr.SUCCESS, "api", 12) for n in range(32)
+    )
+
+
+def test_store_bad_write_does_not_take_others_with_it(store: tr.Store) -> None:
+    known, before, after = new_run(), new_run(), new_run()
+    record(store, known)
+    writes = [store.enqueue(tr.write_created(run)) for run in (before, known, after)]
+    store.flush(writes[0])
+    store.flush(writes[2])
+    with pytest.raises(tr.StoreError, match="UNIQUE constraint failed"):
+        store.flush(writes[1])
+    assert everything(store) == [after, before, known]
+
+
+def test_store_flush_of_several_tells_of_the_bad_one(store: tr.Store) -> None:
+    known, fresh = new_run(), new_run()
+    record(store, known)
+    writes = [store.enqueue(tr.write_created(run)) for run in (known, fresh)]
+    with pytest.raises(tr.StoreError):
+        store.flush(*writes)
+    assert everything(store) == [fresh, known]
+    assert [write.error is None for write in writes] == [False, True]
+
+
+def test_store_failed_write_leaves_nothing_of_itself(store: tr.Store) -> None:
+    """The second statement fails, so the first one is undone."""
+    run, other = as_ended(new_run()), new_run()
+    record(store, run)
+    store._db.execute(
+        "create trigger no before delete on runs begin"
+        " select raise(abort, 'not today'); end"
+    )
+    trash = store.enqueue(tr.write_trashed([run.id], 1))
+    more = store.enqueue(tr.write_created(other))
+    with pytest.raises(tr.StoreError, match="not today"):
+        store.flush(trash)
+    store.flush(more)
+    assert ask(store, "select count(*) from trash") == [(0,)]
+    assert everything(store) == [other, run]
+    store._db.execute("drop trigger no")
+    assert put(store, tr.write_trashed([run.id], 1)).changed == 2
+    assert everything(store) == [other]
+
+
+def test_store_full_disk_fails_only_those_that_need_room(store: tr.Store) -> None:
+    run = new_run()
+    record(store, run)
+    pages = store._db.execute("pragma page_count").fetchone()[0]
+    store._db.execute(f"pragma max_page_count = {pages}")
+    huge = new_run(params={"TEXT": "x" * 100_000})
+    small = store.enqueue(tr.write_started(as_running(run)))
+    large = store.enqueue(tr.write_created(huge))
+    last = store.enqueue(tr.write_ended(as_ended(run)))
+    with pytest.raises(tr.StoreError, match="full"):
+        store.flush(large)
+    store.flush(small, last)
+    assert [r.status for r in everything(store)] == [tr.ENDED]
+    assert store.tallies() == [("backup", tr.SUCCESS, "api", 1)]
+    store._db.execute(f"pragma max_page_count = {pages + 1000}")
+    record(store, huge)
+    assert everything(store)[0] == huge
+
+
+def test_store_full_disk_undoes_a_write_that_stands_alone(store: tr.Store) -> None:
+    pages = store._db.execute("pragma page_count").fetchone()[0]
+    store._db.execute(f"pragma max_page_count = {pages}")
+    with pytest.raises(tr.StoreError, match="full"):
+        record(store, new_run(params={"TEXT": "x" * 100_000}))
+    assert everything(store) == []
+    assert store.tallies() == []
+    assert not store._db.in_transaction
+
+
+@pytest.mark.parametrize("company", [0, 2])
+@pytest.mark.parametrize(
+    "fields",
+    [{"error": "lone \ud800 surrogate"}, {"exit_code": 1 << 70}, {"error": object()}],
+    ids=["surrogate", "huge number", "no value"],
+)
+def test_store_goes_on_after_a_value_that_sqlite_cannot_hold(
+    store: tr.Store, fields: Any, company: int
+) -> None:
+    """Whatever makes a commit fail, the next leader must find its place free."""
+    threads = Threads()
+    good = [new_run() for _ in range(company)]
+    writes = [store.enqueue(tr.write_created(run)) for run in good]
+    bad = store.enqueue(tr.write_created(new_run(**fields)))
+
+    def fail() -> None:
+        with pytest.raises(tr.StoreError):
+            store.flush(bad)
+
+    threads.start(fail)
+    threads.join()
+    last = new_run()
+    threads.start(store.flush, *writes)
+    threads.start(record, store, last)
+    threads.join()
+    assert everything(store) == [last, *reversed(good)]
+
+
+def test_store_tallies_equal_a_recount_after_every_step(store: tr.Store) -> None:
+    """I6, on a random walk over everything that may happen to runs."""
+    rng = random.Random(6)
+    runs: dict[str, tr.Run] = {}
+    trash: dict[str, tr.Run] = {}
+
+    def some(known: dict[str, tr.Run], status: tuple[str, ...]) -> list[tr.Run]:
+        fit = [run for run in known.values() if run.status in status]
+        return rng.sample(fit, min(len(fit), rng.randint(1, 3)))
+
+    def step() -> list[tr.Write]:
+        kind = rng.choice("ccccsseeetrf")
+        writes = []
+        if kind == "c":
+            fresh = random_runs(rng, 1)[0]._replace(id=RUN_IDS.make(EPOCH_MS))
+            runs[fresh.id] = fresh
+            return [tr.write_created(fresh, rng.choice([None, {"KEY": "value"}]))]
+        if kind in "se":
+            which = (tr.PENDING,) if kind == "s" else (tr.PENDING, tr.RUNNING)
+            for run in some(runs, which):
+                reason = rng.choice(tr.END_REASONS)
+                runs[run.id] = as_running(run) if kind == "s" else as_ended(run, reason)
+                change = tr.write_started if kind == "s" else tr.write_ended
+                writes.append(change(runs[run.id]))
+            return writes
+        if kind == "t":
+            chosen = some(runs, tr.STATUSES)
+            gone = [run for run in chosen if run.ended]
+            trash.update({run.id: runs.pop(run.id) for run in gone})
+            return [tr.write_trashed([run.id for run in chosen], 1)] if chosen else []
+        chosen = some(trash, tr.STATUSES)
+        if kind == "f":
+            chosen += some(runs, (tr.ENDED,))
+        ids = [run.id for run in chosen]
+        for run_id in ids:
+            run = trash.pop(run_id, None) or runs.pop(run_id)
+            if kind == "r":
+                runs[run_id] = run
+        forget = tr.write_forgotten if kind == "f" else tr.write_restored
+        return [forget(ids)] if ids else []
+
+    for _ in range(250):
+        writes = [write for _ in range(rng.randint(1, 4)) for write in step()]
+        store.flush(*[store.enqueue(write) for write in writes])
+        counted: dict[tuple[str, str, str], int] = {}
+        for run in runs.values():
+            kind = (run.task_name, run.end_reason or run.status, run.triggered_by)
+            counted[kind] = counted.get(kind, 0) + 1
+        assert {row[:3]: row[3] for row in store.tallies()} == counted
+        assert store.count_runs(tr.RunFilter()) == len(runs)
+    assert everything(store) == sorted(runs.values(), reverse=True)
+    assert len(runs) > 50
+    assert trash
+
+
+def test_list_filters_agree_with_plain_python(
+    history: tuple[tr.Store, list[tr.Run]],
+) -> None:
+    opened, runs = history
+    rng = random.Random(81)
+    sizes = set()
+    for _ in range(150):
+        which = random_filter(rng, runs)
+        wanted = [run for run in reversed(runs) if is_match(run, which)]
+        assert everything(opened, which) == wanted, which
+        assert opened.count_runs(which) == len(wanted), which
+        assert opened.list_ids(which, "", 1000) == [run.id for run in wanted], which
+        sizes.add(len(wanted))
+    assert len(sizes) > 30, "the filters are not worth the name"
+
+
+@pytest.mark.parametrize("name", tr.RunFilter._fields)
+def test_list_filter_narrows_the_list(
+    history: tuple[tr.Store, list[tr.Run]], name: str
+) -> None:
+    """Each criterion alone lets some runs through and holds others back."""
+    opened, runs = history
+    value = {
+        "status": "failed,pending",
+        "task_name": "backup",
+        "triggered_by": "cron",
+        "created_after": runs[200].created_at,
+        "created_before": runs[200].created_at,
+        "exit_code_min": 1,
+        "exit_code_max": 0,
+        "retries_only": True,
+        "search": "up",
+    }[name]
+    found = everything(opened, tr.RunFilter(**{name: value}))
+    assert 0 < len(found) < 400
+    assert opened.count_runs(tr.RunFilter(**{name: value})) == len(found)
+
+
+def test_list_bounds_in_time_are_from_and_up_to(
+    history: tuple[tr.Store, list[tr.Run]],
+) -> None:
+    """A run created at created_after is in, one created at created_before is not."""
+    opened, runs = history
+    at = runs[200].created_at
+    after = everything(opened, tr.RunFilter(created_after=at))
+    before = everything(opened, tr.RunFilter(created_before=at))
+    assert runs[200] in after
+    assert runs[200] not in before
+    assert len(before) + len(after) == 400
+
+
+def test_list_understands_times_of_other_zones(
+    history: tuple[tr.Store, list[tr.Run]],
+) -> None:
+    opened, runs = history
+    at_ms = tr.parse_time(runs[200].created_at)
+    local = tr.time_text(at_ms + 5_400_000).replace("Z", "+01:30")
+    utc = tr.RunFilter(created_after=runs[200].created_at)
+    assert everything(opened, tr.RunFilter(created_after=local)) == everything(
+        opened, utc
+    )
+
+
+@pytest.mark.parametrize("direction", ["asc", "desc"])
+@pytest.mark.parametrize("field", SORT_FIELDS)
+def test_list_sorts_by_every_field_with_the_id_as_a_tie_break(
+    history: tuple[tr.Store, list[tr.Run]], field: str, direction: str
+) -> None:
+    opened, runs = history
+    for which in (tr.RunFilter(), tr.RunFilter(status="ended,running")):
+        wanted = [run for run in runs if is_match(run, which)]
+        wanted.sort(key=sort_key(field), reverse=direction == "desc")
+        found = opened.list_runs(which, (field, direction), 1000)
+        assert [run.id for run in found] == [run.id for run in wanted]
+
+
+def test_list_pages_put_together_are_the_list(
+    history: tuple[tr.Store, list[tr.Run]],
+) -> None:
+    opened, runs = history
+    rng = random.Random(82)
+    for _ in range(30):
+        which = random_filter(rng, runs)
+        sort = (rng.choice(SORT_FIELDS), rng.choice(["asc", "desc"]))
+        limit = rng.randint(1, 90)
+        whole = opened.list_runs(which, sort, 1000)
+        pages = [
+            opened.list_runs(which, sort, limit, offset)
+            for offset in range(0, len(whole) + limit, limit)
+        ]
+        assert [run for page in pages for run in page] == whole
+        assert pages[-1] == [] or len(whole) % limit
+
+
+def test_list_ids_go_on_below_an_id(history: tuple[tr.Store, list[tr.Run]]) -> None:
+    opened, runs = history
+    which = tr.RunFilter(status="ended")
+    wanted = [run.id for run in reversed(runs) if run.ended]
+    found: list[str] = []
+    while True:
+        batch = opened.list_ids(which, found[-1] if found else "", 17)
+        found += batch
+        if len(batch) < 17:
+            break
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        tr.RunFilter(),
+        tr.RunFilter(status="pending"),
+        tr.RunFilter(status="ended"),
+        tr.RunFilter(status="failed,timeout,running"),
+        tr.RunFilter(task_name="backup"),
+        tr.RunFilter(triggered_by="cron"),
+        tr.RunFilter(created_after=tr.time_text(EPOCH_MS)),
+        tr.RunFilter(created_before=tr.time_text(EPOCH_MS)),
+        tr.RunFilter(exit_code_min=1),
+        tr.RunFilter(exit_code_max=1),
+        tr.RunFilter(retries_only=True),
+        tr.RunFilter(task_name="backup", triggered_by="cron", status="failed"),
+    ],
+    ids=lambda which: " ".join(f"{k}={v}" for k, v in which._asdict().items() if v),
+)
+def test_list_never_walks_all_runs(
+    store: tr.Store, monkeypatch: pytest.MonkeyPatch, which: tr.RunFilter
+) -> None:
+    """A count asks the tallies or an index. A page is read in the order of an index
+    or of the ids, so that it may stop at its limit, or from a narrow index."""
+    asked: list[tuple[str, Any]] = []
+    plain_rows = store._rows
+
+    def rows(sql: str, values: Any = ()) -> list[Any]:
+        asked.append((sql, values))
+        return plain_rows(sql, values)
+
+    def plan() -> list[str]:
+        sql, values = asked[-1]
+        return [row[3] for row in plain_rows(f"explain query plan {sql}", values)]
+
+    monkeypatch.setattr(store, "_rows", rows)
+    store.count_runs(which)
+    for step in plan():
+        assert "runs" not in step.split() or "INDEX" in step, plan()
+    store.list_runs(which, ("created_at", "desc"), 50)
+    sorts = any("TEMP B-TREE" in step for step in plan())
+    searches = any("SEARCH runs USING INDEX" in step for step in plan())
+    assert searches or not sorts, plan()
+    if which.status in ("pending", None) and which.exit_code_min is None:
+        assert not sorts, plan()
+
+
+@pytest.mark.parametrize("field", SORT_FIELDS)
+def test_list_sort_reads_an_index(store: tr.Store, field: str) -> None:
+    """No list sorts the whole history to show its first page."""
+    asked: list[str] = []
+    plain_rows = store._rows
+    store._rows = lambda sql, values=(): (  # type: ignore[method-assign]
+        asked.append(sql) or plain_rows(sql, values)  # type: ignore[func-returns-value]
+    )
+    for direction in ("asc", "desc"):
+        store.list_runs(tr.RunFilter(), (field, direction), 50)
+        plan = [
+            row[3] for row in plain_rows(f"explain query plan {asked[-1]}", [50, 0])
+        ]
+        assert not [step for step in plan if "TEMP B-TREE" in step], plan
+
+
+def test_bulk_filter_the_store_cannot_hold_is_the_clients_fault(
+    serve: Callable[..., Served],
+) -> None:
+    daemon = serve({"true": {"run": "true"}})
+    for name, value in [
+        ("exit_code_min", 1 << 70),
+        ("exit_code_max", -(1 << 63) - 1),
+        ("search", "lone \ud800 surrogate"),
+    ]:
+        body = {"match_all": True, "filter": {name: value}}
+        reply = daemon.post("/api/runs/bulk/delete", body, 422)
+        assert [at for at, _ in reply.faults] == [f"body.filter.{name}"]
+
+
+def test_find_runs_gives_the_known_ones_newest_first(
+    store: tr.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tr, "LIST_MAX_RUNS", 7)
+    runs = [new_run() for _ in range(30)]
+    record(store, *runs)
+    ids = [run.id for run in runs] + [RUN_IDS.make(EPOCH_MS)]
+    random.Random(1).shuffle(ids)
+    assert store.find_runs(ids) == runs[::-1]
+    assert store.find_runs([]) == []
+
+
+def test_store_takes_ten_thousand_ids_at_once(store: tr.Store) -> None:
+    """As many as a bulk operation may name."""
+    run = as_ended(new_run())
+    record(store, run)
+    ids = [run.id, *(RUN_IDS.make(EPOCH_MS) for _ in range(tr.BULK_MAX_IDS - 1))]
+    assert store.find_runs(ids) == [run]
+    assert put(store, tr.write_trashed(ids, 1)).changed == 2
+    assert put(store, tr.write_restored(ids)).changed == 2
+    assert put(store, tr.write_forgotten(ids)).changed == 1
+
+
+def test_trash_takes_only_ended_runs(store: tr.Store) -> None:
+    pending, ended = new_run(), as_ended(new_run())
+    running = as_running(new_run())
+    record(store, pending, running, ended)
+    trash = put(store, tr.write_trashed([pending.id, running.id, ended.id], 5))
+    assert trash.changed == 2
+    assert everything(store) == [running, pending]
+    assert store.find_run(ended.id) is None
+    assert store.list_ids(tr.RunFilter(), "", 9, "trash") == [ended.id]
+
+
+def test_trash_gives_a_run_back_as_it_was(store: tr.Store) -> None:
+    run = as_ended(new_run(params={"A": "b"}), tr.FAILED, error="it broke", exit_code=3)
+    record(store, run)
+    put(store, tr.write_trashed([run.id], 5))
+    assert put(store, tr.write_restored([run.id])).changed == 2
+    assert everything(store) == [run]
+    assert store.list_ids(tr.RunFilter(), "", 9, "trash") == []
+    assert put(store, tr.write_restored([run.id])).changed == 0
+    assert put(store, tr.write_trashed([run.id], 6)).changed == 2
+
+
+def test_trash_is_filtered_like_the_history(store: tr.Store) -> None:
+    rng = random.Random(83)
+    runs = [run for run in random_runs(rng, 120) if run.ended]
+    record(store, *runs)
+    put(store, tr.write_trashed([run.id for run in runs], 5))
+    for _ in range(100):
+        which = random_filter(rng, runs)
+        wanted = [run.id for run in reversed(runs) if is_match(run, which)]
+        assert store.list_ids(which, "", 1000, "trash") == wanted, which
+        assert everything(store, which) == []
+
+
+def test_trash_names_what_was_deleted_before_a_time(store: tr.Store) -> None:
+    early, late = as_ended(new_run("a")), as_ended(new_run("b"))
+    record(store, early, late)
+    put(store, tr.write_trashed([early.id], 1000))
+    put(store, tr.write_trashed([late.id], 2000))
+    assert store.trashed_before(1000) == []
+    assert store.trashed_before(1001) == [("a", early.id)]
+    assert sorted(store.trashed_before(2001)) == [("a", early.id), ("b", late.id)]
+
+
+def test_forgotten_runs_are_in_no_table(store: tr.Store) -> None:
+    kept, trashed, plain = (as_ended(new_run()) for _ in range(3))
+    record(store, kept, trashed, plain)
+    put(store, tr.write_trashed([trashed.id], 1))
+    assert put(store, tr.write_forgotten([trashed.id, plain.id])).changed == 2
+    assert everything(store) == [kept]
+    assert ask(store, "select count(*) from trash") == [(0,)]
+    assert put(store, tr.write_restored([trashed.id])).changed == 0
+
+
+def test_unended_runs_come_oldest_first_with_their_secret_parameters(
+    store: tr.Store,
+) -> None:
+    runs = [new_run(f"t{n % 3}") for n in range(9)]
+    runs[2], runs[5] = as_running(runs[2]), as_ended(runs[5])
+    shuffled = random.Random(2).sample(runs, 9)
+    for run in shuffled:
+        put(store, tr.write_created(run, {"KEY": run.id} if run != runs[0] else None))
+    wanted = [(run, {"KEY": run.id}) for run in runs if not run.ended]
+    assert store.unended_runs() == [(runs[0], {}), *wanted[1:]]
+
+
+def test_secret_parameters_are_forgotten_at_the_end(store: tr.Store) -> None:
+    run = new_run()
+    put(store, tr.write_created(run, {"KEY": "hunter2hunter2"}))
+    put(store, tr.write_started(as_running(run)))
+    assert store.unended_runs() == [(as_running(run), {"KEY": "hunter2hunter2"})]
+    put(store, tr.write_ended(as_ended(run)))
+    assert ask(store, "select secret_params from runs") == [(None,)]
+    put(store, tr.write_trashed([run.id], 1))
+    assert ask(store, "select secret_params from trash") == [(None,)]
+    put(store, tr.write_restored([run.id]))
+    assert ask(store, "select secret_params from runs") == [(None,)]
+
+
+def test_secret_parameters_are_in_no_answer_of_the_store(store: tr.Store) -> None:
+    run = new_run(params={"KEY": tr.HIDDEN})
+    put(store, tr.write_created(run, {"KEY": "hunter2hunter2"}))
+    assert "hunter2" not in repr([store.find_run(run.id), everything(store)])
+
+
+def test_newest_id_counts_the_trash(store: tr.Store) -> None:
+    assert store.newest_id() == ""
+    older, newer = as_ended(new_run()), as_ended(new_run())
+    record(store, older, newer)
+    assert store.newest_id() == newer.id
+    put(store, tr.write_trashed([newer.id], 1))
+    assert store.newest_id() == newer.id
+    put(store, tr.write_forgotten([newer.id]))
+    assert store.newest_id() == older.id
+
+
+@pytest.mark.parametrize("reason", tr.END_REASONS)
+def test_last_failure_is_the_newest_run_that_failed(
+    store: tr.Store, reason: str
+) -> None:
+    assert store.last_failure() is None
+    older = as_ended(new_run(), reason)
+    record(store, older, as_ended(new_run()), new_run())
+    failed = reason in ("failed", "timeout", "crashed", "log_overflow", "start_failed")
+    assert store.last_failure() == (older if failed else None)
+    newer = as_ended(new_run(), tr.FAILED)
+    record(store, newer)
+    assert store.last_failure() == newer
+
+
+def test_last_runs_are_the_newest_of_each_task(store: tr.Store) -> None:
+    assert store.last_runs() == {}
+    runs = [new_run(name) for name in ("a", "b", "a", "c", "b")]
+    record(store, *runs)
+    assert store.last_runs() == {"a": runs[2], "b": runs[4], "c": runs[3]}
+    assert store.last_run("a") == runs[2]
+    assert store.last_run("d") is None
+    put(store, tr.write_forgotten([runs[3].id]))
+    assert store.last_runs() == {"a": runs[2], "b": runs[4]}
+
+
+def test_expired_runs_are_ended_ones_beyond_keep_runs_or_too_old(
+    store: tr.Store,
+) -> None:
+    runs = random_runs(random.Random(84), 150)
+    record(store, *runs)
+    mine = [run for run in runs if run.task_name == "backup"]
+    ended = [run.id for run in mine if run.ended]
+    at = mine[len(mine) // 3].created_at
+    old = [run.id for run in mine if run.ended and run.created_at < at]
+    assert old
+    assert store.expired_ids("backup", None, None) == []
+    assert store.expired_ids("backup", 5, None) == ended[:-5]
+    assert store.expired_ids("backup", 0, None) == ended
+    assert store.expired_ids("backup", 1000, None) == []
+    assert store.expired_ids("backup", None, at) == old
+    assert store.expired_ids("backup", 5, at) == sorted({*ended[:-5], *old})
+    assert store.expired_ids("other", 0, at) == []
+
+
+def test_expired_runs_come_in_batches(
+    store: tr.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tr, "RETENTION_BATCH_RUNS", 4)
+    runs = [as_ended(new_run()) for _ in range(11)]
+    record(store, *runs)
+    sizes = []
+    while True:
+        batch = store.expired_ids("backup", 2, None)
+        if not batch:
+            break
+        sizes.append(len(batch))
+        put(store, tr.write_forgotten(batch))
+    assert sizes == [4, 4, 1]
+    assert everything(store) == runs[:-3:-1]
+
+
+def test_store_survives_close_and_open(tmp_path: Path) -> None:
+    path = str(tmp_path / "history.sqlite3")
+    runs = random_runs(random.Random(85), 50)
+    opened = tr.Store(path)
+    record(opened, *runs)
+    tallies = sorted(opened.tallies())
+    opened.close()
+    assert sorted(os.listdir(tmp_path)) == ["history.sqlite3"]
+    for _ in range(2):
+        again = tr.Store(path)
+        assert everything(again) == runs[::-1]
+        assert sorted(again.tallies()) == tallies
+        again.close()
+
+
+def test_store_is_readable_when_its_writer_was_killed(tmp_path: Path) -> None:
+    """What flush returned for is there; what was only put in line is not."""
+    path = str(tmp_path / "history.sqlite3")
+    script = (
+        "import os, sys, taskrunnerd as tr\n"
+        "store = tr.Store(sys.argv[1])\n"
+        "for n in range(20):\n"
+        "    run = tr.Run(tr.ulid_text(n), 'a', 'pending', 'api', tr.time_text(n))\n"
+        "    write = store.enqueue(tr.write_created(run))\n"
+        "    if n < 19: store.flush(write)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, path], cwd=HERE)
+    assert killed.returncode == -signal.SIGKILL
+    again = tr.Store(path)
+    assert [tr.ulid_number(run.id) for run in everything(again)] == [*range(18, -1, -1)]
+    assert again.tallies() == [("a", "pending", "api", 19)]
+    again.close()
+
+
+def test_store_refuses_the_layout_of_another_version(tmp_path: Path) -> None:
+    path = str(tmp_path / "history.sqlite3")
+    opened = tr.Store(path)
+    record(opened, new_run())
+    opened._db.execute("pragma user_version = 7")
+    opened.close()
+    before = Path(path).read_bytes()
+    with pytest.raises(tr.StoreError) as refusal:
+        tr.Store(path)
+    assert path in str(refusal.value)
+    assert "another version of taskrunnerd (layout 7)" in str(refusal.value)
+    assert Path(path).read_bytes() == before
+
+
+def test_store_refuses_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite3"
+    path.write_bytes(b"this is a letter to my aunt\n" * 100)
+    with pytest.raises(
+        tr.StoreError, match=r"history\.sqlite3: file is not a database"
+    ):
+        tr.Store(str(path))
+    assert path.read_bytes().startswith(b"this is a letter")
+
+
+def test_store_without_a_folder_says_where(tmp_path: Path) -> None:
+    with pytest.raises(
+        tr.StoreError, match=r"nowhere/history\.sqlite3: unable to open"
+    ):
+        tr.Store(str(tmp_path / "nowhere" / "history.sqlite3"))
+
+
+def test_store_that_cannot_be_read_raises_store_error(store: tr.Store) -> None:
+    store._db.execute("drop table tallies")
+    with pytest.raises(tr.StoreError, match="no such table: tallies"):
+        store.tallies()
+    assert everything(store) == []
+
+
+@pytest.fixture
+def lax_umask() -> Iterator[None]:
+    """A process that hides nothing by itself."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def modes_below(folder: Path) -> dict[str, int]:
+    """The permissions of everything in a folder, by its name in it."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_mode & 0o777
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+def test_store_files_are_for_their_owner_only(tmp_path: Path, lax_umask: None) -> None:
+    folder = tmp_path / "state"
+    place = tr.DataFolder(str(folder))
+    assert place.lock() == 0
+    opened = tr.Store(place.database)
+    record(opened, new_run())
+    assert modes_below(folder) == {
+        ".": 0o700,
+        "logs": 0o700,
+        "lock": 0o600,
+        "history.sqlite3": 0o600,
+        "history.sqlite3-wal": 0o600,
+        "history.sqlite3-shm": 0o600,
+    }
+    opened.close()
+    place.unlock()
+
+
+def test_store_keeps_few_connections_after_many_readers(store: tr.Store) -> None:
+    record(store, *[new_run() for _ in range(50)])
+    threads = Threads()
+    gate = threading.Barrier(24)
+
+    def read() -> None:
+        gate.wait(DEADLINE_S)
+        for _ in range(5):
+            assert len(everything(store)) == 50
+
+    for _ in range(24):
+        threads.start(read)
+    threads.join()
+    assert 1 <= len(store._readers) <= tr.READERS_KEPT
+
+
+def test_store_readers_cannot_write(store: tr.Store) -> None:
+    with pytest.raises(tr.StoreError, match="readonly"):
+        store._rows("delete from runs")
+
+
+# ---- 9. Logs: what a run wrote, line by line when somebody asks -------------
+
+OUT, ERR = tr.STDOUT, tr.STDERR
+AT_MS = 1_800_000_000_000
+
+
+class Kept(NamedTuple):
+    """All that a reader says of a log."""
+
+    lines: list[tr.LogLine]
+    raw: bytes
+    total_lines: int
+    first_available: int
+    truncated: bool
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the program's own lines."""
+        return [line.text for line in self.lines if line.stream != tr.SYSTEM]
+
+    @property
+    def gaps(self) -> list[tuple[int, int, int]]:
+        """(line number, lines, bytes) of each gap, read from its text."""
+        found = []
+        for line in self.lines:
+            if line.stream == tr.SYSTEM:
+                lines, left_out = re.findall(r"[0-9]+", line.text)[:2]
+                found.append((line.n, int(lines), int(left_out)))
+        return found
+
+
+def read_log(base: str) -> Kept:
+    """A whole log, read at once."""
+    with tr.LogReader(base) as log:
+        lines = log.lines(0, 10**9)
+        raw = b"".join(log.raw(0, log.kept_bytes))
+        assert len(raw) == log.kept_bytes
+        return Kept(lines, raw, log.total_lines, log.first_available, log.truncated)
+
+
+def glance(base: str) -> None:
+    """Read a log that may be damaged; nothing may be raised."""
+    with tr.LogReader(base) as log:
+        assert log.first_available <= log.total_lines
+        assert len(b"".join(log.raw(0, log.kept_bytes))) <= log.kept_bytes
+        log.lines(0, 10**9)
+    look_for(base, "x")
+
+
+def look_for(base: str, text: str, start: int = 0) -> list[tr.LogLine]:
+    """The lines of one log that a search finds, whatever their case."""
+    folder, task_name, run_id = base.rsplit("/", 2)
+    runs, place = [(task_name, run_id)], (run_id, start)
+    found = tr.find_in_logs(folder, runs, (text, False), place, 10**9)
+    assert not found.next_run_id
+    return [hit.line for hit in found.hits]
+
+
+@pytest.fixture
+def open_log(tmp_path: Path) -> Callable[..., tr.LogWriter]:
+    """Writers of fresh logs: open_log(max_bytes, on_full, secrets)."""
+    numbers = itertools.count()
+
+    def make(
+        max_bytes: int = 100 * tr.MIB,
+        on_full: str = tr.DROP_OLD,
+        secrets: tuple[str, ...] = (),
+    ) -> tr.LogWriter:
+        folder = str(tmp_path / "logs")
+        base = tr.log_base(folder, f"task{next(numbers)}", tr.ulid_text(1))
+        return tr.LogWriter(base, max_bytes, on_full, secrets)
+
+    return make
+
+
+def files_of(base: str) -> dict[str, bytes]:
+    """The files of a log with their contents, by their path."""
+    folder = Path(base).parent
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): path.read_bytes() for path in sorted(paths)}
+
+
+def put_back(files: dict[str, bytes]) -> None:
+    """Restore the files of a log."""
+    for path, content in files.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(content)
+
+
+class PlainLog:
+    """What a log must say, worked out in the plainest way: the lines of two streams in
+    the order in which they were completed, or had to be let go."""
+
+    def __init__(self) -> None:
+        self.lines: list[tr.LogLine] = []
+        self.raw = b""
+        self.written = 0
+        self._held = [b"", b""]
+        self._since_s = [0.0, 0.0]
+        self._broken = [False, False]
+
+    def _let_go(self, stream: int, piece: bytes, ms: int) -> None:
+        ends = piece.endswith(b"\n")
+        text = (piece[:-1] if ends else piece).decode("utf-8", "replace")
+        n = len(self.lines)
+        self.lines.append(tr.LogLine(n, ms, stream, text, self._broken[stream]))
+        self._broken[stream] = not ends
+        self.raw += piece
+
+    def write(self, stream: int, chunk: bytes, ms: int, now_s: float) -> None:
+        """A chunk arrives."""
+        self.written += len(chunk)
+        if not chunk and self._held[stream]:
+            self._let_go(stream, self._held[stream], ms)
+            self._held[stream] = b""
+        if not self._held[stream]:
+            self._since_s[stream] = now_s
+        *whole, rest = (self._held[stream] + chunk).split(b"\n")
+        for line in whole:
+            self._let_go(stream, line + b"\n", ms)
+            self._since_s[stream] = now_s
+        self._held[stream] = rest
+
+    def release(self, ms: int, now_s: float) -> None:
+        """Time passes."""
+        for stream in (OUT, ERR):
+            if self._held[stream] and now_s - self._since_s[stream] >= 0.5:
+                self._let_go(stream, self._held[stream], ms)
+                self._held[stream] = b""
+
+    def close(self, ms: int) -> None:
+        """Both streams end."""
+        for stream in (OUT, ERR):
+            if self._held[stream]:
+                self._let_go(stream, self._held[stream], ms)
+
+
+def random_output(rng: random.Random) -> bytes:
+    """Something a program might write: text, noise, ends of lines, nothing else."""
+    kinds = [
+        lambda: b"\n" * rng.randint(1, 3),
+        lambda: b"\r\n",
+        lambda: b"a few words ",
+        "Zoë — \U0001f600 ".encode,
+        lambda: b"\x1b[31mred\x1b[0m\0\0",
+        lambda: bytes(rng.randrange(256) for _ in range(rng.randint(1, 40))),
+        lambda: b"\xe2\x82",
+        lambda: b"0123456789" * rng.randint(1, 200),
+    ]
+    return b"".join(rng.choice(kinds)() for _ in range(rng.randint(1, 6)))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_log_agrees_with_a_plain_reading_of_the_same_bytes(
+    open_log: Callable[..., tr.LogWriter], monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Two streams at random, read in random ranges, while it grows and after."""
+    rng = random.Random(900 + seed)
+    if seed % 2:
+        # Many small blocks instead of one large one.
+        monkeypatch.setattr(tr, "LOG_BLOCK_BYTES", 500)
+        monkeypatch.setattr(tr, "_RECORDS_AT_ONCE", 5)
+    log, plain = open_log(), PlainLog()
+    ms, now_s = AT_MS, 50.0
+    for step in range(150):
+        ms += rng.randrange(200)
+        now_s += rng.choice([0.0, 0.0, 0.1, 0.3, 0.6])
+        for each in (log, plain):
+            each.release(ms, now_s)
+        stream, chunk = rng.choice([OUT, OUT, ERR]), random_output(rng)
+        if rng.random() < 0.02:
+            chunk = b""
+        for each in (log, plain):
+            each.write(stream, chunk, ms, now_s)
+        if step % 50 == 49:
+            assert read_log(log.base).lines == plain.lines
+    for each in (log, plain):
+        each.close(ms + 1)
+    kept = read_log(log.base)
+    assert kept == Kept(plain.lines, plain.raw, len(plain.lines), 0, False)
+    assert (log.output_bytes, log.dropped_bytes) == (plain.written, 0)
+    assert len(plain.raw) == plain.written
+    with tr.LogReader(log.base) as reader:
+        assert reader.written_bytes == plain.written
+        for _ in range(60):
+            start, limit = rng.randrange(kept.total_lines + 3), rng.randint(1, 40)
+            assert reader.lines(start, limit) == plain.lines[start : start + limit]
+            low, high = (rng.randrange(plain.written + 9) for _ in range(2))
+            assert b"".join(reader.raw(low, high)) == plain.raw[low:high]
+
+
+@pytest.mark.parametrize(
+    ("written", "texts"),
+    [
+        (b"", []),
+        (b"\n", [""]),
+        (b"\n\n\n", ["", "", ""]),
+        (b"a", ["a"]),
+        (b"a\n", ["a"]),
+        (b"a\nb", ["a", "b"]),
+        (b"a\r\nb\r\n", ["a\r", "b\r"]),
+        (b"1%\r2%\r3%\n", ["1%\r2%\r3%"]),
+        (b"nul \0 byte\n", ["nul \0 byte"]),
+        (b"\xff\xfe caf\xc3\n", ["�� caf�"]),
+        ("Zoë \u2028 \x0b \x85\n".encode(), ["Zoë \u2028 \x0b \x85"]),
+        (b"\x1b[1mbold\x1b[0m\n", ["\x1b[1mbold\x1b[0m"]),
+    ],
+)
+def test_log_line_ends_at_a_newline_and_nowhere_else(
+    open_log: Callable[..., tr.LogWriter], written: bytes, texts: list[str]
+) -> None:
+    for size in (1, 2, 100):
+        log = open_log()
+        for at in range(0, len(written), size):
+            log.write(OUT, written[at : at + size], AT_MS, 1.0)
+        log.close(AT_MS)
+        kept = read_log(log.base)
+        assert kept.texts == texts
+        assert kept.raw == written
+        assert [line.n for line in kept.lines] == [*range(len(texts))]
+        assert not any(line.continued for line in kept.lines)
+
+
+def test_log_files_are_what_grep_and_less_read(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log()
+    log.write(OUT, b"one\ntwo\n", AT_MS, 1.0)
+    log.write(ERR, b"\xff three\n", AT_MS, 1.0)
+    assert Path(log.base + ".log").read_bytes() == b"one\ntwo\n\xff three\n"
+    log.close(AT_MS)
+    assert {Path(p).suffix for p in files_of(log.base)} == {".log", ".idx"}
+
+
+def test_log_without_output_has_no_files(open_log: Callable[..., tr.LogWriter]) -> None:
+    log = open_log()
+    log.write(OUT, b"", AT_MS, 1.0)
+    log.release(AT_MS, 9.0)
+    log.close(AT_MS)
+    assert files_of(log.base) == {}
+    assert read_log(log.base) == Kept([], b"", 0, 0, False)
+
+
+def test_log_files_are_for_their_owner_only(
+    open_log: Callable[..., tr.LogWriter], tmp_path: Path, lax_umask: None
+) -> None:
+    log = open_log(tr.KIB)
+    for _ in range(100):
+        log.write(OUT, b"some words to fill it\n", AT_MS, 1.0)
+    log.close(AT_MS)
+    modes = modes_below(tmp_path / "logs" / "task0")
+    assert len(modes) > 6
+    for name, mode in modes.items():
+        assert mode == (0o600 if Path(name).suffix in (".log", ".idx") else 0o700)
+
+
+def test_log_index_made_by_repair_is_for_its_owner_only(
+    open_log: Callable[..., tr.LogWriter], lax_umask: None
+) -> None:
+    log = open_log()
+    log.write(OUT, b"some words\n", AT_MS, 1.0)
+    log.close(AT_MS)
+    os.unlink(log.base + ".idx")
+    tr.repair_log(log.base)
+    assert os.stat(log.base + ".idx").st_mode & 0o777 == 0o600
+
+
+def test_log_streams_never_mix_inside_a_line(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log()
+    for letter in b"good":
+        log.write(OUT, bytes([letter]), AT_MS, 1.0)
+        log.write(ERR, bytes([letter - 32]), AT_MS, 1.0)
+    assert read_log(log.base).raw == b""
+    log.write(ERR, b"\n", AT_MS + 1, 1.2)
+    log.write(OUT, b"\n", AT_MS + 2, 1.3)
+    log.close(AT_MS + 3)
+    kept = read_log(log.base)
+    assert kept.raw == b"GOOD\ngood\n"
+    assert kept.lines == [
+        tr.LogLine(0, AT_MS + 1, ERR, "GOOD"),
+        tr.LogLine(1, AT_MS + 2, OUT, "good"),
+    ]
+
+
+def test_log_lets_an_unfinished_line_go_after_half_a_second(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log()
+    assert log.hold_left_s(5.0) is None
+    log.write(OUT, b"Password", AT_MS, 5.0)
+    log.write(OUT, b": ", AT_MS, 5.3)
+    assert log.hold_left_s(5.3) == pytest.approx(0.2)
+    log.release(AT_MS + 1, 5.49)
+    assert read_log(log.base).raw == b""
+    assert log.hold_left_s(7.0) == 0.0
+    log.release(AT_MS + 2, 5.5)
+    assert read_log(log.base).lines == [tr.LogLine(0, AT_MS + 2, OUT, "Password: ")]
+    assert log.hold_left_s(5.5) is None
+    log.write(OUT, b"accepted\nnext", AT_MS + 3, 6.0)
+    assert log.hold_left_s(6.0) == pytest.approx(0.5)
+    log.close(AT_MS + 4)
+    assert read_log(log.base).lines[1:] == [
+        tr.LogLine(1, AT_MS + 3, OUT, "accepted", True),
+        tr.LogLine(2, AT_MS + 4, OUT, "next"),
+    ]
+
+
+def test_log_holds_each_stream_by_its_own_clock(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log()
+    log.write(OUT, b"out", AT_MS, 1.0)
+    log.write(ERR, b"err", AT_MS, 1.4)
+    assert log.hold_left_s(1.4) == pytest.approx(0.1)
+    log.release(AT_MS, 1.5)
+    assert read_log(log.base).texts == ["out"]
+    assert log.hold_left_s(1.5) == pytest.approx(0.4)
+    log.release(AT_MS, 1.9)
+    assert read_log(log.base).texts == ["out", "err"]
+
+
+def test_log_end_of_a_stream_lets_its_line_go(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log()
+    log.write(OUT, b"out", AT_MS, 1.0)
+    log.write(ERR, b"err", AT_MS, 1.0)
+    log.write(ERR, b"", AT_MS, 1.0)
+    assert read_log(log.base).lines == [tr.LogLine(0, AT_MS, ERR, "err")]
+    log.close(AT_MS + 1)
+    assert read_log(log.base).lines[1:] == [tr.LogLine(1, AT_MS + 1, OUT, "out")]
+
+
+def joined(lines: list[tr.LogLine]) -> list[str]:
+    """The texts of whole lines, their pieces put together."""
+    texts: list[str] = []
+    for line in lines:
+        if line.continued:
+            texts[-1] += line.text
+        else:
+            texts.append(line.text)
+    return texts
+
+
+LONG_SIZES = (0, 1, 65_535, 65_536, 65_537, 131_072, 131_073, 200_000)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("letter", ["x", "é", "€", "\U0001f600"])
+def test_log_cuts_long_lines_into_pieces_between_characters(
+    open_log: Callable[..., tr.LogWriter], letter: str, seed: int
+) -> None:
+    """Pieces are at most 64 KiB; put together they are the line."""
+    rng = random.Random(940 + seed)
+    sizes = rng.sample(LONG_SIZES, 5)
+    texts = ["a" * rng.randrange(3) + letter * (size // 2) for size in sizes]
+    written = "".join(f"{text}\n" for text in texts).encode()
+    log = open_log()
+    at = 0
+    while at < len(written):
+        size = rng.choice([1, 1000, 4096, 65_536, 65_537, 262_144])
+        log.write(OUT, written[at : at + size], AT_MS, 1.0)
+        at += size
+    log.close(AT_MS)
+    kept = read_log(log.base)
+    assert kept.raw == written
+    assert max(len(line.text.encode()) for line in kept.lines) <= 65_536
+    assert joined(kept.lines) == texts
+    assert [line.n for line in kept.lines] == [*range(kept.total_lines)]
+
+
+def test_log_does_not_cut_a_line_of_64_kib(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    for chunks in ([b"x" * 65_536 + b"\n"], [b"x" * 65_536, b"\n"], [b"x" * 65_536]):
+        log = open_log()
+        for chunk in chunks:
+            log.write(OUT, chunk, AT_MS, 1.0)
+        log.close(AT_MS)
+        assert read_log(log.base).lines == [tr.LogLine(0, AT_MS, OUT, "x" * 65_536)]
+
+
+def test_log_writes_a_long_line_out_without_waiting_for_its_end(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    """Memory for held lines is bounded by the longest piece."""
+    log = open_log()
+    for _ in range(40):
+        log.write(OUT, b"x" * 10_000, AT_MS, 1.0)
+    kept = read_log(log.base)
+    assert len(kept.raw) >= 400_000 - 65_536
+    assert [line.continued for line in kept.lines] == [False] + [True] * (
+        len(kept.lines) - 1
+    )
+    log.write(ERR, b"other\n", AT_MS, 1.0)
+    log.write(OUT, b"\nnext\n", AT_MS, 1.0)
+    log.close(AT_MS)
+    kept = read_log(log.base)
+    assert kept.lines[-1] == tr.LogLine(kept.total_lines - 1, AT_MS, OUT, "next")
+    others = [line for line in kept.lines if line.stream == ERR]
+    assert [(line.text, line.continued) for line in others] == [("other", False)]
+
+
+# -- caps
+
+
+def numbered(rng: random.Random, total: int, longest: int) -> list[bytes]:
+    """Different lines of random length, each saying its number."""
+    lines = []
+    size = 0
+    while size < total:
+        line = b"%d " % len(lines)
+        line += b"." * rng.randrange(max(1, longest - len(line))) + b"\n"
+        lines.append(line)
+        size += len(line)
+    return lines
+
+
+def feed(log: tr.LogWriter, lines: list[bytes], rng: random.Random) -> None:
+    """Write lines in random chunks, some of them cut inside a line."""
+    written = b"".join(lines)
+    at = 0
+    while at < len(written):
+        size = rng.choice([1, 7, 100, 1000, 5000, 70_000])
+        log.write(OUT, written[at : at + size], AT_MS, 1.0)
+        at += size
+
+
+CAPS = (tr.KIB, 1500, 4 * tr.KIB, 50_000, 256 * tr.KIB, 400_000, tr.MIB)
+
+
+@pytest.mark.parametrize("cap", CAPS)
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_log_drop_old_keeps_the_head_and_the_newest_part(
+    open_log: Callable[..., tr.LogWriter], cap: int, times: int
+) -> None:
+    rng = random.Random(cap + times)
+    longest = min(150, cap // 16)
+    lines = numbered(rng, cap * times + cap // 2, longest)
+    written = b"".join(lines)
+    log = open_log(cap)
+    feed(log, lines, rng)
+    log.close(AT_MS)
+    kept = read_log(log.base)
+
+    ((gap_n, gap_lines, gap_bytes),) = kept.gaps
+    place = [line.stream for line in kept.lines].index(tr.SYSTEM)
+    head, tail = kept.lines[:place], kept.lines[place + 1 :]
+    assert gap_n == place + gap_lines - 1
+    assert gap_bytes == log.dropped_bytes == len(written) - len(kept.raw)
+    assert log.output_bytes == len(written)
+    assert [line.n for line in head + tail] == [
+        *range(place),
+        *range(gap_n + 1, len(lines)),
+    ]
+    own = [(line.text + "\n").encode() for line in head + tail]
+    assert own == lines[:place] + lines[gap_n + 1 :]
+    assert kept.raw == b"".join(own)
+    assert (kept.total_lines, kept.first_available) == (len(lines), 0)
+    assert kept.truncated
+    assert not log.full
+
+    head_bytes = len(b"".join(lines[:place]))
+    segment = (cap - min(64 * tr.KIB, cap // 4)) // 4
+    assert len(kept.raw) <= cap
+    assert min(64 * tr.KIB, cap // 4, segment) - longest < head_bytes <= 64 * tr.KIB
+    assert len(kept.raw) - head_bytes >= 3 * (segment - longest)
+
+
+@pytest.mark.parametrize("on_full", tr.LOG_POLICIES)
+@pytest.mark.parametrize("size", [100, 30_000, 200_000])
+def test_log_keeps_all_of_what_fits(
+    open_log: Callable[..., tr.LogWriter], on_full: str, size: int
+) -> None:
+    """Up to the cap without the head, which may have to be kept apart later."""
+    log = open_log(tr.MIB, on_full)
+    written = (b"x" * 99 + b"\n") * 9800
+    for at in range(0, len(written), size):
+        log.write(OUT, written[at : at + size], AT_MS, 1.0)
+    log.close(AT_MS)
+    kept = read_log(log.base)
+    assert (len(kept.texts), kept.gaps, kept.truncated) == (9800, [], False)
+    assert (log.full, log.dropped_bytes) == (False, 0)
+
+
+def test_log_with_a_gap_is_read_from_any_line(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    """A gap is a line with the number of the last one missing."""
+    rng = random.Random(95)
+    log = open_log(4 * tr.KIB)
+    feed(log, numbered(rng, 30_000, 60), rng)
+    log.close(AT_MS)
+    kept = read_log(log.base)
+    with tr.LogReader(log.base) as reader:
+        for start in range(kept.total_lines + 2):
+            limit = rng.randint(1, 30)
+            wanted = [line for line in kept.lines if line.n >= start][:limit]
+            assert reader.lines(start, limit) == wanted
+
+
+def test_log_stays_within_its_cap_at_every_moment(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    rng = random.Random(96)
+    for cap in (tr.KIB, 20_000):
+        log = open_log(cap)
+        for _ in range(300):
+            log.write(OUT, b"y" * rng.randrange(cap // 10) + b"\n", AT_MS, 1.0)
+            if rng.random() < 0.2:
+                logs = [
+                    len(c) for p, c in files_of(log.base).items() if p[-4:] == ".log"
+                ]
+                assert sum(logs) <= cap
+                kept = read_log(log.base)
+                assert log.output_bytes == len(kept.raw) + log.dropped_bytes
+
+
+@pytest.mark.parametrize("on_full", [tr.DROP_NEW, tr.KILL_TASK])
+@pytest.mark.parametrize("cap", CAPS)
+def test_log_drop_new_keeps_the_beginning(
+    open_log: Callable[..., tr.LogWriter], cap: int, on_full: str
+) -> None:
+    """Up to the cap, at best to the end of a line; nothing small slips in later."""
+    rng = random.Random(cap)
+    lines = numbered(rng, 2 * cap, 150)
+    log = open_log(cap, on_full)
+    feed(log, lines, rng)
+    log.write(ERR, b"\n", AT_MS, 1.0)
+    log.close(AT_MS)
+    kept = read_log(log.base)
+    written = b"".join(lines) + b"\n"
+    assert written.startswith(kept.raw)
+    assert cap - 150 < len(kept.raw) <= cap
+    assert log.full
+    assert log.output_bytes == len(written)
+    assert log.dropped_bytes == len(written) - len(kept.raw)
+    count = len(kept.texts)
+    # A line that was cut counts as two.
+    total = len(lines) + 1 + (not kept.raw.endswith(b"\n"))
+    assert kept.gaps == [(total - 1, total - count, log.dropped_bytes)]
+    assert (kept.total_lines, kept.truncated) == (total, True)
+
+
+@pytest.mark.parametrize("on_full", [tr.DROP_NEW, tr.KILL_TASK])
+def test_log_is_full_with_the_first_byte_too_many(
+    open_log: Callable[..., tr.LogWriter], on_full: str
+) -> None:
+    log = open_log(2000, on_full)
+    for _ in range(20):
+        log.write(OUT, b"z" * 99 + b"\n", AT_MS, 1.0)
+    assert (log.full, log.dropped_bytes) == (False, 0)
+    log.write(OUT, b"\n", AT_MS, 1.0)
+    assert (log.full, log.dropped_bytes) == (True, 1)
+
+
+def test_log_that_drops_old_output_is_never_full(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log(2000)
+    for _ in range(100):
+        log.write(OUT, b"z" * 99 + b"\n", AT_MS, 1.0)
+    assert not log.full
+
+
+@pytest.mark.parametrize("on_full", [tr.DROP_NEW, tr.KILL_TASK])
+def test_log_written_line_by_line_is_not_full_before_its_cap(
+    open_log: Callable[..., tr.LogWriter], on_full: str
+) -> None:
+    """A task must not be killed because its lines are short."""
+    log = open_log(tr.MIB, on_full)
+    line = b"a line of thirty bytes or so.\n"
+    count = tr.MIB // len(line)
+    for _ in range(count):
+        log.write(OUT, line, AT_MS, 1.0)
+    assert not log.full, f"full after {log.output_bytes - log.dropped_bytes} bytes"
+    log.close(AT_MS)
+    assert len(read_log(log.base).lines) == count
+
+
+@pytest.mark.parametrize("on_full", tr.LOG_POLICIES)
+@pytest.mark.parametrize("written", [b"x\n", b"\n", b"x"])
+def test_log_index_never_outgrows_the_log(
+    open_log: Callable[..., tr.LogWriter], on_full: str, written: bytes
+) -> None:
+    """A program that writes a byte at a time must not fill the disk with records."""
+    cap = 64 * tr.KIB
+    log = open_log(cap, on_full)
+    now_s = 1.0
+    for _ in range(20_000):
+        log.write(OUT, written, AT_MS, now_s)
+        now_s += 0.6
+        log.release(AT_MS, now_s)
+    log.close(AT_MS)
+    files = files_of(log.base)
+    records = sum(len(c) for path, c in files.items() if path.endswith(".idx"))
+    assert records <= (6 if on_full == tr.DROP_OLD else 17) * cap
+    kept = read_log(log.base)
+    assert log.output_bytes == 20_000 * len(written)
+    assert log.output_bytes == len(kept.raw) + log.dropped_bytes
+    assert kept.total_lines == 20_000
+
+
+def test_log_line_longer_than_a_tiny_cap_is_kept_in_part(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    """The cap binds also when there is no newline to cut at."""
+    for on_full in tr.LOG_POLICIES:
+        log = open_log(tr.KIB, on_full)
+        for _ in range(50):
+            log.write(OUT, b"0123456789" * 40, AT_MS, 1.0)
+        log.close(AT_MS)
+        kept = read_log(log.base)
+        assert 500 < len(kept.raw) <= tr.KIB
+        assert set(kept.raw) <= set(b"0123456789")
+        assert log.output_bytes == 20_000 == len(kept.raw) + log.dropped_bytes
+        assert sum(gap[2] for gap in kept.gaps) == log.dropped_bytes
+
+
+def test_log_keeps_streams_and_times_over_a_rotation(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log(tr.KIB)
+    wanted = {}
+    for n in range(300):
+        stream = (OUT, ERR)[n % 3 == 0]
+        log.write(stream, b"line %d\n" % n, AT_MS + n, 1.0)
+        wanted[n] = tr.LogLine(n, AT_MS + n, stream, f"line {n}")
+    log.close(AT_MS)
+    lines = [line for line in read_log(log.base).lines if line.stream != tr.SYSTEM]
+    assert len(lines) > 50
+    assert lines == [wanted[line.n] for line in lines]
+
+
+# -- secrets
+
+KEYS = ("hunter2", "correct horse", "-----BEGIN\nKEY-----", "pässwörd")
+
+
+def redacted(written: bytes) -> bytes:
+    """What the log may keep of a text that comes in one piece."""
+    for key in KEYS:
+        written = written.replace(key.encode(), b"[redacted]")
+    return written
+
+
+def test_log_redacts_a_secret_split_at_any_byte(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    written = b"a hunter2hunter2 is a\ncorrect horse\n"
+    written += "-----BEGIN\nKEY----- and pässwörd, hunter, correct hors".encode()
+    wanted = redacted(written)
+    assert wanted.count(b"[redacted]") == 5
+    for at in range(len(written) + 1):
+        log = open_log(secrets=KEYS)
+        log.write(OUT, written[:at], AT_MS, 1.0)
+        log.write(OUT, written[at:], AT_MS, 1.0)
+        log.close(AT_MS)
+        assert read_log(log.base).raw == wanted, at
+        assert log.output_bytes == len(written)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_log_redacts_secrets_in_random_chunks(
+    open_log: Callable[..., tr.LogWriter], seed: int
+) -> None:
+    """Over two streams, with pauses, so that held lines are let go in between."""
+    rng = random.Random(960 + seed)
+    log = open_log(secrets=KEYS)
+    words = [*KEYS, "hunter", "correct ", "horse\n", "-----BEGIN\n", "x", "\n", "p"]
+    written = ["".join(rng.choices(words, k=200)).encode() for _ in range(2)]
+    rests, now_s = written[:], 1.0
+    while any(rests):
+        stream = rng.choice([OUT, ERR])
+        size = rng.randint(1, 12)
+        if rests[stream]:
+            log.write(stream, rests[stream][:size], AT_MS, now_s)
+            rests[stream] = rests[stream][size:]
+        now_s += rng.choice([0.0, 0.0, 0.0, 0.6])
+        log.release(AT_MS, now_s)
+    log.close(AT_MS)
+    for stream in (OUT, ERR):
+        mine = [line for line in read_log(log.base).lines if line.stream == stream]
+        text = "".join(
+            ("" if line.continued or not index else "\n") + line.text
+            for index, line in enumerate(mine)
+        )
+        assert text == redacted(written[stream]).decode().rstrip("\n") or (
+            text.rstrip("\n") == redacted(written[stream]).decode().rstrip("\n")
+        )
+
+
+@pytest.mark.parametrize(
+    ("secrets", "written", "wanted"),
+    [
+        (("abcdef", "abcdefghij"), b"abcdefghij\n", b"[redacted]\n"),
+        (("abcdef", "abcdefghij"), b"abcdefxy\n", b"[redacted]xy\n"),
+        (("cdefgh", "abcdefghij"), b"abcdefghij\n", b"[redacted]\n"),
+        (("cdefgh", "abcdefghij"), b"abcdefghi\n", b"ab[redacted]i\n"),
+        (("abcabc",), b"abcabcabcabc\n", b"[redacted][redacted]\n"),
+        (("aaaaaa",), b"aaaaaaa\n", b"[redacted]a\n"),
+        (("abcdef", "redacted"), b"abcdef redacted\n", b"[redacted] [redacted]\n"),
+    ],
+    ids=["prefix", "only prefix", "inner", "only inner", "twice", "overlap", "word"],
+)
+@pytest.mark.parametrize("pause_s", [0.0, 0.6])
+def test_log_redacts_alike_however_the_output_is_chunked(
+    open_log: Callable[..., tr.LogWriter],
+    secrets: tuple[str, ...],
+    written: bytes,
+    wanted: bytes,
+    pause_s: float,
+) -> None:
+    """Secrets that begin alike or hold one another: the longest one counts."""
+    for size in range(1, len(written) + 1):
+        log = open_log(secrets=secrets)
+        now_s = 1.0
+        for at in range(0, len(written), size):
+            log.write(OUT, written[at : at + size], AT_MS, now_s)
+            now_s += pause_s
+            log.release(AT_MS, now_s)
+        log.close(AT_MS)
+        assert read_log(log.base).raw == wanted, size
+
+
+def test_log_redacts_overlapping_secrets_so_that_none_is_seen(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    secrets = ("abcdef", "defghi", "ghijkl")
+    for written in (b"abcdefghijkl\n", b"abcdefghi\n", b"defghijkl\n", b"xabcdefg\n"):
+        for at in range(len(written)):
+            log = open_log(secrets=secrets)
+            log.write(OUT, written[:at], AT_MS, 1.0)
+            log.release(AT_MS, 1.6)
+            log.write(OUT, written[at:], AT_MS, 1.7)
+            log.close(AT_MS)
+            raw = read_log(log.base).raw
+            assert b"[redacted]" in raw
+            assert not [s for s in secrets if s.encode() in raw], (written, at, raw)
+
+
+@pytest.mark.parametrize("size", [1000, 65_536, 400_000])
+def test_log_redacts_a_secret_across_the_cut_of_a_long_line(
+    open_log: Callable[..., tr.LogWriter], size: int
+) -> None:
+    for before in (65_530, 65_533, 131_070):
+        written = b"x" * before + b"correct horse" + b"y" * 10
+        log = open_log(secrets=KEYS)
+        for at in range(0, len(written), size):
+            log.write(OUT, written[at : at + size], AT_MS, 1.0)
+        log.close(AT_MS)
+        assert read_log(log.base).raw == redacted(written)
+
+
+@pytest.mark.parametrize("on_full", tr.LOG_POLICIES)
+def test_log_shows_no_secret_at_the_cut_of_its_cap(
+    open_log: Callable[..., tr.LogWriter], on_full: str
+) -> None:
+    for shift in range(16):
+        log = open_log(tr.KIB, on_full, KEYS)
+        written = b"." * shift + b"correct horse" * 300
+        for at in range(0, len(written), 50):
+            log.write(OUT, written[at : at + 50], AT_MS, 1.0)
+        log.close(AT_MS)
+        raw = read_log(log.base).raw
+        assert b"redacted" in raw
+        assert b"correct" not in raw
+        assert b"horse" not in raw
+
+
+# -- errors of the disk
+
+
+class Disk:
+    """The module os as the log writer sees it, with a disk of limited room: a write
+    that does not fit writes what does and fails."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.number = 28
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def write(self, fd: int, chunk: bytes) -> int:
+        """As os.write, and a short count or ENOSPC when there is no room."""
+        fits = chunk[: self.room]
+        if not fits:
+            raise OSError(self.number, os.strerror(self.number))
+        self.room -= len(fits)
+        return os.write(fd, fits)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 5])
+def test_log_survives_a_disk_that_is_full_at_any_byte(
+    open_log: Callable[..., tr.LogWriter], monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """What could not be written is counted and said, what follows is read as ever,
+    after any number of lost lines."""
+    for room in range(200):
+        disk = Disk(room)
+        monkeypatch.setattr(tr, "os", disk)
+        log = open_log()
+        for n in range(14):
+            log.write(n % 2, b"line %02d\n" % n, AT_MS + n, 1.0)
+            if log.dropped_bytes >= lost * 8:
+                disk.room = 10**9
+        log.close(AT_MS)
+        kept = read_log(log.base)
+        own = [line for line in kept.lines if line.stream != tr.SYSTEM]
+        assert own == [
+            tr.LogLine(line.n, AT_MS + line.n, line.n % 2, f"line {line.n:02}")
+            for line in own
+        ], room
+        missing = 14 - len(own)
+        assert missing <= lost
+        assert sum(lines for _, lines, _ in kept.gaps) == missing, room
+        assert log.dropped_bytes == missing * 8
+        assert log.output_bytes == len(kept.raw) + log.dropped_bytes, room
+        assert ("No space left on device" in log.error) == (missing > 0), room
+        assert kept.total_lines == 14
+
+
+def test_log_says_what_is_missing_when_the_disk_stays_full_to_the_end(
+    open_log: Callable[..., tr.LogWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room in range(240):
+        disk = Disk(room)
+        monkeypatch.setattr(tr, "os", disk)
+        log = open_log()
+        for n in range(8):
+            log.write(OUT, b"line %d\n" % n, AT_MS, 1.0)
+        log.write(OUT, b"unfinished", AT_MS, 1.0)
+        log.close(AT_MS)
+        monkeypatch.undo()
+        kept = read_log(log.base)
+        assert kept.texts == [f"line {n}" for n in range(8)][: len(kept.texts)], room
+        assert log.output_bytes == 66 == len(kept.raw) + log.dropped_bytes, room
+        assert "No space left on device" in log.error, room
+
+
+def test_log_error_does_not_blame_the_cap(
+    open_log: Callable[..., tr.LogWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator must not raise log_max_size when the disk was full."""
+    disk = Disk(0)
+    monkeypatch.setattr(tr, "os", disk)
+    log = open_log()
+    log.write(OUT, b"lost\n", AT_MS, 1.0)
+    disk.room = 10**9
+    log.write(OUT, b"kept\n", AT_MS, 1.0)
+    log.close(AT_MS)
+    lines = read_log(log.base).lines
+    assert [line.text for line in lines[1:]] == ["kept"]
+    assert "left out" in lines[0].text
+    assert "log_max_size reached" not in lines[0].text
+
+
+@pytest.mark.parametrize("cap", [tr.KIB, 3 * tr.KIB])
+def test_log_counts_exactly_when_errors_and_rotation_meet(
+    open_log: Callable[..., tr.LogWriter], monkeypatch: pytest.MonkeyPatch, cap: int
+) -> None:
+    """Bytes lost to the disk and later rotated away are not counted twice, and the
+    cap holds however often the disk was full."""
+    rng = random.Random(cap)
+    disk = Disk(10**9)
+    monkeypatch.setattr(tr, "os", disk)
+    log = open_log(cap)
+    for n in range(500):
+        if rng.random() < 0.04:
+            disk.room = rng.choice([0, 20, 40, 60])
+        elif rng.random() < 0.3:
+            disk.room = 10**9
+        log.write(OUT, b"line %d\n" % n, AT_MS, 1.0)
+        kept = read_log(log.base)
+        assert len(kept.raw) <= cap, n
+        assert log.output_bytes == len(kept.raw) + log.dropped_bytes, n
+    disk.room = 10**9
+    log.write(OUT, b"last\n", AT_MS, 1.0)
+    log.close(AT_MS)
+    kept = read_log(log.base)
+    own = [line for line in kept.lines if line.stream != tr.SYSTEM]
+    assert own.pop() == tr.LogLine(500, AT_MS, OUT, "last")
+    assert [line.text for line in own] == [f"line {line.n}" for line in own]
+    assert sum(gap[2] for gap in kept.gaps) == log.dropped_bytes
+
+
+def test_log_that_somebody_removes_goes_on_within_its_cap(
+    open_log: Callable[..., tr.LogWriter], tmp_path: Path
+) -> None:
+    """An operator short of room deletes the files of a run that is still writing."""
+    log = open_log(4 * tr.KIB)
+    for n in range(2000):
+        if n in (100, 900):
+            shutil.rmtree(tmp_path / "logs")
+        log.write(OUT, b"line %d\n" % n, AT_MS, 1.0)
+    log.close(AT_MS)
+    kept = read_log(log.base)
+    assert len(kept.raw) <= 4 * tr.KIB
+    assert kept.texts[-1] == "line 1999"
+    assert kept.total_lines == 2000
+
+
+def test_log_hits_a_limit_of_the_kernel_and_goes_on(tmp_path: Path) -> None:
+    """No file may grow beyond 10,000 bytes: the output goes on in further ones."""
+    script = (
+        "import json, resource, sys, taskrunnerd as tr\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "log = tr.LogWriter(sys.argv[1], tr.MIB, tr.DROP_OLD, ())\n"
+        "for n in range(5_000):\n"
+        "    log.write(0, b'line %d\\n' % n, 7, 1.0)\n"
+        "log.close(7)\n"
+        "print(json.dumps([log.output_bytes, log.dropped_bytes, log.error]))\n"
+    )
+    base = str(tmp_path / "logs" / "task" / "run")
+    limited = subprocess.run(
+        [sys.executable, "-c", script, base], cwd=HERE, capture_output=True, text=True
+    )
+    assert limited.returncode == 0, limited.stderr
+    written, dropped, error = json.loads(limited.stdout)
+    kept = read_log(base)
+    assert (
+        written
+        == len(kept.raw) + dropped
+        == sum(len(f"line {n}\n") for n in range(5000))
+    )
+    assert 0 < dropped < written // 100
+    assert "File too large" in error
+    own = [line for line in kept.lines if line.stream != tr.SYSTEM]
+    assert [line.text for line in own] == [f"line {line.n}" for line in own]
+    assert own[-1].n == 4999
+    assert sum(gap[2] for gap in kept.gaps) == dropped
+
+
+def test_run_whose_output_cannot_be_written_is_not_disturbed(
+    serve: Callable[..., Served],
+) -> None:
+    script = "for i in 1 2 3; do echo $i; echo $i >&2; done; exit 3"
+    daemon = serve({"talk": {"run": script, "exit_codes": [3]}})
+    logs = daemon.folder / ".taskrunnerd" / "logs"
+    (logs / "talk").symlink_to(logs / "nowhere" / "talk")
+    run = daemon.run("talk")
+    assert (run["end_reason"], run["exit_code"]) == ("success", 3)
+    assert (run["output_bytes"], run["output_dropped_bytes"]) == (12, 12)
+    assert "output could not be written: " in run["error"]
+    assert daemon.raw(run) == b""
+    assert daemon.lines(run) == []
+
+
+def test_log_that_cannot_be_read_is_answered_with_a_problem(
+    serve: Callable[..., Served],
+) -> None:
+    """An error of the disk is not mistaken for a client that hung up."""
+    daemon = serve({"talk": {"run": "echo words"}})
+    run = daemon.run("talk")
+    logs = daemon.folder / ".taskrunnerd" / "logs"
+    (logs / "talk").rename(logs / "elsewhere")
+    (logs / "talk").write_text("in the way")
+    path = f"/api/tasks/talk/runs/{run['id']}/log"
+    for end in ("", "/raw", "/stream"):
+        assert daemon.request("GET", path + end).status in (500, 503)
+    assert run["id"] in daemon.log.read_text()
+    # That this is in the daemon's log, with a traceback, is right here.
+    daemon.log.write_text("")
+
+
+# -- repair
+
+
+def sample_log(log: tr.LogWriter) -> list[tr.LogLine]:
+    """Some lines on two streams with an unfinished end; returns how they read."""
+    for n in range(9):
+        log.write(n % 2, b"line %d\n" % n * (1 + n % 3), AT_MS + n, 1.0)
+    log.write(OUT, b"\n\nunfinished", AT_MS + 10, 1.0)
+    log.close(AT_MS + 11)
+    return read_log(log.base).lines
+
+
+def test_repair_of_a_sound_log_changes_nothing(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    for cap in (tr.MIB, tr.KIB):
+        log = open_log(cap)
+        for _ in range(20):
+            sample_log(log)
+        before = files_of(log.base)
+        os.utime(log.base + ".log", ns=(0, 1_700_000_000_123_000_000))
+        assert tr.repair_log(log.base) > 0
+        assert files_of(log.base) == before
+
+
+def test_repair_tells_when_the_log_was_last_written(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    """What the index says; of bytes it does not know, the time stamp of the file."""
+    log = open_log()
+    assert tr.repair_log(log.base) == 0
+    assert files_of(log.base) == {}
+    sample_log(log)
+    os.utime(log.base + ".log", ns=(0, 1_800_000_005_123_456_789))
+    assert tr.repair_log(log.base) == AT_MS + 11
+    os.truncate(log.base + ".idx", 5 * tr._RECORD.size)
+    assert tr.repair_log(log.base) == 1_800_000_005_123
+
+
+def test_repair_of_an_index_cut_at_any_byte(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    """All bytes are read again; where the index was lost, as lines of stdout with the
+    time of the last write."""
+    log = open_log()
+    lines = sample_log(log)
+    files = files_of(log.base)
+    index = files[log.base + ".idx"]
+    os.utime(log.base + ".log", ns=(0, 1_700_000_000_123_000_000))
+    for size in [*range(len(index)), None]:
+        if size is None:
+            os.unlink(log.base + ".idx")
+        else:
+            Path(log.base + ".idx").write_bytes(index[:size])
+        glance(log.base)
+        tr.repair_log(log.base)
+        kept = read_log(log.base)
+        assert kept.raw == files[log.base + ".log"], size
+        assert [(x.n, x.text) for x in kept.lines] == [(x.n, x.text) for x in lines]
+        sound = [line for line in kept.lines if line.ts != 1_700_000_000_123]
+        assert sound == lines[: len(sound)], size
+        assert {line.stream for line in kept.lines[len(sound) :]} <= {OUT}, size
+        once = files_of(log.base)
+        tr.repair_log(log.base)
+        assert files_of(log.base) == once, size
+
+
+def test_repair_of_a_log_cut_at_any_byte(open_log: Callable[..., tr.LogWriter]) -> None:
+    """A power cut may leave an index that knows more than the log has."""
+    log = open_log()
+    sample_log(log)
+    files = files_of(log.base)
+    raw = files[log.base + ".log"]
+    for size in range(len(raw)):
+        put_back(files)
+        Path(log.base + ".log").write_bytes(raw[:size])
+        glance(log.base)
+        tr.repair_log(log.base)
+        kept = read_log(log.base)
+        assert kept.raw == raw[:size]
+        texts = raw[:size].decode().split("\n")
+        assert kept.texts == (texts if texts[-1] else texts[:-1]), size
+        assert [line.n for line in kept.lines] == [*range(len(kept.lines))], size
+
+
+def test_repair_of_a_log_longer_than_its_index(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log()
+    lines = sample_log(log)
+    with open(log.base + ".log", "ab") as file:
+        file.write(b" no more\nand more\n" + b"x" * 100_000)
+    tr.repair_log(log.base)
+    kept = read_log(log.base)
+    assert kept.lines[: len(lines)] == lines
+    assert kept.texts[len(lines) :][:2] == [" no more", "and more"]
+    assert "".join(kept.texts[len(lines) + 2 :]) == "x" * 100_000
+    assert max(map(len, kept.texts)) <= 65_536
+    assert kept.raw == Path(log.base + ".log").read_bytes()
+
+
+@pytest.mark.parametrize("records", [1, 3])
+def test_repair_of_an_index_that_ends_in_zeros(
+    open_log: Callable[..., tr.LogWriter], records: int
+) -> None:
+    """Some file systems give a file its new length before its new bytes: after a power
+    cut its end is zeros."""
+    for cap in (tr.MIB, tr.KIB):
+        log = open_log(cap)
+        for _ in range(20):
+            sample_log(log)
+        before = read_log(log.base)
+        index = max(
+            (p for p in files_of(log.base) if p.endswith(".idx")),
+            key=lambda path: (".more" in path, int("0" + Path(path).stem[-3:])),
+        )
+        content = Path(index).read_bytes()
+        blank = min(records * tr._RECORD.size, len(content) - tr._RECORD.size)
+        Path(index).write_bytes(content[:-blank] + b"\0" * blank)
+        tr.repair_log(log.base)
+        kept = read_log(log.base)
+        assert kept.raw == before.raw
+        assert [(x.n, x.text) for x in kept.lines] == [
+            (x.n, x.text) for x in before.lines
+        ]
+
+
+def rotated_log(open_log: Callable[..., tr.LogWriter]) -> tr.LogWriter:
+    """A closed log of a head and several segments."""
+    log = open_log(tr.KIB)
+    for n in range(300):
+        log.write(n % 2, b"line %d\n" % n, AT_MS + n, 1.0)
+    log.close(AT_MS)
+    assert len(files_of(log.base)) >= 8
+    return log
+
+
+def test_repair_of_a_rotated_log_at_every_byte_of_its_newest_index(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = rotated_log(open_log)
+    before = read_log(log.base)
+    newest = f"{log.base}.more/{max(tr._later_segments(log.base))}.idx"
+    content = Path(newest).read_bytes()
+    for size in range(len(content)):
+        Path(newest).write_bytes(content[:size])
+        glance(log.base)
+        tr.repair_log(log.base)
+        kept = read_log(log.base)
+        assert kept.raw == before.raw, size
+        assert [(x.n, x.text) for x in kept.lines] == [
+            (x.n, x.text) for x in before.lines
+        ], size
+
+
+def test_repair_of_a_rotated_log_whose_newest_index_is_gone(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    """As when a power cut came before the folder was written."""
+    log = rotated_log(open_log)
+    before = read_log(log.base)
+    os.unlink(f"{log.base}.more/{max(tr._later_segments(log.base))}.idx")
+    tr.repair_log(log.base)
+    kept = read_log(log.base)
+    assert kept.raw == before.raw
+    assert kept.texts == before.texts
+
+
+def test_repair_of_any_damage_leaves_a_readable_log(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    """Files of a log lost or cut at random: neither repair nor reading may fail."""
+    rng = random.Random(97)
+    log = rotated_log(open_log)
+    files = files_of(log.base)
+    for _ in range(80):
+        put_back(files)
+        for path in rng.sample(sorted(files), rng.randint(1, 3)):
+            if rng.random() < 0.3:
+                os.unlink(path)
+            else:
+                os.truncate(path, rng.randrange(len(files[path])))
+        glance(log.base)
+        tr.repair_log(log.base)
+        kept = read_log(log.base)
+        numbers = [line.n for line in kept.lines]
+        assert numbers == sorted(set(numbers))
+        tr.remove_log(log.base)
+        assert files_of(log.base) == {}
+
+
+# -- reading while somebody writes
+
+
+def test_log_readers_see_a_sound_log_while_it_rotates(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    """Lines keep their numbers and texts, and no reader fails, at no moment."""
+    log = open_log(10_000)
+
+    def write() -> None:
+        for n in range(0, 20_000, 10):
+            chunk = b"".join(b"line %d\n" % (n + i) for i in range(10))
+            log.write(OUT, chunk, AT_MS, 1.0)
+        log.close(AT_MS)
+
+    def check(lines: list[tr.LogLine]) -> None:
+        numbers = [line.n for line in lines]
+        assert numbers == sorted(set(numbers))
+        for line in lines:
+            assert line.stream == tr.SYSTEM or line.text == f"line {line.n}", line
+
+    def read(seed: int) -> None:
+        rng = random.Random(seed)
+        while not log.closed:
+            with tr.LogReader(log.base) as reader:
+                assert reader.first_available <= reader.total_lines
+                for _ in range(3):
+                    check(reader.lines(rng.randrange(reader.total_lines + 1), 300))
+                    check(look_for(log.base, "7", rng.randrange(100)))
+                for block in reader.raw(0, reader.kept_bytes):
+                    assert set(block) <= set(b"line 0123456789\n")
+                assert reader.truncated in (True, False)
+
+    threads = Threads()
+    threads.start(write)
+    for seed in range(3):
+        threads.start(read, seed)
+    threads.join()
+    kept = read_log(log.base)
+    check(kept.lines)
+    assert kept.texts[-1] == "line 19999"
+
+
+def test_log_reader_opened_before_a_rotation_still_reads(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log(4 * tr.KIB)
+    for n in range(200):
+        log.write(OUT, b"line %d\n" % n, AT_MS, 1.0)
+    with tr.LogReader(log.base) as early:
+        for n in range(200, 3000):
+            log.write(OUT, b"line %d\n" % n, AT_MS, 1.0)
+        for start in range(0, 200, 7):
+            for line in early.lines(start, 100):
+                assert line.text == f"line {line.n}"
+        assert b"line 0\nline 1\n" in b"".join(early.raw(0, early.kept_bytes))
+
+
+@NEEDS_PROC
+def test_log_leaves_no_files_open(open_log: Callable[..., tr.LogWriter]) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    log = open_log(tr.KIB)
+    for n in range(300):
+        log.write(OUT, b"line %d\n" % n, AT_MS, 1.0)
+        read_log(log.base)
+    log.close(AT_MS)
+    tr.repair_log(log.base)
+    look_for(log.base, "line")
+    tr.remove_log(log.base)
+    read_log(log.base)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_follower_is_woken_by_growth_and_by_the_end(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log()
+    seen: list[int] = []
+
+    def follow() -> None:
+        end = 0
+        while not log.closed or not seen:
+            end = log.wait_growth(end, DEADLINE_S)
+            seen.append(end)
+
+    started_s = time.monotonic()
+    threads = Threads()
+    threads.start(follow)
+    log.write(OUT, b"one\n", AT_MS, 1.0)
+    within(DEADLINE_S, lambda: 4 in seen, "growth")
+    log.write(OUT, b"two\n", AT_MS, 1.0)
+    within(DEADLINE_S, lambda: 8 in seen, "more growth")
+    log.close(AT_MS)
+    threads.join()
+    assert seen[-1] == 8
+    assert time.monotonic() - started_s < DEADLINE_S
+
+
+def test_follower_does_not_wait_for_what_is_there(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log()
+    log.write(OUT, b"one\n", AT_MS, 1.0)
+    assert log.wait_growth(0, 3600) == 4
+    assert log.wait_growth(-1, 3600) == 4
+    assert log.wait_growth(4, 0.0) == 4
+    log.write(OUT, b"held", AT_MS, 1.0)
+    assert log.wait_growth(4, 0.0) == 4
+    log.close(AT_MS)
+    assert log.wait_growth(8, 3600) == 8
+
+
+def test_follower_misses_nothing_of_a_fast_writer(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log()
+    found: list[int] = []
+
+    def follow() -> None:
+        n, end = 0, -1
+        while True:
+            last_look = log.closed
+            with tr.LogReader(log.base) as reader:
+                lines = reader.lines(n, 500)
+            found.extend(int(line.text) for line in lines)
+            n += len(lines)
+            if last_look and not lines:
+                return
+            if not lines:
+                end = log.wait_growth(end, DEADLINE_S)
+
+    threads = Threads()
+    threads.start(follow)
+    for n in range(4000):
+        log.write(OUT, b"%d\n" % n, AT_MS, 1.0)
+    log.close(AT_MS)
+    threads.join()
+    assert found == [*range(4000)]
+
+
+# -- search
+
+
+class Archive(NamedTuple):
+    """Logs of several runs, and their lines as plain lists, newest run first."""
+
+    folder: str
+    runs: list[tuple[str, str]]
+    lines: list[list[tr.LogLine]]
+
+
+WORDS = [
+    "alpha",
+    "Beta",
+    "BETA",
+    "gam",
+    "ma",
+    " ",
+    "é",
+    "É",
+    "Ж",
+    "ж",
+    "[x]",
+    "%",
+    "\t",
+]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """Twelve logs: empty ones, rotated ones, ones with long lines."""
+    rng = random.Random(98)
+    folder = str(tmp_path_factory.mktemp("archive"))
+    runs, lines = [], []
+    for number in range(12):
+        runs.append((f"task{number % 2}", tr.ulid_text(1000 - number)))
+        log = tr.LogWriter(
+            tr.log_base(folder, *runs[-1]), (tr.MIB, 6000)[number % 2], tr.DROP_OLD, ()
+        )
+        for _ in range(rng.choice([0, 1, 60, 300])):
+            text = "".join(rng.choices(WORDS, k=rng.randrange(9)))
+            log.write(rng.choice([OUT, ERR]), f"{text}\n".encode(), AT_MS, 1.0)
+        log.write(OUT, b"unfinished beta", AT_MS, 1.0)
+        log.close(AT_MS)
+        lines.append(read_log(log.base).lines)
+    return Archive(folder, runs, lines)
+
+
+def plain_search(archive: Archive, text: str, *, match_case: bool) -> list[tr.LogHit]:
+    """Every hit, newest run first, found by looking at each line."""
+    hits = []
+    for (_, run_id), lines in zip(archive.runs, archive.lines):
+        for line in lines:
+            own, wanted = line.text, text
+            if not match_case:
+                own, wanted = own.casefold(), wanted.casefold()
+            if line.stream != tr.SYSTEM and wanted in own:
+                hits.append(tr.LogHit(run_id, line))
+    return hits
+
+
+def search_all(
+    archive: Archive, text: str, limit: int, *, match_case: bool
+) -> tuple[list[tr.LogHit], int]:
+    """Every hit and the number of searches, going on until there is no more."""
+    hits: list[tr.LogHit] = []
+    runs, start = archive.runs, ("", 0)
+    for searches in itertools.count(1):
+        found = tr.find_in_logs(
+            archive.folder, iter(runs), (text, match_case), start, limit
+        )
+        assert len(found.hits) <= limit
+        hits += found.hits
+        if not found.next_run_id:
+            return hits, searches
+        ids = [run_id for _, run_id in runs]
+        runs = runs[ids.index(found.next_run_id) :]
+        start = (found.next_run_id, found.next_line)
+        assert searches < 5000, "the search does not come to an end"
+    raise AssertionError
+
+
+QUERIES = [
+    "a",
+    "beta",
+    "BETA",
+    "gamma",
+    "[x]",
+    "%",
+    "\t",
+    "é",
+    "É",
+    "ж",
+    "éЖ",
+    "x] ",
+    "zz",
+]
+
+
+@pytest.mark.parametrize("match_case", [False, True])
+@pytest.mark.parametrize("block", [64, 1_048_576])
+def test_search_finds_what_a_plain_search_finds(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, match_case: bool, block: int
+) -> None:
+    """At once and in pages of any size: no hit is lost, none comes twice."""
+    monkeypatch.setattr(tr, "LOG_BLOCK_BYTES", block)
+    rng = random.Random(99)
+    sizes = []
+    for text in QUERIES:
+        wanted = plain_search(archive, text, match_case=match_case)
+        for limit in (100_000, max(1, len(wanted)), rng.randint(20, 200)):
+            hits, _ = search_all(archive, text, limit, match_case=match_case)
+            assert hits == wanted, (text, limit)
+        sizes.append(len(wanted))
+    assert sizes[0] > 300
+    assert sizes[-1] == 0
+    rare = plain_search(archive, "éЖ", match_case=match_case)
+    assert search_all(archive, "éЖ", 1, match_case=match_case)[0] == rare
+
+
+def test_search_case_matters_only_when_asked(archive: Archive) -> None:
+    for text in ("Beta", "É", "Ж"):
+        with_case, _ = search_all(archive, text, 10_000, match_case=True)
+        without, _ = search_all(archive, text, 10_000, match_case=False)
+        swapped, _ = search_all(archive, text.swapcase(), 10_000, match_case=False)
+        assert 0 < len(with_case) < len(without)
+        assert swapped == without
+
+
+def test_search_exhausted_exactly_at_its_limit_has_no_cursor(archive: Archive) -> None:
+    wanted = plain_search(archive, "beta", match_case=False)
+    asked = (archive.folder, archive.runs, ("beta", False), ("", 0))
+    found = tr.find_in_logs(*asked, len(wanted))
+    assert (found.hits, found.next_run_id, found.scanned_runs) == (wanted, "", 12)
+    found = tr.find_in_logs(*asked, len(wanted) - 1)
+    assert (found.hits, found.next_run_id) == (wanted[:-1], wanted[-1].run_id)
+    assert found.next_line == wanted[-1].line.n
+
+
+@pytest.mark.parametrize("budget", [1, 1000, 5000])
+def test_search_stops_at_its_budget_and_goes_on(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, budget: int
+) -> None:
+    monkeypatch.setattr(tr, "SEARCH_BUDGET_BYTES", budget)
+    hits, searches = search_all(archive, "a", 10_000, match_case=False)
+    assert hits == plain_search(archive, "a", match_case=False)
+    assert searches > 1
+    monkeypatch.setattr(tr, "SEARCH_BUDGET_BYTES", 10**9)
+    monkeypatch.setattr(tr, "SEARCH_BUDGET_RUNS", 5)
+    hits, searches = search_all(archive, "a", 10_000, match_case=False)
+    assert hits == plain_search(archive, "a", match_case=False)
+    assert searches == 3
+
+
+def test_search_reads_no_more_than_its_budget_of_one_long_log(
+    open_log: Callable[..., tr.LogWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One log may be larger than what a single answer should cost."""
+    log = open_log()
+    for n in range(3000):
+        log.write(OUT, b"line %d of a long log\n" % n, AT_MS, 1.0)
+    log.close(AT_MS)
+    folder, name, run_id = log.base.rsplit("/", 2)
+    place = Archive(folder, [(name, run_id)], [read_log(log.base).lines])
+    monkeypatch.setattr(tr, "LOG_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(tr, "SEARCH_BUDGET_BYTES", 10_000)
+    hits, searches = search_all(place, "99", 10_000, match_case=True)
+    assert hits == plain_search(place, "99", match_case=True)
+    assert searches > 3
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("strasse", "Straße"),
+        ("straße", "STRASSE"),
+        ("kelvin", "\u212aelvin"),
+        ("office", "o\ufb03ce"),
+        ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+    ],
+)
+def test_search_hit_does_not_depend_on_its_neighbours(
+    open_log: Callable[..., tr.LogWriter], text: str, line: str
+) -> None:
+    """Whether a line is found must not hang on what stands beside it."""
+    found = []
+    for neighbour in ("nothing alike", text):
+        log = open_log()
+        log.write(OUT, f"{line}\n{neighbour}\n".encode(), AT_MS, 1.0)
+        log.close(AT_MS)
+        found.append([line.n for line in look_for(log.base, text) if line.n == 0])
+    assert found[0] == found[1]
+    if not text.isascii():
+        assert found[0] == [0]
+
+
+def test_search_of_runs_without_logs_finds_nothing(tmp_path: Path) -> None:
+    runs = [("gone", tr.ulid_text(n)) for n in range(3)]
+    found = tr.find_in_logs(str(tmp_path), runs, ("x", False), ("", 0), 10)
+    assert found == tr.LogSearch([], 3)
+
+
+def test_search_does_not_find_the_words_of_a_gap(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = rotated_log(open_log)
+    assert read_log(log.base).gaps
+    assert look_for(log.base, "log_max_size") == look_for(log.base, "left out") == []
+    assert look_for(log.base, "line 299") != []
+
+
+# -- removing
+
+
+def test_removed_log_leaves_nothing(open_log: Callable[..., tr.LogWriter]) -> None:
+    for log in (open_log(), rotated_log(open_log)):
+        log.write(OUT, b"words\n", AT_MS, 1.0)
+        log.close(AT_MS)
+        other = log.base[:-1] + "Z"
+        Path(other + ".log").write_text("another run")
+        tr.remove_log(log.base)
+        assert os.listdir(Path(log.base).parent) == [Path(other).name + ".log"]
+        tr.remove_log(log.base)
+        assert read_log(log.base).total_lines == 0
+
+
+@pytest.mark.parametrize("ending", [".idx", ".log"])
+def test_removed_log_leaves_nothing_after_a_crash_amid_a_rotation(
+    open_log: Callable[..., tr.LogWriter], ending: str
+) -> None:
+    """The daemon died when one file of a segment was gone and the other was not."""
+    log = rotated_log(open_log)
+    number = min(tr._later_segments(log.base))
+    os.unlink(f"{log.base}.more/{number}{ending}")
+    glance(log.base)
+    tr.repair_log(log.base)
+    read_log(log.base)
+    tr.remove_log(log.base)
+    assert os.listdir(Path(log.base).parent) == []
+
+
+# ---- 10. Processes: spawn, read, signal, reap -------------------------------
+
+TOKEN = "token-of-the-daemon"
+SHOW_ARGUMENTS = "#!/bin/sh\nprintf '%s\\n' \"$@\"\n"
+
+LOSE_CHILD = (
+    "import os, sys\n"
+    "if os.fork() == 0:\n"
+    "    os.setsid()\n"
+    "    if sys.argv[2:] == ['silent']:\n"
+    "        null = os.open(os.devnull, os.O_RDWR)\n"
+    "        os.dup2(null, 1)\n"
+    "        os.dup2(null, 2)\n"
+    "    with open(sys.argv[1], 'w') as fifo:\n"
+    "        fifo.write(f'{os.getpid()}\\n')\n"
+    "    import time\n"
+    "    time.sleep(99)\n"
+    "os.wait3(os.WNOHANG)\n"
+)
+
+GIVE_PIPE = (
+    "import socket\n"
+    "client = socket.socket(socket.AF_UNIX)\n"
+    "client.connect('place')\n"
+    "socket.send_fds(client, [b'x'], [1])\n"
+    "client.recv(9)\n"
+)
+
+PROGRAM_TASKS: dict[str, Any] = {
+    "give-pipe": {"run": [sys.executable, "-c", GIVE_PIPE]},
+    "exit": {
+        "params": [{"arg": "code", "required": True}],
+        "run": 'exit "$1"',
+        "exit_codes": [0, 3, 137],
+    },
+    "die": {
+        "params": [{"arg": "signal", "required": True}],
+        "run": 'ulimit -c 0; kill -"$1" $$',
+        "exit_codes": [0, 137],
+    },
+    "hold": {
+        "params": [{"arg": "fifo", "required": True}],
+        "run": 'read -r code <"$1"; exit "$code"',
+    },
+    "environment": {
+        "params": [{"env": "GIVEN", "default": "by default"}],
+        "env": {"OWN": "of the task"},
+        "run": ["env", "-0"],
+    },
+    "buffered": {"env": {"PYTHONUNBUFFERED": ""}, "run": ["env", "-0"]},
+    "clean": {"env_base": "clean", "run": ["env", "-0"]},
+    "list": {
+        "params": [{"arg": "text", "default": "$HOME * 'x' \"y\" `z`"}],
+        "run": ["./show-arguments", "first", "$HOME;"],
+    },
+    "text": {
+        "params": [{"arg": "one"}, {"option": "--two"}, {"flag": "--three"}],
+        "run": 'printf "%s\\n" "$0" "$@" # no comment swallows arguments',
+    },
+    "other-shell": {
+        "params": [{"arg": "one", "default": "1"}],
+        "shell": "./show-arguments",
+        "run": "the script: $1",
+    },
+    "stops-at-fault": {"run": "echo before\nfalse\necho after"},
+    "stdin": {"run": "readlink /proc/self/fd/0; cat; echo end of input"},
+    "stat": {"run": ["cat", "/proc/self/stat"]},
+    "files": {"run": ["ls", "/proc/self/fd"]},
+    "ignored": {"run": ["grep", "SigIgn", "/proc/self/status"]},
+    "umask-027": {"umask": "027", "run": "umask"},
+    "umask-own": {"run": "umask"},
+    "folder": {"working_dir": "sub", "run": "pwd -P; cat note"},
+    "secrets": {
+        "secrets": {"LONG": "hunter2 and more", "SHORT": "abc"},
+        "params": [{"env": "GIVEN", "secret": True}],
+        "run": 'echo "$LONG" "$SHORT" "$GIVEN"; printf \'%s\' "$LONG" >kept',
+    },
+    "lose": {
+        "params": [{"arg": "fifo"}, {"arg": "how"}],
+        "run": [sys.executable, "-c", LOSE_CHILD],
+    },
+    "usage": {"run": "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done"},
+}
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A daemon with a token, PROGRAM_TASKS, and files that they use."""
+    folder = tmp_path_factory.mktemp("programs")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "note").write_text("a note\n")
+    (folder / "show-arguments").write_text(SHOW_ARGUMENTS)
+    (folder / "show-arguments").chmod(0o755)
+    daemon = Served(folder, PROGRAM_TASKS, TASKRUNNERD_TOKEN=TOKEN)
+    daemon.variables.update(TASKRUNNERD_LOG_LEVEL="info", OF_THE_DAEMON="seen")
+    daemon.token = TOKEN
+    daemon.start()
+    yield daemon
+    daemon.close()
+
+
+def reach(fifo: Any) -> int:
+    """A FIFO opened for writing, once a program reads it."""
+
+    def look() -> int | None:
+        with contextlib.suppress(OSError):
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        return None
+
+    return int(within(DEADLINE_S, look, f"a reader of {fifo}"))
+
+
+def let_go(fifo: Any, text: str = "0\n") -> None:
+    """Give a program the line it waits for."""
+    fd = reach(fifo)
+    os.write(fd, text.encode())
+    os.close(fd)
+
+
+@contextlib.contextmanager
+def reading(fifo: Any) -> Iterator[Callable[[], str]]:
+    """Open a FIFO that programs write to; call the result to await the next line."""
+    fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+    held = bytearray()
+
+    def look() -> str | None:
+        with contextlib.suppress(BlockingIOError):
+            held.extend(os.read(fd, 4096))
+        line, newline, rest = bytes(held).partition(b"\n")
+        if not newline:
+            return None
+        held[:] = rest
+        return line.decode() + "\n"
+
+    try:
+        yield lambda: within(DEADLINE_S, look, f"a line in {fifo}").strip()
+    finally:
+        os.close(fd)
+
+
+def environment_of(daemon: Served, task: str) -> dict[str, str]:
+    """What a task that prints its environment saw, with the run under RUN."""
+    run = daemon.run(task)
+    pairs = daemon.raw(run).decode().rstrip("\0").split("\0")
+    return {**dict(pair.split("=", 1) for pair in pairs), "RUN": run["id"]}
+
+
+def test_exit_codes_from_0_to_255_are_those_of_the_program(programs: Served) -> None:
+    connection = programs.connect()
+    for code in range(256):
+        body = {"params": {"code": str(code)}}
+        path = "/api/tasks/exit/run?wait=true"
+        run = programs.request("POST", path, body, None, connection).json
+        reason = "success" if code in (0, 3, 137) else "failed"
+        assert (run["exit_code"], run["end_reason"]) == (code, reason)
+        assert "signal" not in run
+        assert "error" not in run
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["HUP", "INT", "QUIT", "KILL", "SEGV", "PIPE", "TERM", "USR1"]
+)
+def test_signal_is_named_and_the_code_is_128_more(programs: Served, name: str) -> None:
+    run = programs.run("die", {"signal": name})
+    number = getattr(signal, f"SIG{name}")
+    assert (run["exit_code"], run["signal"]) == (128 + number, f"SIG{name}")
+    # Not even 137, which is among the accepted codes: it did not exit by itself.
+    assert run["end_reason"] == "failed"
+
+
+def test_signal_without_a_name_is_told_by_its_number(programs: Served) -> None:
+    run = programs.run("die", {"signal": "35"})
+    assert (run["exit_code"], run["signal"]) == (163, "signal 35")
+
+
+def test_exit_code_is_minus_one_until_the_end(programs: Served, fifo: Path) -> None:
+    run = programs.trigger("hold", {"fifo": str(fifo)})
+    queued = programs.trigger("hold", {"fifo": str(fifo)})
+    assert run["exit_code"] == queued["exit_code"] == -1
+    assert (run["status"], queued["status"]) == ("running", "pending")
+    fd = reach(fifo)
+    now = programs.run_now(run)
+    assert now["status"] == "running"
+    assert now["exit_code"] == -1
+    assert {"end_at", "end_reason", "duration", "output_bytes"}.isdisjoint(now)
+    os.write(fd, b"9\n")
+    os.close(fd)
+    assert programs.ended(run)["exit_code"] == 9
+    let_go(fifo)
+    assert programs.ended(queued)["exit_code"] == 0
+
+
+def test_used_time_and_memory_are_counted(programs: Served) -> None:
+    run = programs.run("usage")
+    assert 0 < run["cpu_seconds"] < DEADLINE_S
+    assert run["max_rss_bytes"] > 100 * 1024
+    assert 0 < run["duration"] < DEADLINE_S * 1e9
+
+
+def make_file(path: Path, text: str, mode: int) -> None:
+    """A file with a text and a mode."""
+    path.write_text(text)
+    path.chmod(mode)
+
+
+START_FAULTS = {
+    "no-program": ({"run": ["no-such-program"]}, ["no-such-program", "No such file"]),
+    "no-file": ({"run": ["./no-such-file"]}, ["./no-such-file", "No such file"]),
+    "no-shell": ({"run": "true", "shell": "/no/shell"}, ["/no/shell", "No such file"]),
+    "no-folder": (
+        {"run": "true", "working_dir": "no-folder"},
+        ["working directory", "no-folder", "No such file"],
+    ),
+    "file-as-folder": (
+        {"run": "true", "working_dir": "plain"},
+        ["working directory", "plain", "Not a directory"],
+    ),
+    "not-executable": ({"run": ["./plain"]}, ["./plain", "ermission"]),
+    "a-folder": ({"run": ["./sub"]}, ["./sub", "ermission"]),
+    "no-interpreter": ({"run": ["./script"]}, ["./script", "/no/interpreter"]),
+    "no-format": ({"run": ["./formless"]}, ["./formless", "format"]),
+}
+
+
+@pytest.fixture(scope="module")
+def unstartable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A daemon whose tasks cannot be started."""
+    folder = tmp_path_factory.mktemp("unstartable")
+    (folder / "sub").mkdir()
+    make_file(folder / "plain", "#!/bin/sh\n", 0o644)
+    make_file(folder / "script", "#!/no/interpreter\n", 0o755)
+    make_file(folder / "formless", "\x01\x02", 0o755)
+    tasks = {name: settings for name, (settings, _) in START_FAULTS.items()}
+    daemon = Served(folder, tasks).start()
+    yield daemon
+    daemon.close()
+
+
+@pytest.mark.parametrize("name", START_FAULTS)
+def test_program_that_cannot_start_says_why(unstartable: Served, name: str) -> None:
+    run = unstartable.run(name)
+    assert (run["end_reason"], run["exit_code"]) == ("start_failed", -1)
+    for word in START_FAULTS[name][1]:
+        assert word in run["error"]
+    assert {"signal", "cpu_seconds", "duration"}.isdisjoint(run)
+    assert run["output_bytes"] == 0
+    # The slot is free again.
+    assert unstartable.run(name)["end_reason"] == "start_failed"
+
+
+def test_program_sees_its_run(programs: Served) -> None:
+    seen = environment_of(programs, "environment")
+    own = {k: v for k, v in seen.items() if k.startswith("TASKRUNNERD_")}
+    assert own == {
+        "TASKRUNNERD_RUN_ID": seen["RUN"],
+        "TASKRUNNERD_TASK": "environment",
+        "TASKRUNNERD_ATTEMPT": "0",
+        "TASKRUNNERD_TRIGGER": "api",
+    }
+    assert (seen["GIVEN"], seen["OWN"]) == ("by default", "of the task")
+    assert seen["OF_THE_DAEMON"] == "seen"
+
+
+def test_program_never_sees_the_token(programs: Served) -> None:
+    for task in ("environment", "buffered", "clean"):
+        assert TOKEN not in environment_of(programs, task).values()
+
+
+def test_program_in_a_clean_environment_sees_little(programs: Served) -> None:
+    seen = environment_of(programs, "clean")
+    assert "OF_THE_DAEMON" not in seen
+    assert "PATH" in seen
+    assert seen["TASKRUNNERD_RUN_ID"] == seen["RUN"]
+
+
+def test_python_is_unbuffered_unless_the_task_says_otherwise(programs: Served) -> None:
+    assert environment_of(programs, "clean")["PYTHONUNBUFFERED"] == "1"
+    assert environment_of(programs, "buffered")["PYTHONUNBUFFERED"] == ""
+
+
+def test_list_runs_without_a_shell(programs: Served) -> None:
+    run = programs.run("list")
+    lines = ["first", "$HOME;", "$HOME * 'x' \"y\" `z`"]
+    assert programs.raw(run).decode().splitlines() == lines
+
+
+def test_text_gets_its_name_and_arguments(programs: Served) -> None:
+    given = {"one": "a b; $(c)", "--two": "", "--three": "true"}
+    lines = programs.raw(programs.run("text", given)).decode().splitlines()
+    assert lines == ["text", "a b; $(c)", "--two", "", "--three"]
+
+
+def test_text_is_given_to_the_shell_of_the_task(programs: Served) -> None:
+    lines = programs.raw(programs.run("other-shell")).decode().splitlines()
+    assert lines == ["-e", "-c", "the script: $1", "other-shell", "1"]
+
+
+def test_text_ends_at_the_first_fault(programs: Served) -> None:
+    run = programs.run("stops-at-fault")
+    assert (run["exit_code"], programs.raw(run)) == (1, b"before\n")
+
+
+@NEEDS_PROC
+def test_stdin_is_dev_null(programs: Served) -> None:
+    run = programs.run("stdin")
+    assert programs.raw(run) == b"/dev/null\nend of input\n"
+
+
+@NEEDS_PROC
+def test_program_leads_a_session_of_its_own(programs: Served) -> None:
+    fields = programs.raw(programs.run("stat")).decode().split()
+    pid, group, session, terminal = fields[0], fields[4], fields[5], fields[6]
+    assert pid == group == session
+    assert terminal == "0"
+
+
+@NEEDS_PROC
+def test_program_inherits_no_open_files(programs: Served) -> None:
+    # The fourth is the folder that ls reads.
+    assert programs.raw(programs.run("files")).split() == [b"0", b"1", b"2", b"3"]
+
+
+@NEEDS_PROC
+def test_program_dies_of_a_broken_pipe_as_usual(programs: Served) -> None:
+    mask = int(programs.raw(programs.run("ignored")).split()[1], 16)
+    assert not mask & 1 << signal.SIGPIPE - 1
+
+
+def test_umask_is_that_of_the_task(programs: Served) -> None:
+    own = os.umask(0)
+    os.umask(own)
+    assert int(programs.raw(programs.run("umask-027")), 8) == 0o027
+    assert int(programs.raw(programs.run("umask-own")), 8) == own
+
+
+def test_working_dir_is_relative_to_tasks_json(programs: Served) -> None:
+    lines = programs.raw(programs.run("folder")).decode().splitlines()
+    assert lines == [str((programs.folder / "sub").resolve()), "a note"]
+
+
+def test_secrets_reach_the_program_and_not_its_output(programs: Served) -> None:
+    run = programs.run("secrets", {"GIVEN": "told in confidence"})
+    assert programs.raw(run) == b"[redacted] abc [redacted]\n"
+    assert (programs.folder / "kept").read_text() == "hunter2 and more"
+    assert run["params"] == {"GIVEN": tr.HIDDEN}
+    assert "hunter2" not in programs.log.read_text()
+    assert "confidence" not in programs.log.read_text()
+
+
+@NEEDS_ROOT
+def test_user_changes_identity_groups_and_home(serve: Any) -> None:
+    import grp
+    import pwd
+
+    user = pwd.getpwnam("nobody")
+    group = grp.getgrgid(user.pw_gid)
+    other = next(g for g in grp.getgrall() if g.gr_gid not in (0, group.gr_gid))
+    task = {
+        "run": 'id -u; id -g; id -G; echo "$HOME $USER $LOGNAME"',
+        "working_dir": "/",
+    }
+    daemon = serve(
+        {
+            "plain": {**task, "user": "nobody"},
+            "grouped": {**task, "user": f"{user.pw_uid}:{other.gr_name}"},
+        }
+    )
+    for name, gid in (("plain", user.pw_gid), ("grouped", other.gr_gid)):
+        run = daemon.run(name)
+        assert run["exit_code"] == 0, run
+        uid_line, gid_line, groups, names = daemon.raw(run).decode().splitlines()
+        assert (uid_line, gid_line) == (str(user.pw_uid), str(gid))
+        assert {int(g) for g in groups.split()} == set(
+            os.getgrouplist(user.pw_name, gid)
+        )
+        assert names == f"{user.pw_dir} nobody nobody"
+
+
+# -- the journal of started programs, and what a dead daemon left
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Any]:
+    """Processes with a journal in tmp_path."""
+    made = tr.Processes(str(tmp_path))
+    yield made
+    made.close()
+
+
+RUN_ID = tr.ulid_text(1 << 90)
+OTHER_ID = tr.ulid_text((1 << 90) + 1)
+NAP = (sys.executable, "-c", "import time; print(flush=True); time.sleep(99)")
+
+
+@pytest.fixture
+def napping(processes: Any, tmp_path: Path) -> Iterator[Callable[..., int]]:
+    """Start sleeping programs of run RUN_ID, which no daemon knows; their pids."""
+    started: list[Any] = []
+
+    def start(**variables: str) -> int:
+        environ = tr.encoded_environ(variables)
+        command = tr.Command(list(NAP), environ, str(tmp_path), -1, None)
+        started.append(processes.spawn(command, RUN_ID))
+        # From its first line on the environment in /proc is its own.
+        within(DEADLINE_S, lambda: started[-1].read(1), "the first line")
+        return int(started[-1].pid)
+
+    yield start
+    for child in started:
+        child.signal_group(signal.SIGKILL)
+        child.reap()
+        child.close()
+
+
+@NEEDS_PROC
+def test_leftover_is_recognised_by_the_journal(processes: Any, napping: Any) -> None:
+    pid = napping()
+    assert processes.end_leftovers({OTHER_ID}) == {}
+    assert is_alive(pid)
+    assert processes.end_leftovers({RUN_ID}) == {RUN_ID: 1}
+    assert not is_alive(pid)
+
+
+@NEEDS_PROC
+@pytest.mark.parametrize("forged", ["start time", "boot id", "run id", "pid"])
+def test_stranger_with_a_recorded_pid_is_left_alone(
+    processes: Any, tmp_path: Path, napping: Any, forged: str
+) -> None:
+    pid = napping()
+    journal = tmp_path / "processes"
+    fields = journal.read_text().split()
+    if forged == "start time":
+        fields[2:-1] = [f"{float(second) - 1:.2f}" for second in fields[2:-1]]
+    elif forged == "boot id":
+        fields[-1] = str(uuid.UUID(int=1))
+    elif forged == "run id":
+        fields[0] = OTHER_ID
+    else:
+        # The parent is older than the program that was started.
+        fields[1] = str(os.getpid())
+    journal.write_text(" ".join(fields) + "\n")
+    assert processes.end_leftovers({RUN_ID}) == {}
+    assert is_alive(pid)
+
+
+@NEEDS_PROC
+def test_leftover_that_left_its_group_is_found_by_its_mark(
+    processes: Any, napping: Any, tmp_path: Path
+) -> None:
+    lost = napping(TASKRUNNERD_RUN_ID=RUN_ID)
+    of_other_run = napping(TASKRUNNERD_RUN_ID=OTHER_ID)
+    (tmp_path / "processes").write_text("")
+    assert processes.end_leftovers({RUN_ID}) == {RUN_ID: 1}
+    assert not is_alive(lost)
+    assert is_alive(of_other_run)
+
+
+def test_journal_keeps_live_runs_and_what_came_later(
+    processes: Any, tmp_path: Path
+) -> None:
+    journal = tmp_path / "processes"
+    old, live, new = (f"{tr.ulid_text(n)} {n} 5.00 5.01 boot\n" for n in (1, 2, 3))
+    journal.write_text(old + live)
+    end = processes.journal_bytes()
+    with open(journal, "a") as file:
+        file.write(new)
+    processes.trim_journal({tr.ulid_text(2)}, end)
+    assert journal.read_text() == live + new
+
+
+def test_journal_with_garbage_of_a_power_cut_stops_nobody(
+    processes: Any, tmp_path: Path
+) -> None:
+    program = tr.Command(["true"], {}, str(tmp_path), -1, None)
+    child = processes.spawn(program, RUN_ID)
+    within(DEADLINE_S, lambda: child.read(1) == [] and child.exited, "its end")
+    child.reap()
+    child.close()
+    journal = tmp_path / "processes"
+    fields = journal.read_bytes().split()
+    garbled = b" ".join([*fields[:1], *[b"x"] * len(fields[1:-1]), fields[-1]])
+    journal.write_bytes(b"\0\0\0\n\xff\xfe x\n\n" + garbled + b"\n" + fields[0][:9])
+    assert processes.end_leftovers({RUN_ID}) == {}
+    processes.trim_journal((), processes.journal_bytes())
+    assert (tmp_path / "processes").read_bytes() == b""
+
+
+def test_spawn_that_fails_leaves_no_open_files(processes: Any, tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self") else 0
+    wrong = tr.Command(["/no/program"], {}, str(tmp_path), -1, None)
+    for _ in range(20):
+        with pytest.raises(tr.StartError):
+            processes.spawn(wrong, RUN_ID)
+    after = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self") else 0
+    assert after == before
+
+
+# ---- 11. Daemon: the monitor of all live state, and its loops ---------------
+
+# A Condition would find out by taking the lock, which is what CheckedLock forbids.
+CheckedLock._is_owned = CheckedLock.locked  # type: ignore[attr-defined]
+
+HELD: dict[str, Any] = {
+    "params": [{"arg": "fifo", "required": True}],
+    "run": 'read -r code <"$1" || code=0; exit "$code"',
+}
+STUBBORN: dict[str, Any] = {**HELD, "run": "trap '' TERM INT\n" + HELD["run"]}
+
+
+@pytest.fixture
+def fifos(tmp_path: Path) -> Callable[[], str]:
+    """Make FIFOs: fifos() is the path of a new one."""
+    numbers = itertools.count()
+
+    def make() -> str:
+        path = str(tmp_path / f"fifo{next(numbers)}")
+        os.mkfifo(path)
+        return path
+
+    return make
+
+
+def state_of(daemon: tr.Daemon, run: Any) -> tr.Run:
+    """A run, or the run with an id, as the daemon knows it now."""
+    now = daemon.find_run(run if isinstance(run, str) else run.id)
+    assert now
+    return now
+
+
+def end_of(daemon: tr.Daemon, run: Any) -> tr.Run:
+    """The run once it has ended; the schedule is called meanwhile."""
+
+    def look() -> tr.Run | None:
+        daemon.tick()
+        now = state_of(daemon, run)
+        return now if now.ended else None
+
+    return within(DEADLINE_S, look, f"end of {run}")
+
+
+def hold(daemon: tr.Daemon, task: str, fifo: str) -> tr.Run:
+    """Trigger a task that waits for a line from a FIFO."""
+    return daemon.trigger(task, {"fifo": fifo}, "api")
+
+
+def counts(daemon: tr.Daemon, task: str = "hold") -> tuple[int, int]:
+    """(running, queued) of a task."""
+    state = next(s for s in daemon.task_states() if s.task.name == task)
+    return state.running, state.queued
+
+
+def events_of(daemon: tr.Daemon, run: Any = None) -> list[str]:
+    """Names of the events so far, of one run or of all."""
+    events = daemon.events_after(0, 0)
+    return [e.name for e in events if run is None or e.run.id == run.id]
+
+
+CALLER = "caller"
+
+
+def in_thread(body: Callable[[], Any]) -> Callable[[], Any]:
+    """Begin something in a thread; call the result to have its outcome."""
+    outcome: list[Any] = []
+
+    def keep() -> None:
+        try:
+            outcome.append(body())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=keep, name=CALLER, daemon=True)
+    thread.start()
+
+    def join() -> Any:
+        thread.join(DEADLINE_S)
+        assert outcome, "never came back"
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        return outcome[0]
+
+    return join
+
+
+class Gate:
+    """Stands before a method of an object: calls that `picks` chooses wait until it is
+    opened, before the method (or, with `after`, behind it)."""
+
+    def __init__(
+        self, owner: Any, name: str, picks: Callable[..., bool], *, after: bool = False
+    ) -> None:
+        self._open = threading.Event()
+        self._reached = threading.Event()
+        method = getattr(owner, name)
+
+        def gated(*arguments: Any) -> Any:
+            chosen = picks(*arguments)
+            result = method(*arguments) if after else None
+            if chosen:
+                self._reached.set()
+                assert self._open.wait(DEADLINE_S)
+            return result if after else method(*arguments)
+
+        setattr(owner, name, gated)
+
+    def await_caller(self) -> None:
+        """Return when somebody waits before the gate."""
+        assert self._reached.wait(DEADLINE_S), "nobody came to the gate"
+
+    def open(self) -> None:
+        """Let everybody through, now and later."""
+        self._open.set()
+
+
+def by_caller(*_: Any) -> bool:
+    """Picks what threads of the test ask for with `in_thread`."""
+    return threading.current_thread().name == CALLER
+
+
+def by_daemon(*_: Any) -> bool:
+    """Picks what the daemon's own threads do."""
+    current = threading.current_thread()
+    return current is not threading.main_thread() and current.name != CALLER
+
+
+# -- overlap: queue, skip, terminate
+
+
+def test_queue_is_first_in_first_out(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    paths = [fifos() for _ in range(4)]
+    runs = [hold(daemon, "hold", path) for path in paths]
+    assert [run.status for run in runs] == ["running"] + ["pending"] * 3
+    for position, (run, path) in enumerate(zip(runs, paths)):
+        fd = reach(path)
+        assert counts(daemon) == (1, 3 - position)
+        os.close(fd)
+        assert end_of(daemon, run).end_reason == "success"
+
+
+def test_trigger_never_overtakes_at_the_moment_a_slot_frees(
+    in_process: Any, fifos: Any
+) -> None:
+    """A program has ended, its end is not yet on the disk: the queued run owns the
+    slot."""
+    daemon = in_process({"hold": HELD})
+    paths = [fifos() for _ in range(3)]
+    first, queued = (hold(daemon, "hold", path) for path in paths[:2])
+    gate = Gate(daemon.store, "flush", by_daemon)
+    let_go(paths[0])
+    gate.await_caller()
+    fresh = hold(daemon, "hold", paths[2])
+    assert fresh.status == "pending"
+    assert counts(daemon) == (1, 1)
+    gate.open()
+    let_go(paths[1])
+    assert end_of(daemon, queued).end_reason == "success"
+    let_go(paths[2])
+    end_of(daemon, fresh)
+    started = [e.run.id for e in daemon.events_after(0, 0) if e.name == "run.started"]
+    assert started == [first.id, queued.id, fresh.id]
+
+
+def test_max_concurrent_runs_at_once(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": {**HELD, "max_concurrent": 3}})
+    paths = [fifos() for _ in range(5)]
+    runs = [hold(daemon, "hold", path) for path in paths]
+    for path in paths[:3]:
+        os.close(reach(path))
+    for run in runs[:3]:
+        end_of(daemon, run)
+    within(DEADLINE_S, lambda: counts(daemon) == (2, 0), "queued ones started")
+    for path, run in zip(paths[3:], runs[3:]):
+        let_go(path)
+        end_of(daemon, run)
+
+
+def test_skip_ends_the_fresh_run(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": {**HELD, "on_overlap": "skip"}})
+    path = fifos()
+    first = hold(daemon, "hold", path)
+    skipped = hold(daemon, "hold", path)
+    assert (skipped.status, skipped.end_reason) == ("ended", "skipped")
+    assert skipped.exit_code == -1
+    assert "skip" in skipped.error
+    assert daemon.store.find_run(skipped.id) == skipped
+    assert events_of(daemon, skipped) == ["run.created", "run.failed"]
+    assert counts(daemon) == (1, 0)
+    let_go(path)
+    end_of(daemon, first)
+    again = hold(daemon, "hold", path)
+    assert again.status == "running"
+    let_go(path)
+    end_of(daemon, again)
+
+
+@pytest.mark.parametrize("queue_max", [0, 2])
+def test_full_queue_refuses(in_process: Any, fifos: Any, queue_max: int) -> None:
+    daemon = in_process({"hold": {**HELD, "queue_max": queue_max}})
+    paths = [fifos() for _ in range(queue_max + 1)]
+    taken = [hold(daemon, "hold", path) for path in paths]
+    refused = hold(daemon, "hold", fifos())
+    assert (refused.status, refused.end_reason) == ("ended", "queue_full")
+    assert str(queue_max) in refused.error
+    assert daemon.store.find_run(refused.id) == refused
+    for path, run in zip(paths, taken):
+        let_go(path)
+        assert end_of(daemon, run).end_reason == "success"
+
+
+def test_terminate_waits_until_the_slot_is_really_free(
+    in_process: Any, fifos: Any
+) -> None:
+    clock = FakeClock()
+    daemon = in_process({"hold": {**STUBBORN, "on_overlap": "terminate"}}, clock)
+    old_path, path = fifos(), fifos()
+    old = hold(daemon, "hold", old_path)
+    fd = reach(old_path)
+    new = hold(daemon, "hold", path)
+    assert new.status == "pending"
+    assert counts(daemon) == (1, 1)
+    assert state_of(daemon, old).status == "running"
+    clock.pass_time(5)
+    old = end_of(daemon, old)
+    os.close(fd)
+    assert (old.end_reason, old.signal) == ("stopped", "SIGKILL")
+    assert "on_overlap" in old.error
+    assert "terminate" in old.error
+    within(DEADLINE_S, lambda: state_of(daemon, new).status == "running", "start")
+    let_go(path)
+    assert end_of(daemon, new).end_reason == "success"
+
+
+def test_terminate_stops_the_oldest(in_process: Any, fifos: Any) -> None:
+    daemon = in_process(
+        {"hold": {**HELD, "on_overlap": "terminate", "max_concurrent": 2}}
+    )
+    paths = [fifos() for _ in range(3)]
+    first, second, third = (hold(daemon, "hold", path) for path in paths)
+    assert end_of(daemon, first).end_reason == "stopped"
+    for path, run in zip(paths[1:], (second, third)):
+        let_go(path)
+        assert end_of(daemon, run).end_reason == "success"
+
+
+def test_terminate_supersedes_queued_runs_with_newer_ones(
+    in_process: Any, fifos: Any
+) -> None:
+    clock = FakeClock()
+    daemon = in_process({"hold": {**STUBBORN, "on_overlap": "terminate"}}, clock)
+    paths = [fifos() for _ in range(4)]
+    old = hold(daemon, "hold", paths[0])
+    fd = reach(paths[0])
+    second, third, newest = (hold(daemon, "hold", path) for path in paths[1:])
+    for superseded in (second, third):
+        now = state_of(daemon, superseded)
+        assert (now.end_reason, now.start_at) == ("stopped", None)
+        assert "newer run" in now.error
+        assert daemon.store.find_run(superseded.id) == now
+    assert counts(daemon) == (1, 1)
+    clock.pass_time(5)
+    assert end_of(daemon, old).end_reason == "stopped"
+    os.close(fd)
+    let_go(paths[3])
+    assert end_of(daemon, newest).end_reason == "success"
+
+
+# -- timeouts and the stop ladder
+
+
+def test_timeout_ends_a_run(in_process: Any, fifos: Any) -> None:
+    clock = FakeClock()
+    daemon = in_process({"hold": {**HELD, "timeout": "90s"}}, clock)
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    fd = reach(path)
+    clock.pass_time(89.9)
+    assert 0 < daemon.tick() <= 0.2
+    assert state_of(daemon, run).status == "running"
+    clock.pass_time(0.2)
+    ended = end_of(daemon, run)
+    os.close(fd)
+    assert (ended.end_reason, ended.exit_code) == ("timeout", 143)
+    assert ended.signal == "SIGTERM"
+    assert "1m30s" in ended.error
+    assert ended.duration == 90_100_000_000
+
+
+def test_timeout_counts_from_the_start_of_the_program(
+    in_process: Any, fifos: Any
+) -> None:
+    clock = FakeClock()
+    daemon = in_process({"hold": {**HELD, "timeout": "60s"}}, clock)
+    paths = [fifos(), fifos()]
+    first, queued = (hold(daemon, "hold", path) for path in paths)
+    os.close(reach(paths[0]))
+    clock.pass_time(59)
+    end_of(daemon, first)
+    fd = reach(paths[1])
+    clock.pass_time(59)
+    daemon.tick()
+    assert state_of(daemon, queued).status == "running"
+    os.close(fd)
+    assert end_of(daemon, queued).end_reason == "success"
+
+
+def test_timeout_of_a_program_that_exits_with_0_is_still_a_timeout(
+    in_process: Any, fifos: Any
+) -> None:
+    clock = FakeClock()
+    script = "trap 'exit 0' TERM\n" + 'read -r code <"$1" || exit 0'
+    daemon = in_process({"hold": {**HELD, "run": script, "timeout": "1s"}}, clock)
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    fd = reach(path)
+
+    def stopping() -> bool:
+        # The limit counts from when the daemon knows of the program.
+        clock.pass_time(1)
+        daemon.tick()
+        return daemon._live[run.id].cause is not None
+
+    within(DEADLINE_S, stopping, "the timeout")
+    # A shell looks for signals when a command is over.
+    os.close(fd)
+    ended = end_of(daemon, run)
+    assert (ended.end_reason, ended.exit_code) == ("timeout", 0)
+
+
+def test_stop_ends_a_running_run(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    fd = reach(path)
+    assert daemon.stop(run.id)
+    ended = end_of(daemon, run)
+    os.close(fd)
+    assert (ended.end_reason, ended.exit_code) == ("stopped", 143)
+    assert (ended.signal, ended.error) == ("SIGTERM", None)
+
+
+def test_stop_signal_is_that_of_the_task(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": {**HELD, "stop_signal": "SIGUSR1"}})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    fd = reach(path)
+    daemon.stop(run.id)
+    assert end_of(daemon, run).signal == "SIGUSR1"
+    os.close(fd)
+
+
+def test_stop_kills_after_the_grace_period_and_not_before(
+    in_process: Any, fifos: Any
+) -> None:
+    clock = FakeClock()
+    daemon = in_process({"hold": {**STUBBORN, "graceful_stop": "20s"}}, clock)
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    fd = reach(path)
+    assert daemon.stop(run.id)
+    clock.pass_time(10)
+    # Asking again neither fails nor begins the grace period anew.
+    assert daemon.stop(run.id)
+    clock.pass_time(9.9)
+    daemon.tick()
+    assert state_of(daemon, run).status == "running"
+    clock.pass_time(0.1)
+    ended = end_of(daemon, run)
+    os.close(fd)
+    assert (ended.end_reason, ended.signal) == ("stopped", "SIGKILL")
+
+
+@NEEDS_PROC
+def test_stop_wakes_a_program_that_was_suspended(in_process: Any, fifos: Any) -> None:
+    script = "trap 'exit 7' TERM\necho $$ >\"$1\"\nkill -STOP $$\nexit 8"
+    daemon = in_process({"hold": {**HELD, "run": script}}, FakeClock())
+    path = fifos()
+    with reading(path) as next_line:
+        run = hold(daemon, "hold", path)
+        pid = int(next_line())
+    stat = Path(f"/proc/{pid}/stat")
+    within(DEADLINE_S, lambda: ") T " in stat.read_text(), "the program is suspended")
+    daemon.stop(run.id)
+    # No time passes on its clock: SIGKILL cannot be what ended it.
+    assert end_of(daemon, run).exit_code == 7
+
+
+@NEEDS_PROC
+def test_stop_ends_the_whole_group(in_process: Any, fifos: Any) -> None:
+    """The leader goes at once, a grandchild ignores the signal."""
+    clock = FakeClock()
+    script = (
+        '(trap \'\' TERM; sh -c \'echo $$ >"$0"; read -r x <"$1"\' "$1" "$2") &\nwait'
+    )
+    params = [{"arg": "fifo"}, {"arg": "never"}]
+    daemon = in_process({"hold": {"params": params, "run": script}}, clock)
+    path, never = fifos(), fifos()
+    with reading(path) as next_line:
+        run = daemon.trigger("hold", {"fifo": path, "never": never}, "api")
+        grandchild = int(next_line())
+    live = daemon.live_ids()
+    daemon.stop(run.id)
+    assert live == [run.id]
+    assert is_alive(grandchild)
+    assert state_of(daemon, run).status == "running"
+    clock.pass_time(5)
+    ended = end_of(daemon, run)
+    assert (ended.end_reason, ended.signal) == ("stopped", "SIGTERM")
+    assert not is_alive(grandchild)
+
+
+def test_stop_takes_a_queued_run_out_of_the_queue(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    first, second, third = (hold(daemon, "hold", path) for _ in range(3))
+    waiter = in_thread(lambda: daemon.wait(second.id, DEADLINE_S, lambda: True))
+    assert daemon.stop(second.id)
+    ended = state_of(daemon, second)
+    assert (ended.end_reason, ended.exit_code) == ("stopped", -1)
+    assert ended.start_at is None
+    assert "before it was started" in ended.error
+    assert waiter() == ended == daemon.store.find_run(second.id)
+    assert counts(daemon) == (1, 1)
+    for run in (first, third):
+        let_go(path)
+        assert end_of(daemon, run).end_reason == "success"
+
+
+def test_stop_of_an_ended_or_unknown_run_is_refused(in_process: Any) -> None:
+    daemon = in_process({"ok": {"run": "true"}})
+    run = daemon.trigger("ok", {}, "api")
+    before = end_of(daemon, run)
+    assert not daemon.stop(run.id)
+    assert not daemon.stop(RUN_ID)
+    assert state_of(daemon, run) == before
+
+
+def test_stop_after_the_end_of_the_program_keeps_its_outcome(
+    in_process: Any, fifos: Any
+) -> None:
+    """The program has exited, but the daemon has not come to reap it."""
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    gate = Gate(daemon, "reap", by_daemon)
+    run = hold(daemon, "hold", path)
+    let_go(path, "4\n")
+    gate.await_caller()
+    assert not daemon.stop(run.id)
+    gate.open()
+    ended = end_of(daemon, run)
+    assert (ended.end_reason, ended.exit_code, ended.error) == ("failed", 4, None)
+
+
+def test_stop_before_the_program_is_started_starts_none(in_process: Any) -> None:
+    daemon = in_process({"ok": {"run": "echo started"}})
+    gate = Gate(daemon.store, "flush", by_caller)
+    spawned: list[str] = []
+    Gate(daemon.processes, "spawn", lambda _, run_id: spawned.append(run_id) or False)
+    trigger = in_thread(lambda: daemon.trigger("ok", {}, "api"))
+    gate.await_caller()
+    (run_id,) = daemon.live_ids()
+    assert daemon.stop(run_id)
+    gate.open()
+    ended = end_of(daemon, trigger())
+    assert (ended.end_reason, ended.exit_code) == ("stopped", -1)
+    assert spawned == []
+
+
+def test_stop_while_the_program_is_being_started_reaches_it(
+    in_process: Any, fifos: Any
+) -> None:
+    daemon = in_process({"hold": HELD}, FakeClock())
+    path = fifos()
+    gate = Gate(daemon.processes, "spawn", by_daemon, after=True)
+    run = hold(daemon, "hold", path)
+    gate.await_caller()
+    assert daemon.stop(run.id)
+    gate.open()
+    assert end_of(daemon, run).end_reason == "stopped"
+
+
+def test_stop_while_the_program_is_being_started_still_kills(
+    in_process: Any, fifos: Any
+) -> None:
+    """The grace period is over before the program is known: SIGKILL comes all the
+    same."""
+    clock = FakeClock()
+    daemon = in_process({"hold": STUBBORN}, clock)
+    path = fifos()
+    gate = Gate(daemon.processes, "spawn", by_daemon, after=True)
+    run = hold(daemon, "hold", path)
+    gate.await_caller()
+    fd = reach(path)
+    daemon.stop(run.id)
+    clock.pass_time(6)
+    daemon.tick()
+    gate.open()
+    try:
+        assert end_of(daemon, run).signal == "SIGKILL"
+    finally:
+        os.close(fd)
+
+
+@NEEDS_PROC
+def test_background_child_is_ended_after_the_program(
+    in_process: Any, fifos: Any
+) -> None:
+    daemon = in_process(
+        {"hold": {**HELD, "run": 'sh -c \'echo $$ >"$0"; exec sleep 99\' "$1" &'}}
+    )
+    path = fifos()
+    with reading(path) as next_line:
+        run = hold(daemon, "hold", path)
+        pid = int(next_line())
+    ended = end_of(daemon, run)
+    assert (ended.end_reason, ended.exit_code, ended.error) == ("success", 0, None)
+    assert not is_alive(pid)
+
+
+@NEEDS_PROC
+def test_background_child_that_ignores_the_signal_is_killed(
+    in_process: Any, fifos: Any
+) -> None:
+    clock = FakeClock()
+    script = (
+        'trap \'\' TERM\necho $$ >"$1"\nsh -c \'echo $$ >"$0"; exec sleep 99\' "$1" &'
+    )
+    daemon = in_process({"hold": {**HELD, "run": script}}, clock)
+    path = fifos()
+    with reading(path) as next_line:
+        run = hold(daemon, "hold", path)
+        program, child = int(next_line()), int(next_line())
+    within(DEADLINE_S, lambda: not is_alive(program), "the end of the program")
+    assert is_alive(child)
+    assert state_of(daemon, run).status == "running"
+    # It ended by itself; a stop comes too late to change that.
+    assert not daemon.stop(run.id)
+
+    def ended() -> tr.Run | None:
+        # The grace period begins when the daemon sees that there is something left.
+        clock.pass_time(1)
+        now = state_of(daemon, run)
+        return now if now.ended else None
+
+    now = within(DEADLINE_S, ended, "the end of the run")
+    assert (now.end_reason, now.exit_code) == ("success", 0)
+    assert not is_alive(child)
+
+
+@NEEDS_PROC
+@pytest.mark.parametrize("how", ["loud", "silent"])
+def test_child_that_left_the_group_is_ended_too(
+    programs: Served, fifos: Any, how: str
+) -> None:
+    """Whether it holds the pipes of the run or not."""
+    path = fifos()
+    with reading(path) as next_line:
+        run = programs.trigger("lose", {"fifo": path, "how": how})
+        pid = int(next_line())
+    ended = programs.ended(run)
+    assert (ended["end_reason"], ended["exit_code"]) == ("success", 0)
+    assert "error" not in ended
+    assert not is_alive(pid)
+
+
+@NEEDS_PROC
+def test_orphans_are_left_alone_if_the_task_says_so(
+    in_process: Any, fifos: Any
+) -> None:
+    task = {
+        "params": [{"arg": "fifo"}, {"arg": "how", "default": "silent"}],
+        "run": [sys.executable, "-c", LOSE_CHILD],
+        "orphans": "leave",
+    }
+    daemon = in_process({"lose": task})
+    path = fifos()
+    with reading(path) as next_line:
+        run = hold(daemon, "lose", path)
+        pid = int(next_line())
+    assert end_of(daemon, run).end_reason == "success"
+    try:
+        assert is_alive(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+TAKE_PIPE = (
+    "import socket, sys\n"
+    "server = socket.socket(socket.AF_UNIX)\n"
+    "server.bind('place')\n"
+    "server.listen()\n"
+    "print('listening', flush=True)\n"
+    "connection, _ = server.accept()\n"
+    "kept = socket.recv_fds(connection, 9, 1)\n"
+    "connection.send(b'taken')\n"
+    "sys.stdin.read()\n"
+)
+
+
+@NEEDS_PROC
+def test_stranger_that_was_given_the_pipe_is_named_and_not_killed(
+    programs: Served,
+) -> None:
+    """As process 1 is by `systemd-run --pipe`: the run does not wait for it, and it
+    lives on."""
+    stranger = subprocess.Popen(
+        [sys.executable, "-c", TAKE_PIPE],
+        cwd=programs.folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert stranger.stdout
+        stranger.stdout.readline()
+        ended = programs.run("give-pipe")
+        assert (ended["end_reason"], ended["exit_code"]) == ("success", 0)
+        assert is_alive(stranger.pid)
+        assert str(stranger.pid) in ended["error"]
+        assert "stdout" in ended["error"]
+    finally:
+        stranger.kill()
+        stranger.communicate()
+
+
+def test_survivor_that_cannot_be_killed_does_not_hold_the_run(
+    in_process: Any, fifos: Any, monkeypatch: Any
+) -> None:
+    """Such as a program of another user, when the daemon is not root."""
+    monkeypatch.setattr(tr, "DRAIN_S", 0.1)
+    really = tr.signal_process
+    monkeypatch.setattr(tr, "signal_process", lambda *_: None)
+    task = {**HELD, "graceful_stop": "0s", "run": 'sh -c "echo \\$\\$ >$1; sleep 99" &'}
+    daemon = in_process({"hold": task})
+    path = fifos()
+    with reading(path) as next_line:
+        run = hold(daemon, "hold", path)
+        pid = int(next_line())
+    try:
+        ended = within(
+            5, lambda: (r := state_of(daemon, run)).ended and r, "end of the run"
+        )
+        assert str(pid) in ended.error or "process" in ended.error
+    finally:
+        for member in tr.group_members(os.getpgid(pid)):
+            really(member, signal.SIGKILL)
+        end_of(daemon, run)
+
+
+# -- waiting
+
+
+def test_thousand_waiters_wake_with_the_end(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    asked = itertools.count()
+    all_ask = threading.Event()
+
+    def still_there() -> bool:
+        if next(asked) >= 2000:
+            all_ask.set()
+        return True
+
+    before = threading.stack_size(256 * 1024)
+    try:
+        waiters = [
+            in_thread(lambda: daemon.wait(run.id, 60, still_there)) for _ in range(1000)
+        ]
+    finally:
+        threading.stack_size(before)
+    assert all_ask.wait(DEADLINE_S)
+    let_go(path, "5\n")
+    ended = [waiter() for waiter in waiters]
+    assert len(ended) == 1000
+    assert set(map(str, ended)) == {str(ended[0])}
+    assert (ended[0].status, ended[0].exit_code) == ("ended", 5)
+
+
+def test_wait_gives_up_with_the_run_as_it_is(
+    in_process: Any, fifos: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tr, "HANGUP_CHECK_S", 0.01)
+    clock = FakeClock()
+    daemon = in_process({"hold": HELD}, clock)
+    path = fifos()
+    first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
+    assert daemon.wait(first.id, 0, lambda: True).status == "running"
+
+    def time_flies() -> bool:
+        clock.pass_time(100)
+        return True
+
+    assert daemon.wait(queued.id, 300, time_flies).status == "pending"
+    assert clock.monotonic_s() - 1000 == 300
+    for run in (first, queued):
+        let_go(path)
+        end_of(daemon, run)
+
+
+def test_wait_counts_the_time_in_the_queue(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
+    waiter = in_thread(lambda: daemon.wait(queued.id, DEADLINE_S, lambda: True))
+    let_go(path)
+    end_of(daemon, first)
+    let_go(path, "6\n")
+    assert waiter().exit_code == 6
+
+
+def test_wait_for_an_ended_run_returns_at_once(in_process: Any) -> None:
+    daemon = in_process({"ok": {"run": "true"}})
+    ended = end_of(daemon, daemon.trigger("ok", {}, "api"))
+    assert daemon.wait(ended.id, 60, lambda: False) == ended
+
+
+def test_wait_for_an_unknown_run_is_404(in_process: Any) -> None:
+    daemon = in_process({"ok": {"run": "true"}})
+    with pytest.raises(tr.Problem) as caught:
+        daemon.wait(RUN_ID, 60, lambda: True)
+    assert caught.value.status == 404
+    assert RUN_ID in caught.value.detail
+
+
+def test_wait_ends_when_the_caller_has_gone(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    waiter = in_thread(lambda: daemon.wait(run.id, 3600, lambda: False))
+    with pytest.raises(tr.CallerGone):
+        waiter()
+    assert state_of(daemon, run).status == "running"
+    assert tr.HANGUP_CHECK_S < 1
+    let_go(path)
+    assert end_of(daemon, run).end_reason == "success"
+
+
+def test_drain_lets_waiters_of_queued_runs_go(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
+    waiters = [
+        in_thread(lambda r=run: daemon.wait(r.id, 3600, lambda: True))
+        for run in (first, queued)
+    ]
+    fd = reach(path)
+    daemon.drain(60)
+    os.close(fd)
+    of_first, of_queued = (waiter() for waiter in waiters)
+    assert of_first.end_reason == "daemon_stopped"
+    assert "daemon was stopped" in of_first.error
+    assert of_queued == queued == daemon.store.find_run(queued.id)
+    with pytest.raises(tr.Problem) as caught:
+        hold(daemon, "hold", path)
+    assert caught.value.status == 503
+    assert "Retry-After" in caught.value.headers
+    assert daemon.why_not_ready()
+    daemon.stop(queued.id)
+
+
+# -- nobody is told of what is not on the disk
+
+
+def test_trigger_is_not_answered_before_it_is_durable(in_process: Any) -> None:
+    daemon = in_process({"ok": {"run": "true"}})
+    spawned: list[str] = []
+    Gate(daemon.processes, "spawn", lambda _, run_id: spawned.append(run_id) or False)
+    gate = Gate(daemon.store, "flush", by_caller)
+    answered = threading.Event()
+
+    def trigger() -> tr.Run:
+        run = daemon.trigger("ok", {}, "api")
+        answered.set()
+        return run
+
+    outcome = in_thread(trigger)
+    gate.await_caller()
+    assert not answered.is_set()
+    assert not spawned
+    assert events_of(daemon) == []
+    assert daemon.store.count_runs(tr.RunFilter()) == 0
+    gate.open()
+    run = outcome()
+    end_of(daemon, run)
+    assert spawned == [run.id]
+
+
+def test_start_is_durable_before_the_program_runs(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    known: list[tr.Run | None] = []
+
+    def look(_: Any, run_id: str) -> bool:
+        known.append(daemon.store.find_run(run_id))
+        return False
+
+    Gate(daemon.processes, "spawn", look)
+    path = fifos()
+    runs = [hold(daemon, "hold", path) for _ in range(3)]
+    for run in runs:
+        let_go(path)
+        end_of(daemon, run)
+    assert [(r and r.id, r and r.status) for r in known] == [
+        (run.id, "running") for run in runs
+    ]
+    assert all(r and r.start_at for r in known)
+
+
+def test_end_is_durable_before_anybody_is_told(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    waiter = in_thread(lambda: daemon.wait(run.id, DEADLINE_S, lambda: True))
+    gate = Gate(daemon.store, "flush", by_daemon)
+    let_go(path)
+    gate.await_caller()
+    assert state_of(daemon, run).status == "running"
+    assert daemon.wait(run.id, 0, lambda: True).status == "running"
+    assert "run.completed" not in events_of(daemon)
+    gate.open()
+    assert waiter().end_reason == "success"
+    assert daemon.store.find_run(run.id) == waiter()
+
+
+def test_stop_of_a_queued_run_is_durable_before_anybody_is_told(
+    in_process: Any, fifos: Any
+) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
+    gate = Gate(daemon.store, "flush", by_caller)
+    outcome = in_thread(lambda: daemon.stop(queued.id))
+    gate.await_caller()
+    assert state_of(daemon, queued).status == "pending"
+    assert events_of(daemon, queued) == ["run.created"]
+    gate.open()
+    assert outcome()
+    assert state_of(daemon, queued).end_reason == "stopped"
+    let_go(path)
+    end_of(daemon, first)
+
+
+def test_trigger_that_cannot_be_recorded_leaves_nothing(
+    in_process: Any, monkeypatch: Any, fifos: Any
+) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+
+    flush = daemon.store.flush
+
+    def full(*writes: Any) -> None:
+        if any("insert" in write.statements[0][0] for write in writes):
+            raise tr.StoreError("database or disk is full")
+        flush(*writes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon.store, "flush", full)
+        with pytest.raises(tr.Problem) as caught:
+            hold(daemon, "hold", path)
+    assert caught.value.status == 507
+    assert "disk is full" in caught.value.detail
+    assert daemon.live_ids() == []
+    assert counts(daemon) == (0, 0)
+    assert events_of(daemon) == []
+    run = hold(daemon, "hold", path)
+    let_go(path)
+    assert end_of(daemon, run).end_reason == "success"
+
+
+def test_end_that_cannot_be_recorded_is_tried_again(
+    in_process: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tr, "STORE_RETRY_S", 0.01)
+    daemon = in_process({"ok": {"run": "true"}})
+    commit, faults = daemon.store._commit, itertools.count()
+
+    def full(batch: list[Any]) -> None:
+        if "update" in batch[0].statements[0][0] and next(faults) < 3:
+            raise tr.sqlite3.OperationalError("database or disk is full")
+        commit(batch)
+
+    monkeypatch.setattr(daemon.store, "_commit", full)
+    run = end_of(daemon, daemon.trigger("ok", {}, "api"))
+    assert next(faults) >= 3
+    assert daemon.store.find_run(run.id) == run
+    assert run.end_reason == "success"
+
+
+def test_text_that_is_not_unicode_does_not_stop_the_store(in_process: Any) -> None:
+    """JSON can hold half of a surrogate pair; SQLite cannot."""
+    params = [{"env": "TEXT"}]
+    daemon = in_process({"ok": {"params": params, "run": "true"}})
+    for text in ("\udc80", "\ud800", "a\udcffb"):
+        with pytest.raises(tr.Problem) as caught:
+            daemon.trigger("ok", {"TEXT": text}, "api")
+        assert caught.value.status == 422
+    run = end_of(daemon, daemon.trigger("ok", {"TEXT": "fine"}, "api"))
+    assert run.end_reason == "success"
+
+
+# -- races between two threads, one step at a time
+
+
+def test_created_is_told_before_started(in_process: Any, fifos: Any) -> None:
+    """A queued run is started by the end of another one while whoever triggered it
+    has not come to tell of it."""
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    first = hold(daemon, "hold", path)
+    gate = Gate(daemon.store, "flush", by_caller, after=True)
+    outcome = in_thread(lambda: hold(daemon, "hold", path))
+    gate.await_caller()
+    let_go(path)
+    end_of(daemon, first)
+    let_go(path)
+    within(DEADLINE_S, lambda: not daemon.live_ids(), "the end of the second")
+    gate.open()
+    queued = outcome()
+    names = events_of(daemon, queued)
+    assert names == ["run.created", "run.started", "run.completed"]
+
+
+def test_last_run_of_a_task_is_not_turned_back(in_process: Any, fifos: Any) -> None:
+    """As above; the task must not show an ended run as pending for ever."""
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    first = hold(daemon, "hold", path)
+    gate = Gate(daemon.store, "flush", by_caller, after=True)
+    outcome = in_thread(lambda: hold(daemon, "hold", path))
+    gate.await_caller()
+    let_go(path)
+    end_of(daemon, first)
+    let_go(path)
+    within(DEADLINE_S, lambda: not daemon.live_ids(), "the end of the second")
+    gate.open()
+    queued = outcome()
+    (state,) = daemon.task_states()
+    assert state.last_run == state_of(daemon, queued)
+
+
+def test_last_run_of_a_task_follows_a_queued_run(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
+    let_go(path)
+    end_of(daemon, first)
+    fd = reach(path)
+    (state,) = daemon.task_states()
+    assert state.last_run == state_of(daemon, queued)
+    assert state.last_run.status == "running"
+    os.close(fd)
+    end_of(daemon, queued)
+
+
+def test_hurry_before_the_drain_has_begun_still_ends_as_daemon_stopped(
+    in_process: Any, fifos: Any
+) -> None:
+    """Two signals in quick succession: the second must not be taken for a failure of
+    the program, nor start what is queued."""
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    run, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
+    fd = reach(path)
+    daemon.hurry()
+    ended = end_of(daemon, run)
+    os.close(fd)
+    daemon.drain(60)
+    assert (ended.end_reason, ended.error) == (
+        "daemon_stopped",
+        "the daemon was stopped",
+    )
+    assert state_of(daemon, queued).status == "pending"
+    daemon.stop(queued.id)
+
+
+def test_hurry_reaches_a_program_that_is_being_started(
+    in_process: Any, fifos: Any
+) -> None:
+    daemon = in_process({"hold": STUBBORN}, FakeClock())
+    path = fifos()
+    gate = Gate(daemon.processes, "spawn", by_daemon, after=True)
+    run = hold(daemon, "hold", path)
+    gate.await_caller()
+    fd = reach(path)
+    drained = in_thread(lambda: daemon.drain(60))
+    within(DEADLINE_S, lambda: daemon.draining, "draining")
+    daemon.hurry()
+    daemon.tick()
+    gate.open()
+    try:
+        assert end_of(daemon, run).signal == "SIGKILL"
+    finally:
+        os.close(fd)
+    drained()
+
+
+def test_drain_limit_holds_for_a_program_that_is_being_started(
+    in_process: Any, fifos: Any
+) -> None:
+    clock = FakeClock()
+    daemon = in_process({"hold": {**STUBBORN, "graceful_stop": "1h"}}, clock)
+    path = fifos()
+    gate = Gate(daemon.processes, "spawn", by_daemon, after=True)
+    run = hold(daemon, "hold", path)
+    gate.await_caller()
+    fd = reach(path)
+    drained = in_thread(lambda: daemon.drain(10))
+    within(DEADLINE_S, lambda: daemon.draining, "draining")
+    gate.open()
+    clock.pass_time(10)
+    try:
+        assert end_of(daemon, run).signal == "SIGKILL"
+    finally:
+        os.close(fd)
+    drained()
+
+
+def test_drain_is_not_held_by_a_trigger_that_could_not_be_recorded(
+    in_process: Any,
+) -> None:
+    daemon = in_process({"ok": {"run": "true"}})
+    flush = daemon.store.flush
+
+    def full(*writes: Any) -> None:
+        if by_caller():
+            raise tr.StoreError("database or disk is full")
+        flush(*writes)
+
+    daemon.store.flush = full
+    gate = Gate(daemon.store, "flush", by_caller)
+    outcome = in_thread(lambda: daemon.trigger("ok", {}, "api"))
+    gate.await_caller()
+    drained = in_thread(lambda: daemon.drain(60))
+    within(DEADLINE_S, lambda: daemon.draining, "draining")
+    gate.open()
+    with pytest.raises(tr.Problem):
+        outcome()
+    drained()
+
+
+def test_runs_superseded_by_a_trigger_that_failed_still_end(
+    in_process: Any, monkeypatch: Any, fifos: Any
+) -> None:
+    """Under on_overlap terminate a queued run gave way to one that could not be
+    recorded; it must not stay for ever neither queued nor ended."""
+    clock = FakeClock()
+    daemon = in_process({"hold": {**STUBBORN, "on_overlap": "terminate"}}, clock)
+    path = fifos()
+    old = hold(daemon, "hold", path)
+    fd = reach(path)
+    queued = hold(daemon, "hold", fifos())
+    flush = daemon.store.flush
+
+    def full_once(*_: Any) -> None:
+        monkeypatch.setattr(daemon.store, "flush", flush)
+        raise tr.StoreError("database or disk is full")
+
+    monkeypatch.setattr(daemon.store, "flush", full_once)
+    with pytest.raises(tr.Problem):
+        hold(daemon, "hold", path)
+    clock.pass_time(5)
+    end_of(daemon, old)
+    os.close(fd)
+    now = state_of(daemon, queued)
+    if now.status == "running":
+        clock.pass_time(5)
+        daemon.stop(queued.id)
+        clock.pass_time(5)
+    assert end_of(daemon, queued).end_reason == "stopped"
+    assert daemon.live_ids() == []
+
+
+def test_run_whose_thread_cannot_be_started_ends(
+    in_process: Any, monkeypatch: Any
+) -> None:
+    """At the limit of processes of the user or the container."""
+    daemon = in_process({"ok": {"run": "true"}})
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with contextlib.suppress(RuntimeError, tr.Problem):
+            daemon.trigger("ok", {}, "api")
+    within(DEADLINE_S, lambda: not daemon.live_ids(), "the end of the run")
+    (run,) = daemon.store.list_runs(tr.RunFilter(), ("created_at", "desc"), 10)
+    assert run.end_reason == "start_failed"
+    assert "thread" in run.error
+    assert end_of(daemon, daemon.trigger("ok", {}, "api")).end_reason == "success"
+
+
+def test_journal_that_cannot_be_written_loses_no_program(
+    in_process: Any, monkeypatch: Any, fifos: Any
+) -> None:
+    """A full disk: the program that was just started is still looked after."""
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    write, journal = os.write, daemon.processes._journal_fd
+
+    def full(fd: int, chunk: bytes) -> int:
+        if fd == journal:
+            raise OSError(28, "No space left on device")
+        return write(fd, chunk)
+
+    monkeypatch.setattr(tr.os, "write", full)
+    run = hold(daemon, "hold", path)
+    let_go(path, "3\n")
+    ended = end_of(daemon, run)
+    assert (ended.end_reason, ended.exit_code) == ("failed", 3)
+
+
+def test_bug_in_the_thread_of_a_run_loses_neither_run_nor_program(
+    in_process: Any, monkeypatch: Any, fifos: Any
+) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    reap, adopted = daemon.reap, []
+    monkeypatch.setattr(daemon, "reap", lambda child: adopted.append(child) or 1 / 0)
+    monkeypatch.setattr(tr.LOG, "exception", lambda *_: None)
+    run = hold(daemon, "hold", path)
+    let_go(path)
+    ended = end_of(daemon, run)
+    assert ended.end_reason == "crashed"
+    assert "ZeroDivisionError" in ended.error
+    assert adopted[0].reaped
+    assert reap
+    assert counts(daemon) == (0, 0)
+
+
+def test_deadline_added_while_the_schedule_falls_asleep_is_not_missed(
+    in_process: Any, monkeypatch: Any, fifos: Any
+) -> None:
+    """Between the end of a tick and the sleep a run is stopped: the schedule must not
+    sleep for the time that was right before."""
+    monkeypatch.setattr(tr, "SIGN_OF_LIFE_S", 3600.0)
+    daemon = in_process({"hold": {**STUBBORN, "graceful_stop": "0.1s"}})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    fd = reach(path)
+    daemon.tick()
+    tick, turns = daemon.tick, itertools.count()
+    over = threading.Event()
+
+    def tick_and_stop() -> float:
+        if over.is_set():
+            raise SystemExit
+        delay_s = tick()
+        if next(turns) == 0:
+            daemon.stop(run.id)
+        return delay_s
+
+    monkeypatch.setattr(daemon, "tick", tick_and_stop)
+    in_thread(daemon.run_schedule)
+    try:
+        within(
+            20, lambda: state_of(daemon, run).ended, "SIGKILL after the grace period"
+        )
+    finally:
+        over.set()
+        monkeypatch.setattr(daemon, "tick", tick)
+        os.close(fd)
+
+
+# -- invariants under random walks
+
+
+class Peaks:
+    """How many programs of each task live at once, and the most there ever were."""
+
+    def __init__(self, daemon: tr.Daemon) -> None:
+        self.lock = _plain_lock()
+        self.living: dict[str, int] = {}
+        self.most: dict[str, int] = {}
+        self.spawns: list[tuple[str, str]] = []
+        spawn, reap = daemon.processes.spawn, daemon.reap
+        names: dict[str, str] = {}
+
+        def count(run_id: str, change: int) -> None:
+            with self.lock:
+                name = names[run_id]
+                self.living[name] = self.living.get(name, 0) + change
+                self.most[name] = max(self.most.get(name, 0), self.living[name])
+                if change > 0:
+                    self.spawns.append((name, run_id))
+
+        def spy_spawn(command: Any, run_id: str) -> Any:
+            names[run_id] = state_of(daemon, run_id).task_name
+            count(run_id, 1)
+            return spawn(command, run_id)
+
+        def spy_reap(child: Any) -> Any:
+            usage = reap(child)
+            count(child.run_id, -1)
+            return usage
+
+        daemon.processes.spawn = spy_spawn  # type: ignore[method-assign]
+        daemon.reap = spy_reap  # type: ignore[method-assign]
+
+
+def check_events(daemon: tr.Daemon, run_ids: list[str]) -> None:
+    """Every run was created, started at most once and ended once, in this order; ids
+    increase."""
+    events = daemon.events_after(0, 0)
+    ids = [event.id for event in events]
+    assert ids == sorted(set(ids))
+    told: dict[str, list[str]] = {}
+    for event in events:
+        told.setdefault(event.run.id, []).append(event.name)
+    assert sorted(told) == sorted(run_ids)
+    for run_id, names in told.items():
+        run = daemon.store.find_run(run_id)
+        assert run
+        assert run.ended
+        end = "run.completed" if run.end_reason == "success" else "run.failed"
+        middle = ["run.started"] if run.start_at else []
+        assert names == ["run.created", *middle, end], run
+
+
+def check_store(daemon: tr.Daemon, run_ids: list[str]) -> None:
+    """The history holds what the daemon knows, and the tallies add up."""
+    for run_id in run_ids:
+        assert daemon.store.find_run(run_id) == daemon.find_run(run_id)
+    stored = daemon.store.list_runs(tr.RunFilter(), ("created_at", "asc"), 1000)
+    assert [run.id for run in stored] == sorted(run_ids)
+    found: dict[tuple[str, str], int] = {}
+    for run in stored:
+        key = (run.task_name, run.end_reason or run.status)
+        found[key] = found.get(key, 0) + 1
+    assert found == {(t, s): n for t, s, _, n in daemon.store.tallies()}
+
+
+class Walk:
+    """A model of one daemon: what each run ought to be, by the rules alone."""
+
+    LIMITS = {"queue": (2, 4), "skip": (2, 0), "terminate": (2, 9), "timed": (1, 3)}
+
+    def __init__(self, daemon: tr.Daemon, clock: FakeClock, make_fifo: Any) -> None:
+        self.daemon = daemon
+        self.clock = clock
+        self.make_fifo = make_fifo
+        self.active: dict[str, list[str]] = {name: [] for name in self.LIMITS}
+        self.queued: dict[str, list[str]] = {name: [] for name in self.LIMITS}
+        self.reason: dict[str, str | None] = {}
+        self.fifo: dict[str, str] = {}
+        self.started_s: dict[str, float] = {}
+        self.unseen: set[str] = set()
+
+    def trigger(self, name: str) -> None:
+        """Trigger a task and do what its policy says."""
+        limit, queue_max = self.LIMITS[name]
+        fifo = self.make_fifo()
+        run_id = hold(self.daemon, name, fifo).id
+        self.fifo[run_id] = fifo
+        self.reason[run_id] = None
+        self.unseen.add(run_id)
+        if len(self.active[name]) < limit:
+            self.begin(name, run_id)
+        elif name == "terminate":
+            self.end(name, self.active[name][0], "stopped")
+            self.begin(name, run_id)
+        elif name == "skip" or len(self.queued[name]) == queue_max:
+            self.reason[run_id] = "skipped" if name == "skip" else "queue_full"
+        else:
+            self.queued[name].append(run_id)
+
+    def begin(self, name: str, run_id: str) -> None:
+        """A run takes a slot."""
+        self.active[name].append(run_id)
+        self.started_s[run_id] = self.clock.monotonic_s()
+
+    def end(self, name: str, run_id: str, reason: str) -> None:
+        """A run ends; the next in line takes its slot."""
+        self.reason[run_id] = reason
+        if run_id in self.queued[name]:
+            self.queued[name].remove(run_id)
+            return
+        self.active[name].remove(run_id)
+        if self.queued[name]:
+            self.begin(name, self.queued[name].pop(0))
+
+    def exit(self, name: str, run_id: str, code: int) -> None:
+        """A program exits."""
+        let_go(self.fifo[run_id], f"{code}\n")
+        self.end(name, run_id, "failed" if code else "success")
+
+    def stop(self, name: str, run_id: str) -> None:
+        """Somebody stops a run."""
+        assert self.daemon.stop(run_id)
+        self.end(name, run_id, "stopped")
+
+    def pass_time(self, seconds: float) -> None:
+        """Time goes by, and timed runs may end."""
+        self.clock.pass_time(seconds)
+        self.daemon.tick()
+        for run_id in list(self.active["timed"]):
+            if self.clock.monotonic_s() - self.started_s[run_id] >= 10:
+                self.end("timed", run_id, "timeout")
+
+    def settled(self) -> bool:
+        """Whether the daemon has come to where the model is."""
+        for name in self.LIMITS:
+            expected = (len(self.active[name]), len(self.queued[name]))
+            if counts(self.daemon, name) != expected:
+                return False
+        for run_id in list(self.unseen):
+            run = state_of(self.daemon, run_id)
+            if run.end_reason != self.reason[run_id]:
+                return False
+            if run.ended:
+                self.unseen.remove(run_id)
+        # The next in line are told of last.
+        names = events_of(self.daemon)
+        return names.count("run.started") == len(self.started_s)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_walk_keeps_the_invariants(
+    one_lock_only: None, in_process: Any, fifos: Any, seed: int
+) -> None:
+    """I1 to I5 after every step: the slots, the order, one end each, the store."""
+    dice = random.Random(seed)
+    clock = FakeClock()
+    daemon = in_process(
+        {
+            "queue": {**HELD, "max_concurrent": 2, "queue_max": 4},
+            "skip": {**HELD, "max_concurrent": 2, "on_overlap": "skip"},
+            "terminate": {**HELD, "max_concurrent": 2, "on_overlap": "terminate"},
+            "timed": {**HELD, "timeout": "10s", "queue_max": 3},
+        },
+        clock,
+    )
+    peaks = Peaks(daemon)
+    walk = Walk(daemon, clock, fifos)
+    for step in range(200):
+        name = dice.choice(list(walk.LIMITS))
+        live = walk.active[name] + walk.queued[name]
+        action = dice.choice(["trigger"] * 4 + ["exit"] * 2 + ["stop", "time"])
+        if action == "trigger":
+            walk.trigger(name)
+        elif action == "time":
+            walk.pass_time(dice.choice([1, 4, 9]))
+        elif action == "exit" and walk.active[name]:
+            walk.exit(name, dice.choice(walk.active[name]), dice.choice([0, 0, 1]))
+        elif action == "stop" and live:
+            walk.stop(name, dice.choice(live))
+        within(DEADLINE_S, walk.settled, f"seed {seed}, step {step}: {action} {name}")
+        for name, (limit, _) in walk.LIMITS.items():
+            assert peaks.most.get(name, 0) <= limit
+        if step % 10 == 0:
+            check_store(daemon, list(walk.reason))
+    for name in walk.LIMITS:
+        while walk.active[name] or walk.queued[name]:
+            walk.stop(name, (walk.queued[name] + walk.active[name])[0])
+            within(DEADLINE_S, walk.settled, f"the end of {name}")
+    check_store(daemon, list(walk.reason))
+    check_events(daemon, list(walk.reason))
+    assert peaks.most == {name: limit for name, (limit, _) in walk.LIMITS.items()}
+    for name in walk.LIMITS:
+        begun = [run_id for task, run_id in peaks.spawns if task == name]
+        if walk.LIMITS[name][0] == 1:
+            assert begun == sorted(begun)
+    assert daemon.live_ids() == []
+    assert len(walk.reason) > 80
+
+
+def test_random_threads_keep_the_invariants(
+    one_lock_only: None, in_process: Any
+) -> None:
+    """Four threads trigger and stop at will, and the schedule ticks beside them."""
+    quick = {"run": ["sleep", "0.002"], "queue_max": 1000}
+    daemon = in_process(
+        {
+            "one": quick,
+            "three": {**quick, "max_concurrent": 3},
+            "skip": {**quick, "on_overlap": "skip"},
+            "terminate": {**quick, "on_overlap": "terminate", "max_concurrent": 2},
+        }
+    )
+    peaks = Peaks(daemon)
+    over = threading.Event()
+
+    def play(seed: int) -> list[str]:
+        dice = random.Random(seed)
+        mine: list[str] = []
+        for _ in range(50):
+            name = dice.choice(["one", "three", "skip", "terminate"])
+            mine.append(daemon.trigger(name, {}, "api").id)
+            if dice.random() < 0.4:
+                daemon.stop(dice.choice(mine))
+            if dice.random() < 0.2:
+                run = daemon.wait(mine[-1], DEADLINE_S, lambda: True)
+                assert run.ended
+                assert daemon.store.find_run(run.id) == run
+        return mine
+
+    def tick() -> None:
+        while not over.is_set():
+            daemon.tick()
+            over.wait(0.001)
+
+    ticking = in_thread(tick)
+    players = [in_thread(lambda s=seed: play(s)) for seed in range(4)]
+    run_ids = [run_id for player in players for run_id in player()]
+    within(DEADLINE_S, lambda: not daemon.live_ids(), "the end of all runs")
+    over.set()
+    ticking()
+    assert len(run_ids) == 200
+    limits = {"one": 1, "three": 3, "skip": 1, "terminate": 2}
+    assert all(peaks.most[name] <= limits[name] for name in limits), peaks.most
+    for name in ("one", "skip"):
+        begun = [run_id for task, run_id in peaks.spawns if task == name]
+        assert begun == sorted(begun)
+    check_store(daemon, run_ids)
+    check_events(daemon, run_ids)
+
+
+# -- events
+
+
+def test_events_wait_for_what_is_new(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    seen = daemon.newest_event_id()
+    assert daemon.events_after(seen, 0) == []
+    listener = in_thread(lambda: daemon.events_after(seen, DEADLINE_S))
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    assert listener()[0].name == "run.created"
+    let_go(path, "1\n")
+    ended = end_of(daemon, run)
+    events = daemon.events_after(seen, 0)
+    names = ["run.created", "run.started", "run.failed"]
+    assert [event.name for event in events] == names
+    assert [event.run.status for event in events] == ["running", "running", "ended"]
+    assert events[-1].run == ended
+    assert daemon.events_after(events[1].id, 0) == events[2:]
+
+
+def test_events_beyond_those_kept_are_dropped_from_the_oldest(
+    in_process: Any, fifos: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tr, "EVENTS_KEPT", 20)
+    daemon = in_process({"hold": {**HELD, "on_overlap": "skip"}})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    # Two events for each.
+    for _ in range(tr.EVENTS_KEPT // 2 + 5):
+        newest = hold(daemon, "hold", path)
+    events = daemon.events_after(0, 0)
+    assert len(events) == tr.EVENTS_KEPT
+    assert events[-1].run == newest
+    assert events[-1].id == daemon.newest_event_id()
+    assert events_of(daemon, run) == []
+    let_go(path)
+    end_of(daemon, run)
+
+
+# -- retention, deleting and restoring
+
+
+def finished(daemon: tr.Daemon, count: int, task: str = "ok") -> list[tr.Run]:
+    """Runs of a task, one after the other, to their ends."""
+    return [end_of(daemon, daemon.trigger(task, {}, "api")) for _ in range(count)]
+
+
+def log_files(daemon: tr.Daemon, run: tr.Run) -> list[Path]:
+    """What a run has left under logs/."""
+    return list(Path(daemon.folder.logs).rglob(f"{run.id}*"))
+
+
+def kept_ids(daemon: tr.Daemon) -> list[str]:
+    """Ids in the history, oldest first."""
+    runs = daemon.store.list_runs(tr.RunFilter(), ("created_at", "asc"), 1000)
+    return [run.id for run in runs]
+
+
+def test_keep_runs_forgets_the_oldest_after_a_run_has_ended(in_process: Any) -> None:
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "echo output", "keep_runs": 2}}, clock)
+    runs = finished(daemon, 5)
+    assert len(kept_ids(daemon)) == 5
+    assert log_files(daemon, runs[0])
+    clock.pass_time(tr.RETENTION_PAUSE_S)
+    daemon.tick()
+    assert kept_ids(daemon) == [run.id for run in runs[3:]]
+    assert [bool(log_files(daemon, run)) for run in runs] == [False] * 3 + [True] * 2
+    assert daemon.find_run(runs[0].id) is None
+
+
+def test_keep_runs_spares_runs_that_have_not_ended(in_process: Any, fifos: Any) -> None:
+    clock = FakeClock()
+    daemon = in_process({"hold": {**HELD, "keep_runs": 1, "max_concurrent": 2}}, clock)
+    old_path, path = fifos(), fifos()
+    old = hold(daemon, "hold", old_path)
+    for _ in range(3):
+        newest = hold(daemon, "hold", path)
+        let_go(path)
+        end_of(daemon, newest)
+    clock.pass_time(2)
+    daemon.tick()
+    assert kept_ids(daemon) == [old.id, newest.id]
+    let_go(old_path)
+    end_of(daemon, old)
+
+
+def test_keep_for_forgets_by_age_every_hour(in_process: Any) -> None:
+    clock = FakeClock()
+    daemon = in_process(
+        {"ok": {"run": "echo x", "keep_for": "2d"}, "other": {"run": "true"}}, clock
+    )
+    (old,) = finished(daemon, 1)
+    (other,) = finished(daemon, 1, "other")
+    clock.pass_time(86_400)
+    (young,) = finished(daemon, 1)
+    clock.pass_time(86_400 - 60)
+    daemon.tick()
+    assert kept_ids(daemon) == [old.id, other.id, young.id]
+    clock.pass_time(3660)
+    daemon.tick()
+    assert kept_ids(daemon) == [other.id, young.id]
+    assert not log_files(daemon, old)
+    assert log_files(daemon, young)
+
+
+def test_deleted_run_can_be_restored(in_process: Any) -> None:
+    daemon = in_process({"ok": {"run": "echo x"}}, FakeClock())
+    first, second = finished(daemon, 2)
+    assert daemon.delete([first.id, RUN_ID]) == 1
+    assert daemon.find_run(first.id) is None
+    assert log_files(daemon, first)
+    assert events_of(daemon, first)[-1] == "run.deleted"
+    assert daemon.delete([first.id]) == 0
+    assert daemon.restore([first.id, RUN_ID]) == 1
+    assert daemon.find_run(first.id) == first
+    assert events_of(daemon, first)[-1] == "run.updated"
+    assert daemon.restore([first.id]) == 0
+    check_store(daemon, [first.id, second.id])
+
+
+def test_delete_spares_runs_that_have_not_ended(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    running, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
+    assert daemon.delete([running.id, queued.id]) == 0
+    for run in (running, queued):
+        let_go(path)
+        assert end_of(daemon, run).end_reason == "success"
+
+
+def test_delete_of_the_newest_run_changes_the_last_run_of_its_task(
+    in_process: Any,
+) -> None:
+    daemon = in_process({"ok": {"run": "true"}})
+    first, second = finished(daemon, 2)
+    daemon.delete([second.id])
+    assert daemon.task_states()[0].last_run == first
+    daemon.restore([second.id])
+    assert daemon.task_states()[0].last_run == second
+    daemon.delete([first.id, second.id])
+    assert daemon.task_states()[0].last_run is None
+
+
+def trash(daemon: tr.Daemon) -> list[str]:
+    """Ids of deleted runs that could be restored."""
+    return [run_id for _, run_id in daemon.store.trashed_before(1 << 60)]
+
+
+def test_trash_is_emptied_after_ten_minutes(in_process: Any) -> None:
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "echo x"}}, clock)
+    daemon.tick()
+    (run,) = finished(daemon, 1)
+    daemon.delete([run.id])
+    clock.pass_time(599)
+    daemon.tick()
+    assert trash(daemon) == [run.id]
+    assert log_files(daemon, run)
+    clock.pass_time(3)
+    daemon.tick()
+    assert trash(daemon) == []
+    assert not log_files(daemon, run)
+    assert daemon.restore([run.id]) == 0
+
+
+def test_trash_is_emptied_in_time_also_when_other_runs_end_meanwhile(
+    in_process: Any,
+) -> None:
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "echo x", "keep_runs": 9}}, clock)
+    daemon.tick()
+    (run,) = finished(daemon, 1)
+    daemon.delete([run.id])
+    finished(daemon, 1)
+    clock.pass_time(tr.RETENTION_PAUSE_S)
+    daemon.tick()
+    clock.pass_time(tr.RESTORE_S + 2)
+    daemon.tick()
+    assert trash(daemon) == []
+
+
+# -- restart: a dead daemon's folder, made by hand
+
+
+class Remains:
+    """The data directory of a daemon that died, and the next one on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = FakeClock()
+        self.data = tr.DataFolder(str(folder / "data"))
+        self.ids = tr.Ulids()
+        self.store = tr.Store(self.data.database)
+
+    def leave(
+        self, task: str, age_s: float, secret: Any = None, **fields: Any
+    ) -> tr.Run:
+        """Record a run that was created a while ago."""
+        at_ms = self.clock.ms - int(age_s * 1000)
+        run = tr.Run(
+            self.ids.make(at_ms), task, "pending", "api", tr.time_text(at_ms)
+        )._replace(**fields)
+        self.store.flush(self.store.enqueue(tr.write_created(run, secret)))
+        return run
+
+    def revive(self, tasks: Any, sign_of_life_s: float = 0) -> tr.Daemon:
+        """The next daemon; the last one showed its last sign of life so long ago."""
+        self.store.close()
+        lock = Path(self.data.path) / "lock"
+        lock.touch()
+        at_s = self.clock.ms / 1000 - sign_of_life_s
+        os.utime(lock, (at_s, at_s))
+        assert self.data.lock() == 0
+        config = tr.load_config(write_config(self.folder, {"tasks": tasks}))
+        self.daemon = tr.Daemon(config, self.data, self.clock)
+        self.daemon.recover()
+        return self.daemon
+
+
+@pytest.fixture
+def remains(tmp_path: Path) -> Iterator[Remains]:
+    """A folder to leave runs in."""
+    made = Remains(tmp_path)
+    yield made
+    daemon = made.daemon
+    drained = in_thread(lambda: daemon.drain(0))
+    within(DEADLINE_S, lambda: daemon.tick() >= 0 and not daemon._running(), "drained")
+    drained()
+    daemon.close()
+    made.data.unlock()
+
+
+def test_running_run_of_a_dead_daemon_has_crashed(remains: Remains) -> None:
+    start_at = tr.time_text(remains.clock.ms - 60_000)
+    left = remains.leave("ok", 60, status="running", start_at=start_at)
+    daemon = remains.revive({"ok": {"run": "true"}}, sign_of_life_s=12)
+    run = state_of(daemon, left)
+    assert (run.end_reason, run.exit_code) == ("crashed", -1)
+    assert run.end_at == tr.time_text(remains.clock.ms - 12_000)
+    assert "daemon died" in run.error
+    assert run.end_at in run.error
+    assert daemon.store.find_run(left.id) == run
+    assert daemon.task_states()[0].last_run == run
+    assert daemon.live_ids() == []
+
+
+def test_crashed_run_never_ends_before_it_began(remains: Remains) -> None:
+    start_at = tr.time_text(remains.clock.ms - 1000)
+    left = remains.leave("ok", 1, status="running", start_at=start_at)
+    daemon = remains.revive({"ok": {"run": "true"}}, sign_of_life_s=3600)
+    assert state_of(daemon, left).end_at == start_at
+
+
+def test_crashed_run_of_a_task_no_longer_declared_is_settled(remains: Remains) -> None:
+    running = remains.leave("gone", 5, status="running")
+    pending = remains.leave("gone", 5)
+    daemon = remains.revive({"ok": {"run": "true"}})
+    assert state_of(daemon, running).end_reason == "crashed"
+    now = state_of(daemon, pending)
+    assert now.end_reason == "skipped"
+    assert "no longer declared" in now.error
+
+
+def test_pending_runs_go_on_in_their_order(remains: Remains, fifos: Any) -> None:
+    paths = [fifos() for _ in range(4)]
+    left = [remains.leave("hold", 9, params={"fifo": path}) for path in paths]
+    daemon = remains.revive({"hold": HELD})
+    assert counts(daemon) == (1, 3)
+    fresh_path = fifos()
+    fresh = hold(daemon, "hold", fresh_path)
+    for run, path in zip([*left, fresh], [*paths, fresh_path]):
+        fd = reach(path)
+        assert state_of(daemon, run).status == "running"
+        assert daemon.store.find_run(run.id).status == "running"
+        os.close(fd)
+        assert end_of(daemon, run).end_reason == "success"
+
+
+def test_pending_runs_go_on_with_their_secret_parameters(
+    remains: Remains, tmp_path: Path
+) -> None:
+    params = [{"env": "PLAIN"}, {"env": "SECRET", "secret": True}]
+    shown = {"PLAIN": "seen", "SECRET": tr.HIDDEN}
+    left = remains.leave("tell", 9, {"SECRET": "kept to itself"}, params=shown)
+    script = f'printf "%s" "$PLAIN $SECRET" >"{tmp_path}/told"'
+    daemon = remains.revive({"tell": {"params": params, "run": script}})
+    ended = end_of(daemon, left)
+    assert ended.end_reason == "success"
+    assert ended.params == shown
+    assert (tmp_path / "told").read_text() == "seen kept to itself"
+    # Once a run has ended nobody needs them.
+    rows = daemon.store._rows("select secret_params from runs")
+    assert rows == [(None,)]
+
+
+def test_run_and_event_ids_go_on_increasing(remains: Remains) -> None:
+    newest = remains.leave("ok", -3600, status="ended", end_reason="success")
+    daemon = remains.revive({"ok": {"run": "true"}})
+    before = daemon.newest_event_id()
+    run = daemon.trigger("ok", {}, "api")
+    assert run.id > newest.id
+    assert daemon.newest_event_id() > before
+    end_of(daemon, run)
+
+
+# -- restart: real daemons
+
+
+def stored(daemon: Served, run: Any) -> tr.Run:
+    """A run in the history of a daemon that does not run."""
+    store = tr.Store(str(daemon.folder / ".taskrunnerd" / "history.sqlite3"))
+    found = store.find_run(run["id"])
+    store.close()
+    assert found
+    return found
+
+
+def test_sigterm_ends_running_runs_and_leaves_queued_ones(
+    serve: Any, fifos: Any
+) -> None:
+    task = {
+        "params": [
+            {"arg": "fifo", "required": True},
+            {"env": "SECRET", "secret": True, "default": "default"},
+        ],
+        "run": 'read -r code <"$1" || code=0; echo "code $code";'
+        ' printf %s "$SECRET" >"$1.told"; exit "$code"',
+    }
+    daemon = serve({"hold": task})
+    paths = [fifos() for _ in range(3)]
+    secret = "not for the history"
+    runs = [daemon.trigger("hold", {"fifo": p, "SECRET": secret}) for p in paths]
+    held = reach(paths[0])
+    query = "?wait=true&wait_timeout=600"
+    waiter = in_thread(lambda: daemon.trigger("hold", {"fifo": paths[0]}, query))
+    path = "/api/tasks/hold/runs?status=pending"
+    within(DEADLINE_S, lambda: daemon.get(path).json["total"] == 3, "a waiting client")
+    assert daemon.end(signal.SIGTERM) == 0
+    os.close(held)
+    last = waiter()
+    assert last["status"] == "pending"
+    assert last["exit_code"] == -1
+    first = stored(daemon, runs[0])
+    assert (first.end_reason, first.exit_code) == ("daemon_stopped", 143)
+    assert stored(daemon, runs[1]).status == "pending"
+    daemon.start()
+    for run, fifo in [*zip(runs[1:], paths[1:]), (last, paths[0])]:
+        fd = reach(fifo)
+        assert daemon.run_now(run)["status"] == "running"
+        os.write(fd, b"0\n")
+        os.close(fd)
+        assert daemon.ended(run)["end_reason"] == "success"
+        assert daemon.raw(run) == b"code 0\n"
+    for fifo in paths[1:]:
+        assert Path(fifo + ".told").read_text() == secret
+    log = daemon.log.read_text()
+    assert secret not in log
+
+
+def test_sigint_ends_the_daemon_too(serve: Any) -> None:
+    assert serve({"ok": {"run": "true"}}).end(signal.SIGINT) == 0
+
+
+def test_shutdown_timeout_kills_what_does_not_end(serve: Any, fifos: Any) -> None:
+    tasks = {"hold": {**STUBBORN, "graceful_stop": "1h"}}
+    daemon = serve(tasks, "--shutdown-timeout", "200ms")
+    path = fifos()
+    run = daemon.trigger("hold", {"fifo": path})
+    held = reach(path)
+    # Long before the hour that the task would give it.
+    assert daemon.end() == 0
+    os.close(held)
+    ended = stored(daemon, run)
+    assert (ended.end_reason, ended.signal) == ("daemon_stopped", "SIGKILL")
+
+
+def test_second_signal_means_now(serve: Any, fifos: Any) -> None:
+    program = (
+        "import signal, sys\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+        "def tell(text):\n"
+        "    with open(sys.argv[1], 'w') as fifo:\n"
+        "        fifo.write(text)\n"
+        "tell('ready\\n')\n"
+        "signal.sigwait([signal.SIGTERM])\n"
+        "tell('asked to stop\\n')\n"
+        "signal.pause()\n"
+    )
+    run = [sys.executable, "-c", program]
+    tasks = {"hold": {**HELD, "run": run, "graceful_stop": "1h"}}
+    daemon = serve(tasks, "--shutdown-timeout", "1h")
+    path = fifos()
+    with reading(path) as next_line:
+        held = daemon.trigger("hold", {"fifo": path})
+        assert next_line() == "ready"
+        daemon.process.send_signal(signal.SIGTERM)
+        assert next_line() == "asked to stop"
+        assert daemon.process.poll() is None
+        assert daemon.end() == 0
+    ended = stored(daemon, held)
+    assert (ended.end_reason, ended.signal) == ("daemon_stopped", "SIGKILL")
+
+
+@pytest.fixture
+def stranger() -> Iterator[Callable[[], int]]:
+    """Start programs that no daemon has to do with; their pids."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> int:
+        started.append(subprocess.Popen(NAP, stdout=-1, start_new_session=True))
+        return started[-1].pid
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@NEEDS_PROC
+def test_killed_daemon_leaves_nothing_behind_and_tells(
+    serve: Any, fifos: Any, stranger: Any
+) -> None:
+    """SIGKILL with a program, a stubborn grandchild and one that left the group; the
+    journal also names strangers."""
+    program = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('before the kill', flush=True)\n"
+        "if os.fork() == 0:\n"
+        "    if os.fork() == 0:\n"
+        "        os.setsid()\n"
+        "open(sys.argv[1], 'w').write(f'{os.getpid()}\\n')\n"
+        "signal.pause()\n"
+    )
+    task = {**HELD, "run": [sys.executable, "-c", program], "max_concurrent": 2}
+    daemon = serve({"leave": task, "hold": HELD})
+    path = fifos()
+    with reading(path) as next_line:
+        run = daemon.trigger("leave", {"fifo": path})
+        family = [int(next_line()) for _ in range(3)]
+        other = daemon.trigger("leave", {"fifo": path})
+        others = [int(next_line()) for _ in range(3)]
+    fifo = fifos()
+    pending = [daemon.trigger("hold", {"fifo": fifo}) for _ in range(3)]
+    within(DEADLINE_S, lambda: daemon.raw(run), "output")
+    assert daemon.end(signal.SIGKILL) == -signal.SIGKILL
+    killed_at = tr.time_text(time.time_ns() // 1_000_000)
+    journal = daemon.folder / ".taskrunnerd" / "processes"
+    recorded = {line.split()[0]: line for line in journal.read_text().splitlines()}
+    strange = [stranger(), stranger()]
+    with open(journal, "a") as file:
+        for pid, ours in zip(strange, (run, other)):
+            # As if its pid had been given to somebody else since.
+            line = re.sub(r" \d+ ", f" {pid} ", recorded[ours["id"]], count=1)
+            print(line, file=file)
+    assert all(map(is_alive, family + others))
+    daemon.start()
+    assert not any(map(is_alive, family + others))
+    assert all(map(is_alive, strange))
+    for crashed in (run, other):
+        now = daemon.run_now(crashed)
+        assert (now["end_reason"], now["exit_code"]) == ("crashed", -1)
+        assert now["start_at"] <= now["end_at"] <= killed_at
+        assert "daemon died" in now["error"]
+        assert "3 of its processes" in now["error"]
+        assert daemon.raw(now) == b"before the kill\n"
+        assert now["output_bytes"] == 16
+    # What ran had a slot; it crashed too, and the next ones go on in their order.
+    assert daemon.run_now(pending[0])["end_reason"] == "crashed"
+    for late in pending[1:]:
+        fd = reach(fifo)
+        assert daemon.run_now(late)["status"] == "running"
+        os.close(fd)
+        assert daemon.ended(late)["end_reason"] == "success"
+
+
+def test_daemon_killed_again_and_again_loses_no_run(serve: Any) -> None:
+    """Whatever the moment: every run that was answered is in the history, has ended
+    or goes on, and none ends twice."""
+    daemon = serve({"ok": {"run": "true", "queue_max": 1000}})
+    known: list[Any] = []
+    for turn in range(3):
+        connection = daemon.connect()
+        for _ in range(20 + turn):
+            reply = daemon.request("POST", "/api/tasks/ok/run", connection=connection)
+            known.append(reply.json)
+        connection.close()
+        assert daemon.end(signal.SIGKILL) == -signal.SIGKILL
+        daemon.start()
+    reasons = [daemon.ended(run)["end_reason"] for run in known]
+    assert set(reasons) <= {"success", "crashed"}
+    assert reasons.count("crashed") <= 3
+    assert daemon.get("/api/runs?limit=1000").json["total"] == len(known)
+
+
+def test_second_daemon_on_the_same_folder_is_refused(shared: Served) -> None:
+    command = shared.command("--port", "0", "--config", "tasks.json")
+    second = subprocess.run(
+        command,
+        cwd=shared.folder,
+        env=shared.environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert second.returncode == 75
+    assert second.stdout == ""
+    assert f"pid {shared.process.pid}" in second.stderr
+    assert ".taskrunnerd" in second.stderr
+    assert shared.run("true")["end_reason"] == "success"
+
+
+def test_folder_of_a_daemon_that_starts_names_its_pid(tmp_path: Path) -> None:
+    """Also before it listens, when the lock file still names the last daemon."""
+    first, second = (tr.DataFolder(str(tmp_path / "data")) for _ in range(2))
+    assert first.lock() == 0
+    first.sign("http://127.0.0.1:1")
+    record = (tmp_path / "data" / "lock").read_text()
+    first.unlock()
+    (tmp_path / "data" / "lock").write_text(record.replace(str(os.getpid()), "999999"))
+    assert first.lock() == 0
+    assert second.lock() == os.getpid()
+    first.unlock()
+    assert second.lock() == 0
+    second.unlock()
+
+
+def test_sign_of_life_is_shown_every_few_seconds(in_process: Any) -> None:
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "true"}}, clock)
+    daemon.tick()
+    lock = Path(daemon.folder.path) / "lock"
+    os.utime(lock, (1, 1))
+    clock.pass_time(tr.SIGN_OF_LIFE_S - 0.1)
+    daemon.tick()
+    assert lock.stat().st_mtime == 1
+    clock.pass_time(0.2)
+    daemon.tick()
+    assert lock.stat().st_mtime > 1
+
+
+@NEEDS_PROC
+def test_hundreds_of_runs_leave_no_files_threads_or_children(
+    programs: Served,
+) -> None:
+    pid = programs.process.pid
+
+    def holdings() -> tuple[int, int, str]:
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        return (
+            len(os.listdir(f"/proc/{pid}/fd")),
+            len(os.listdir(f"/proc/{pid}/task")),
+            children.read_text() if children.exists() else "",
+        )
+
+    def play() -> None:
+        connection = programs.connect()
+        for number in range(75):
+            task = ("exit", "die", "text", "stops-at-fault")[number % 4]
+            params = {"exit": {"code": "1"}, "die": {"signal": "TERM"}}.get(task, {})
+            path = f"/api/tasks/{task}/run?wait=true"
+            body = {"params": params}
+            assert programs.request("POST", path, body, None, connection).status == 201
+        connection.close()
+
+    def crowd() -> None:
+        for player in [in_thread(play) for _ in range(4)]:
+            player()
+
+    crowd()
+    within(DEADLINE_S, lambda: not holdings()[2], "no children")
+    files, threads, _ = holdings()
+
+    def as_before() -> bool:
+        # A few more may lie ready for the next ones; a leak would be one per run.
+        now = holdings()
+        return now[0] < files + 30 and now[1] < threads + 30 and not now[2]
+
+    crowd()
+    within(DEADLINE_S, as_before, f"{files} files and {threads} threads again")
+
+
+# ---- 12. Operations and routes ----------------------------------------------
+
+NOWHERE = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+SECRET = "hunter2-is-secret"
+
+OPERATION_TASKS: dict[str, Any] = {
+    "lonely": {"params": [{"arg": "fifo"}], "run": 'echo waiting; cat "$1"'},
+    "skip": {"params": [{"arg": "fifo"}], "run": 'cat "$1"', "on_overlap": "skip"},
+    "no-queue": {"params": [{"arg": "fifo"}], "run": 'cat "$1"', "queue_max": 0},
+    "strict": {"params": [{"env": "MUST", "required": True}, {"env": "COLOUR",
+        "choices": ["red", "blue"], "default": "red"}, {"env": "CUSTOM",
+        "choices": ["red"], "allow_custom": True}, {"arg": "n", "type": "number"},
+        {"option": "--int", "type": "integer"}, {"flag": "--loud"}, {"env": "KEY",
+        "secret": True, "type": "integer"}], "run": ["printf", "%s|"],
+        "max_concurrent": 16},
+    "shown": {"params": [{"env": "A", "default": "by default"}, {"env": "B"},
+        {"env": "S", "secret": True}, {"option": "--level"}, {"option": "--date="},
+        {"flag": "--loud"}, {"arg": "last"}],
+        "run": 'printf "<%s>" "${A-unset}" "${B-unset}" "${#S}" "$@"',
+        "max_concurrent": 16},
+    "lines": {"params": [{"arg": "count"}],
+        "run": 'i=0; while [ $i -lt "$1" ]; do echo "line $i"; i=$((i+1)); done',
+        "max_concurrent": 16},
+    "say": {"params": [{"env": "TEXT", "default": ""}], "run": 'printf "%s" "$TEXT"',
+        "max_concurrent": 16},
+    "two-streams": {"run": "echo out; echo err >&2"},
+    "killed": {"run": "kill -9 $$"},
+    "absent": {"run": ["./no-such-program"]},
+    "good": {"run": "true"},
+    "bad": {"run": "exit 3"},
+    "forbidden": {"run": "true", "api_trigger": False},
+    "rerun-me": {"params": [{"env": "A", "default": "by default"}, {"env": "B",
+        "default": "b"}], "run": "true"},
+    "rerun-secret": {"params": [{"env": "S", "secret": True}], "run": "true"},
+    **{name: {"run": "true"} for name in ("bulk-a", "bulk-b", "bulk-c", "list-a")},
+    "list-b": {"run": "exit 3"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def ops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One daemon with OPERATION_TASKS; each test leaves nothing running in it."""
+    daemon = Served(tmp_path_factory.mktemp("ops"), OPERATION_TASKS).start()
+    yield daemon
+    daemon.close()
+
+
+@contextlib.contextmanager
+def blocked(daemon: Served, task: str, fifo: Path) -> Iterator[Any]:
+    """A running run of a task that reads a FIFO; it is stopped in the end."""
+    run = daemon.trigger(task, {"fifo": str(fifo)})
+    try:
+        yield run
+    finally:
+        daemon.stop(run)
+        daemon.ended(run)
+
+
+def place(run: Any) -> str:
+    """The path of a run."""
+    return f"/api/tasks/{run['task_name']}/runs/{run['id']}"
+
+
+def ids(reply: Reply) -> list[str]:
+    """The ids of a page of runs."""
+    return [run["id"] for run in reply.json["runs"]]
+
+
+# -- the trigger
+
+
+def test_trigger_without_wait_answers_the_recorded_run_at_once(
+    ops: Served, fifo: Path
+) -> None:
+    with blocked(ops, "lonely", fifo) as run:
+        assert (run["status"], run["exit_code"]) == ("running", -1)
+        assert ops.run_now(run)["id"] == run["id"]
+
+
+@pytest.mark.parametrize("query", ["", "?wait=true", "?wait=false"])
+def test_trigger_answers_201_with_the_place_of_the_run(
+    shared: Served, query: str
+) -> None:
+    reply = shared.post(f"/api/tasks/true/run{query}", status=201)
+    assert reply.headers["Location"] == place(reply.json)
+    assert shared.get(reply.headers["Location"]).json["id"] == reply.json["id"]
+
+
+@pytest.mark.parametrize(
+    "body", [None, b"", {}, {"params": {}}, {"$schema": "https://x.example/T.json"}]
+)
+def test_trigger_takes_an_absent_or_empty_body(shared: Served, body: Any) -> None:
+    assert shared.post("/api/tasks/true/run?wait=1", body, 201).json["exit_code"] == 0
+
+
+@pytest.mark.parametrize("word", ["true", "TRUE", "1", "t", "T", "True"])
+def test_trigger_waits_for_the_end(shared: Served, word: str) -> None:
+    run = shared.post(f"/api/tasks/fail/run?wait={word}", status=201).json
+    assert (run["status"], run["end_reason"], run["exit_code"]) == (
+        "ended",
+        "failed",
+        3,
+    )
+
+
+@pytest.mark.parametrize("query", ["wait=", "wait=0", "wait=F", "wait=false&wait=true"])
+def test_trigger_does_not_wait_when_wait_is_false(
+    ops: Served, fifo: Path, query: str
+) -> None:
+    body = {"params": {"fifo": str(fifo)}}
+    run = ops.post(f"/api/tasks/lonely/run?{query}", body, 201).json
+    assert run["status"] == "running"
+    ops.stop(run)
+    ops.ended(run)
+
+
+def test_wait_timeout_answers_the_run_as_it_is_and_the_run_goes_on(
+    ops: Served, fifo: Path
+) -> None:
+    body = {"params": {"fifo": str(fifo)}}
+    run = ops.post("/api/tasks/lonely/run?wait=1&wait_timeout=1", body, 201).json
+    assert (run["status"], run["exit_code"]) == ("running", -1)
+    fifo.write_text("went on")
+    assert ops.ended(run)["end_reason"] == "success"
+    assert ops.raw(run) == b"waiting\nwent on"
+
+
+def test_wait_counts_time_in_the_queue(ops: Served, fifo: Path) -> None:
+    body = {"params": {"fifo": str(fifo)}}
+    with blocked(ops, "lonely", fifo):
+        run = ops.post("/api/tasks/lonely/run?wait=1&wait_timeout=1", body, 201).json
+        assert run["status"] == "pending" and "start_at" not in run
+        assert ops.stop(run).status == 200
+
+
+@pytest.mark.parametrize("query, location, message", [
+    ("wait=yes", "query.wait", '"yes" is not true or false'),
+    ("wait=true&wait_timeout=0", "query.wait_timeout", "must be 1 to 3600"),
+    ("wait_timeout=3601", "query.wait_timeout", "must be 1 to 3600"),
+    ("wait_timeout=-1", "query.wait_timeout", "must be 1 to 3600"),
+    ("wait_timeout=1.5", "query.wait_timeout", "must be a whole number"),
+    ("wait_timeout=", "query.wait_timeout", "must be a whole number"),
+    ("wait_timeout=5s", "query.wait_timeout", "must be a whole number"),
+])  # fmt: skip
+def test_trigger_refuses_bad_queries_also_without_wait(
+    shared: Served, query: str, location: str, message: str
+) -> None:
+    before = shared.get("/api/tasks/true/runs?limit=1").json["total"]
+    reply = shared.post(f"/api/tasks/true/run?{query}", status=422)
+    assert reply.faults == [(location, message)]
+    assert shared.get("/api/tasks/true/runs?limit=1").json["total"] == before
+
+
+@pytest.mark.parametrize("seconds", ["1", "3600"])
+def test_trigger_takes_the_edges_of_wait_timeout(shared: Served, seconds: str) -> None:
+    query = f"wait=true&wait_timeout={seconds}&unknown=1"
+    shared.post(f"/api/tasks/true/run?{query}", status=201)
+
+
+def test_trigger_of_an_unknown_task_is_404(shared: Served) -> None:
+    reply = shared.post("/api/tasks/no-such-task/run?wait_timeout=0", {"x": 1}, 404)
+    assert "no-such-task" in reply.json["detail"]
+
+
+def test_trigger_of_a_task_closed_to_the_api_is_403(ops: Served) -> None:
+    reply = ops.post("/api/tasks/forbidden/run", status=403)
+    assert "forbidden" in reply.json["detail"]
+    assert ops.get("/api/tasks/forbidden/runs").json["total"] == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["a!b", "a%20b", "a%0A", "%00", "x" * 101, "", "%C3%A9", "a%2Fb"]
+)
+def test_trigger_refuses_what_is_no_task_name(shared: Served, name: str) -> None:
+    reply = shared.post(f"/api/tasks/{name}/run", status=422)
+    assert [at for at, _ in reply.faults] == ["path.task_name"]
+
+
+def test_trigger_that_is_skipped_is_409_and_recorded(ops: Served, fifo: Path) -> None:
+    with blocked(ops, "skip", fifo):
+        reply = ops.post("/api/tasks/skip/run?wait=true", status=409)
+        run = ops.get(reply.json["instance"]).json
+    assert (run["status"], run["end_reason"], run["exit_code"]) == (
+        "ended",
+        "skipped",
+        -1,
+    )
+    assert run["error"] == reply.json["detail"] and "start_at" not in run
+    assert reply.json["instance"] == place(run)
+
+
+def test_trigger_beyond_the_queue_is_429_and_recorded(ops: Served, fifo: Path) -> None:
+    with blocked(ops, "no-queue", fifo):
+        reply = ops.post("/api/tasks/no-queue/run", status=429)
+        run = ops.get(reply.json["instance"]).json
+    assert int(reply.headers["Retry-After"]) > 0
+    assert (run["end_reason"], run["exit_code"]) == ("queue_full", -1)
+    assert reply.json["instance"] == place(run)
+
+
+def test_trigger_while_shutting_down_is_503(
+    serve: Callable[..., Served], fifo: Path
+) -> None:
+    tasks = {
+        "deaf": {"run": "trap '' TERM; echo deaf; while :; do sleep 5; done"},
+    }
+    daemon = serve(tasks, "--shutdown-timeout", "30s")
+    connection = daemon.connect()
+    run = daemon.trigger("deaf")
+    within(DEADLINE_S, lambda: daemon.raw(run), "the trap")
+    ready = daemon.request("GET", "/readyz", connection=connection)
+    assert (ready.status, ready.json["status"]) == (200, "ok")
+    with daemon.events("/api/runs/stream") as events:
+        assert next(events).name == "ping"
+        assert daemon.process
+        daemon.process.send_signal(signal.SIGTERM)
+        assert all(event.name for event in events)
+    ready = daemon.request("GET", "/readyz", connection=connection)
+    assert (ready.status, ready.json["status"]) == (503, "unavailable")
+    assert ready.json["detail"] and ready.headers["Retry-After"]
+    assert daemon.request("GET", "/healthz", connection=connection).status == 200
+    reply = daemon.request("POST", "/api/tasks/deaf/run", connection=connection)
+    assert reply.status == 503 and int(reply.headers["Retry-After"]) > 0
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.wait() == 0
+
+
+# -- parameters
+
+
+@pytest.mark.parametrize("given, output, resolved", [
+    ({}, "<by default><unset><0>", {"A": "by default"}),
+    ({"A": None, "B": None}, "<unset><unset><0>", None),
+    ({"A": "", "B": ""}, "<><><0>", {"A": "", "B": ""}),
+    ({"A": None, "S": SECRET}, f"<unset><unset><{len(SECRET)}>", {"S": "•••"}),
+    ({"last": "$HOME;", "--loud": "T", "--date=": "1 2", "--level": "", "A": None},
+     "<unset><unset><0><--level><><--date=1 2><--loud><$HOME;>",
+     {"--level": "", "--date=": "1 2", "--loud": "true", "last": "$HOME;"}),
+    ({"A": None, "--loud": "0"}, "<unset><unset><0>", {"--loud": "false"}),
+])  # fmt: skip
+def test_params_absent_null_and_empty(
+    ops: Served, given: Any, output: str, resolved: Any
+) -> None:
+    run = ops.run("shown", given)
+    assert ops.raw(run).decode() == output
+    assert run.get("params") == resolved
+
+
+@pytest.mark.parametrize("given, key, message", [
+    ({"MUST": None}, "MUST", "must be there and not null"),
+    ({}, "MUST", "must be there and not null"),
+    ({"MUST": 5}, "MUST", "must be text or null"),
+    ({"MUST": ["x"]}, "MUST", "must be text or null"),
+    ({"MUST": True}, "MUST", "must be text or null"),
+    ({"MUST": "a\0b"}, "MUST", "must not contain a NUL character"),
+    ({"MUST": "x" * 32_769}, "MUST", "must have at most 32768 bytes, has 32769"),
+    ({"MUST": "é" * 16_385}, "MUST", "must have at most 32768 bytes, has 32770"),
+    ({"MUST": "\ud800"}, "MUST", "must be valid Unicode"),
+    ({"COLOUR": "green"}, "COLOUR", "must be one of red, blue"),
+    ({"COLOUR": ""}, "COLOUR", "must be one of red, blue"),
+    ({"COLUOR": "red"}, "COLUOR", "unknown parameter; did you mean COLOUR?"),
+    ({"n": "NaN"}, "n", "must be a number"),
+    ({"n": "Infinity"}, "n", "must be a number"),
+    ({"n": "1_000"}, "n", "must be a number"),
+    ({"n": "0x10"}, "n", "must be a number"), ({"n": " 1"}, "n", "must be a number"),
+    ({"n": "1\n"}, "n", "must be a number"), ({"n": "+1"}, "n", "must be a number"),
+    ({"n": "01"}, "n", "must be a number"), ({"n": "1."}, "n", "must be a number"),
+    ({"n": "٣"}, "n", "must be a number"), ({"n": ""}, "n", "must be a number"),
+    ({"--int": "1.0"}, "--int", "must be a whole number"),
+    ({"--int": "1e3"}, "--int", "must be a whole number"),
+    ({"--int": ""}, "--int", "must be a whole number"),
+    ({"--loud": "yes"}, "--loud", "must be true or false"),
+    ({"--loud": ""}, "--loud", "must be true or false"),
+    ({"--loud": True}, "--loud", "must be text or null"),
+])  # fmt: skip
+def test_params_faults(ops: Served, given: Any, key: str, message: str) -> None:
+    params = given if key == "MUST" else {"MUST": "", **given}
+    reply = ops.post("/api/tasks/strict/run", {"params": params}, 422)
+    assert reply.faults == [(f"body.params.{key}", message)]
+
+
+@pytest.mark.parametrize("given", [
+    {"MUST": ""}, {"MUST": "x" * 32_768}, {"CUSTOM": "any"}, {"n": "-1.5e+3"},
+    {"n": "0"}, {"--int": "-12"}, {"--loud": "F"},
+    {"COLOUR": None, "n": None, "--int": None, "--loud": None, "KEY": None},
+])  # fmt: skip
+def test_params_at_the_edge_are_taken(ops: Served, given: Any) -> None:
+    ops.run("strict", {"MUST": "", **given})
+
+
+def test_trigger_lists_all_faults_in_order(ops: Served) -> None:
+    body = {"parms": {}, "params": {"n": "x", "EXTRA": "1", "--loud": 1}}
+    reply = ops.post("/api/tasks/strict/run?wait=maybe&wait_timeout=0", body, 422)
+    places = [at for at, _ in reply.faults]
+    assert places[:2] == ["query.wait", "query.wait_timeout"]
+    assert sorted(places[2:]) == [
+        "body.params.--loud",
+        "body.params.EXTRA",
+        "body.params.MUST",
+        "body.params.n",
+        "body.parms",
+    ]
+    assert dict(reply.faults)["body.parms"] == "unknown key; did you mean params?"
+
+
+@pytest.mark.parametrize("body, location", [
+    ([], "body"), ("text", "body"), (5, "body"), ({"params": []}, "body.params"),
+    ({"params": None}, "body.params"), ({"wait": True}, "body.wait"),
+    ({"$schema": 5}, "body.$schema"), (b"null", "body"),
+])  # fmt: skip
+def test_trigger_refuses_other_bodies(shared: Served, body: Any, location: str) -> None:
+    reply = shared.request(
+        "POST", "/api/tasks/true/run", body, {"Content-Type": "application/json"}
+    )
+    assert reply.status == 422
+    assert [at for at, _ in reply.faults] == [location]
+
+
+@pytest.mark.parametrize("value", [SECRET, [SECRET], {"x": SECRET}, SECRET + "\0"])
+def test_faults_never_echo_secret_values(ops: Served, value: Any) -> None:
+    body = {"params": {"MUST": "", "KEY": value}}
+    reply = ops.post("/api/tasks/strict/run", body, 422)
+    assert [at for at, _ in reply.faults] == ["body.params.KEY"]
+    assert SECRET not in reply.raw.decode()
+
+
+def test_faults_do_not_echo_the_value_of_a_misspelt_secret(ops: Served) -> None:
+    body = {"params": {"MUST": "", "KYE": SECRET}}
+    reply = ops.post("/api/tasks/strict/run", body, 422)
+    assert reply.faults[0][0] == "body.params.KYE"
+    assert SECRET not in reply.raw.decode()
+
+
+def test_faults_echo_other_values_cut_at_200_characters(ops: Served) -> None:
+    long = "1" * 199 + "xyz"
+    body = {"params": {"MUST": "", "n": long, "COLOUR": "green"}}
+    errors = ops.post("/api/tasks/strict/run", body, 422).json["errors"]
+    values = {e["location"]: e["value"] for e in errors}
+    assert values["body.params.n"] == long[:200] + "…"
+    assert values["body.params.COLOUR"] == "green"
+
+
+def test_secret_values_are_nowhere_in_the_api(ops: Served) -> None:
+    run = ops.run("shown", {"S": SECRET})
+    paths = [place(run), "/api/runs", "/api/tasks", "/api/tasks/shown/runs"]
+    for path in (*paths, "/api/tasks/shown"):
+        assert SECRET not in ops.get(path).raw.decode()
+
+
+# -- tasks and runs
+
+
+def test_tasks_are_listed_as_a_bare_array_in_their_order(ops: Served) -> None:
+    tasks = ops.get("/api/tasks").json
+    assert [task["name"] for task in tasks] == list(OPERATION_TASKS)
+
+
+def test_task_tells_its_state_but_not_its_command(ops: Served, fifo: Path) -> None:
+    with blocked(ops, "lonely", fifo) as run:
+        waiting = ops.trigger("lonely", {"fifo": str(fifo)})
+        task = ops.get("/api/tasks/lonely").json
+        assert (task["running"], task["queued"]) == (1, 1)
+        assert task["last_run"]["id"] == waiting["id"] > run["id"]
+        assert not {"run", "env", "secrets"} & set(task)
+        ops.stop(waiting)
+    ops.get("/api/tasks/nothing", 404)
+
+
+RUN_ALWAYS = {
+    "$schema", "id", "task_name", "status", "exit_code", "triggered_by",
+    "created_at", "retry_attempt", "instance_index",
+}  # fmt: skip
+RUN_ENDED = RUN_ALWAYS | {
+    "end_reason", "start_at", "end_at", "duration", "output_bytes",
+    "output_dropped_bytes", "cpu_seconds", "max_rss_bytes",
+}  # fmt: skip
+
+
+RUN_SOMETIMES = {"signal", "error", "scheduled_at", "params", "retry_of_run_id"}
+
+
+def test_run_leaves_out_what_has_no_value(ops: Served, fifo: Path) -> None:
+    with blocked(ops, "lonely", fifo) as running:
+        waiting = ops.trigger("lonely")
+        assert set(waiting) == RUN_ALWAYS
+        assert set(running) == RUN_ALWAYS | {"start_at", "params"}
+        assert (waiting["exit_code"], running["exit_code"]) == (-1, -1)
+        ops.stop(waiting)
+        taken_out = ops.ended(waiting)
+        assert (taken_out["end_reason"], taken_out["exit_code"]) == ("stopped", -1)
+        assert "start_at" not in taken_out
+    ended = set(ops.run("good"))
+    assert ended >= RUN_ENDED and not ended & RUN_SOMETIMES
+
+
+def test_run_tells_signal_code_and_why_it_could_not_start(ops: Served) -> None:
+    killed, absent = ops.run("killed"), ops.run("absent")
+    assert set(killed) & RUN_SOMETIMES == {"signal"}
+    assert (killed["signal"], killed["exit_code"]) == ("SIGKILL", 137)
+    assert (absent["end_reason"], absent["exit_code"]) == ("start_failed", -1)
+    assert "no-such-program" in absent["error"]
+
+
+def test_run_values_have_the_promised_forms(ops: Served) -> None:
+    run = ops.run("say", {"TEXT": "12345"})
+    assert re.fullmatch(tr.RUN_ID_PATTERN, run["id"])
+    for name in ("created_at", "start_at", "end_at"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", run[name])
+    assert run["created_at"] <= run["start_at"] <= run["end_at"]
+    assert (run["output_bytes"], run["output_dropped_bytes"]) == (5, 0)
+    assert (run["triggered_by"], run["retry_attempt"], run["instance_index"]) == (
+        "api",
+        0,
+        0,
+    )
+
+
+def test_run_is_found_by_task_and_by_id_alone(shared: Served) -> None:
+    run = shared.run("true")
+    assert shared.run_now(run) == shared.get(f"/api/runs/{run['id']}").json == run
+
+
+RUN_ROUTES = [
+    ("GET", ""), ("DELETE", ""), ("POST", "/stop"), ("GET", "/log"),
+    ("GET", "/log/raw"), ("GET", "/log/stream"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method, end", RUN_ROUTES)
+def test_run_of_another_task_or_unknown_is_404(
+    shared: Served, method: str, end: str
+) -> None:
+    run = shared.run("true")
+    for path in (f"fail/runs/{run['id']}", f"true/runs/{NOWHERE}"):
+        assert shared.request(method, f"/api/tasks/{path}{end}").status == 404
+    assert shared.run_now(run) == run
+
+
+@pytest.mark.parametrize("method, end", RUN_ROUTES)
+@pytest.mark.parametrize("run_id", ["x", NOWHERE[:-1], NOWHERE + "0", NOWHERE.lower()])
+def test_run_id_must_be_a_ulid(
+    shared: Served, method: str, end: str, run_id: str
+) -> None:
+    reply = shared.request(method, f"/api/tasks/a%21/runs/{run_id}{end}")
+    assert reply.status == 422
+    assert [at for at, _ in reply.faults] == ["path.task_name", "path.run_id"]
+
+
+def test_delete_forgets_an_ended_run(shared: Served) -> None:
+    run = shared.run("hello")
+    assert shared.request("DELETE", place(run)).status == 204
+    for path in (place(run), f"/api/runs/{run['id']}", place(run) + "/log/raw"):
+        shared.get(path, 404)
+    assert shared.request("DELETE", place(run)).status == 404
+
+
+def test_delete_is_409_while_pending_or_running(ops: Served, fifo: Path) -> None:
+    with blocked(ops, "lonely", fifo) as running:
+        waiting = ops.trigger("lonely")
+        for run in (running, waiting):
+            reply = ops.request("DELETE", place(run))
+            assert reply.status == 409 and "stop it first" in reply.json["detail"]
+            assert ops.run_now(run)["status"] == run["status"]
+        ops.stop(waiting)
+
+
+def test_stop_ends_running_and_pending_runs_once(ops: Served, fifo: Path) -> None:
+    with blocked(ops, "lonely", fifo) as running:
+        waiting = ops.trigger("lonely")
+        for run, words in ((waiting, "taken out of the queue"), (running, "to stop")):
+            reply = ops.stop(run)
+            assert reply.status == 200 and words in reply.json["message"]
+            assert ops.ended(run)["end_reason"] == "stopped"
+            assert ops.stop(run).status == 409
+    assert ops.run_now(running)["signal"] == "SIGTERM"
+
+
+# -- lists
+
+
+@pytest.fixture(scope="session")
+def listed(ops: Served) -> list[Any]:
+    """Three runs of list-a (good) and two of list-b (exit code 3), oldest first."""
+    names = ("list-a", "list-b", "list-a", "list-b", "list-a")
+    return [ops.run(name) for name in names]
+
+
+@pytest.mark.parametrize("query, places", [
+    ("", [4, 3, 2, 1, 0]), ("limit=2", [4, 3]), ("limit=2&offset=3", [1, 0]),
+    ("offset=5", []), ("limit=1&limit=3", [4]), ("unknown=x", [4, 3, 2, 1, 0]),
+    ("sort_direction=asc", [0, 1, 2, 3, 4]),
+    ("sort_field=created_at&sort_direction=desc", [4, 3, 2, 1, 0]),
+    ("sort_field=task_name&sort_direction=asc", [0, 2, 4, 1, 3]),
+    ("sort_field=task_name", [3, 1, 4, 2, 0]),
+    ("sort_field=exit_code", [3, 1, 4, 2, 0]),
+    ("sort_field=status&sort_direction=asc", [1, 3, 0, 2, 4]),
+    ("sort_field=start_at&sort_direction=asc", [0, 1, 2, 3, 4]),
+    ("status=ended", [4, 3, 2, 1, 0]), ("status=failed", [3, 1]),
+    ("status=pending,%20success", [4, 2, 0]), ("status=pending,running", []),
+    ("task_name=list-b", [3, 1]), ("task_name=unknown", []),
+    ("triggered_by=api", [4, 3, 2, 1, 0]), ("triggered_by=cron", []),
+    ("exit_code_min=1", [3, 1]), ("exit_code_max=0", [4, 2, 0]),
+    ("exit_code_min=0&exit_code_max=2", [4, 2, 0]),
+    ("exit_code_min=5&exit_code_max=2", []), ("retries_only=true", []),
+    ("retries_only=", [4, 3, 2, 1, 0]), ("search=LIST-B", [3, 1]),
+    ("search=st-%25", []), ("search=st_b", []), ("search=%27", []),
+    ("created_before=2020-01-01T00:00:00Z", []),
+    ("created_after=2020-01-01T00:00:00%2B01:00", [4, 3, 2, 1, 0]),
+])  # fmt: skip
+def test_list_filters_sorts_and_pages(
+    ops: Served, listed: list[Any], query: str, places: list[int]
+) -> None:
+    if not re.search("task_name=|search=", query):
+        query += "&search=list-"
+    reply = ops.get(f"/api/runs?{query}")
+    assert ids(reply) == [listed[index]["id"] for index in places]
+    if "limit" not in query and "offset" not in query:
+        assert reply.json["total"] == len(places)
+
+
+def test_list_total_counts_beyond_the_page(ops: Served, listed: list[Any]) -> None:
+    for path in ("/api/runs?task_name=list-a&", "/api/tasks/list-a/runs?"):
+        reply = ops.get(f"{path}limit=1&offset=1")
+        assert ids(reply) == [listed[2]["id"]] and reply.json["total"] == 3
+
+
+def test_list_created_bounds_are_from_and_below(ops: Served, listed: list[Any]) -> None:
+    when = listed[2]["created_at"]
+    from_it = ops.get(f"/api/runs?search=list-&created_after={when}").json["runs"]
+    below = ops.get(f"/api/runs?search=list-&created_before={when}").json["runs"]
+    assert from_it and all(run["created_at"] >= when for run in from_it)
+    assert below and all(run["created_at"] < when for run in below)
+    assert len(from_it) + len(below) == 5
+
+
+def test_list_finds_part_of_an_id(ops: Served, listed: list[Any]) -> None:
+    part = listed[1]["id"][4:].lower()
+    assert ids(ops.get(f"/api/runs?search={part}")) == [listed[1]["id"]]
+
+
+def test_list_of_a_task_shows_only_its_runs(ops: Served, listed: list[Any]) -> None:
+    reply = ops.get("/api/tasks/list-b/runs?task_name=list-a&status=failed")
+    assert ids(reply) == [listed[3]["id"], listed[1]["id"]]
+    ops.get("/api/tasks/unknown/runs", 404)
+
+
+BAD_FILTERS = [
+    ("limit=0", "limit", "must be 1 to 1000"),
+    ("limit=1001", "limit", "must be 1 to 1000"),
+    ("limit=ten", "limit", "must be a whole number"),
+    ("limit=", "limit", "must be a whole number"),
+    ("offset=-1", "offset", "must be 0 to 1000000000"),
+    ("offset=1e3", "offset", "must be a whole number"),
+    ("offset=" + "9" * 5000, "offset", "must be a whole number"),
+    ("status=done", "status", '"done" is not a status'),
+    ("status=failed,", "status", '"" is not a status'),
+    ("task_name=a%20b", "task_name", "must match"),
+    ("triggered_by=me", "triggered_by", "must be one of cron, api"),
+    ("created_after=yesterday", "created_after", "yesterday"),
+    ("created_before=2026-02-30T00:00:00Z", "created_before", "2026-02-30"),
+    ("created_after=2026-01-01", "created_after", "2026-01-01"),
+    ("created_after=2026-01-01T00:00:00", "created_after", "2026-01-01"),
+    ("exit_code_min=x", "exit_code_min", "must be a whole number"),
+    ("exit_code_max=1.0", "exit_code_max", "must be a whole number"),
+    ("retries_only=maybe", "retries_only", '"maybe" is not true or false'),
+    ("sort_field=id", "sort_field", "must be one of task_name, status, start_at"),
+    ("sort_direction=down", "sort_direction", "must be one of asc, desc"),
+    ("search=", "search", "must not be empty"),
+    ("search=" + "x" * 201, "search", "must have at most 200 characters"),
+    ("search=a%00b", "search", "must not contain a NUL character"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/api/runs", "/api/tasks/list-a/runs"])
+@pytest.mark.parametrize("query, name, message", BAD_FILTERS)
+def test_list_refuses_bad_values(
+    ops: Served, path: str, query: str, name: str, message: str
+) -> None:
+    [(location, said)] = ops.get(f"{path}?{query}", 422).faults
+    assert location == f"query.{name}" and message in said
+
+
+def test_list_names_all_bad_values_at_once(ops: Served) -> None:
+    reply = ops.get("/api/tasks/a!/runs?limit=0&status=x&offset=x", 422)
+    places = [at for at, _ in reply.faults]
+    assert places[0] == "path.task_name"
+    assert sorted(places[1:]) == ["query.limit", "query.offset", "query.status"]
+
+
+def test_summary_counts_by_outcome(ops: Served) -> None:
+    before = ops.get("/api/runs/summary").json
+    bad, absent = ops.run("bad"), ops.run("absent")
+    ops.run("good")
+    after = ops.get("/api/runs/summary").json
+    grown = {k: after[k] - before[k] for k in ("total", "success", "failed", "missed")}
+    assert grown == {"total": 3, "success": 1, "failed": 2, "missed": 0}
+    assert after["last_failure"] == {k: v for k, v in absent.items() if k != "$schema"}
+    assert bad["id"] < after["last_failure"]["id"]
+
+
+def test_summary_of_an_empty_history_has_no_last_failure(
+    serve: Callable[..., Served],
+) -> None:
+    summary = serve({"t": {"run": "true"}}).get("/api/runs/summary").json
+    assert summary.pop("$schema")
+    assert summary == {"total": 0, "success": 0, "failed": 0, "missed": 0}
+
+
+# -- bulk
+
+
+def bulk(daemon: Served, what: str, body: Any, status: int = 200) -> Reply:
+    """The answer of a bulk operation."""
+    return daemon.post(f"/api/runs/bulk/{what}", body, status)
+
+
+BULK_FAULTS: list[tuple[Any, str, str]] = [
+    (None, "body", "must be there"),
+    ({}, "body", "must have either"),
+    ({"match_all": False}, "body", "must have either"),
+    ({"ids": [NOWHERE], "match_all": True}, "body", "must have either"),
+    ({"filter": {}}, "body", "must have either"),
+    ({"ids": [NOWHERE], "filter": {}}, "body.filter", "match_all"),
+    ({"ids": [NOWHERE], "except_ids": []}, "body.except_ids", "match_all"),
+    ({"ids": []}, "body.ids", "must not be empty"),
+    ({"ids": NOWHERE}, "body.ids", "must be a list"),
+    ({"ids": [NOWHERE, "x"]}, "body.ids[1]", "must match"),
+    ({"ids": [NOWHERE, 5]}, "body.ids[1]", "must be text"),
+    ({"ids": [NOWHERE] * 10_001}, "body.ids", "must have at most 10000 entries"),
+    ({"match_all": "true"}, "body.match_all", "must be true or false"),
+    ({"match_all": True, "except_ids": [""]}, "body.except_ids[0]", "must match"),
+    ({"match_all": True, "filter": []}, "body.filter", "must be an object"),
+    ({"match_all": True, "filter": {"status": "x"}}, "body.filter.status", "not a"),
+    ({"match_all": True, "filter": {"exit_code_min": "1"}},
+     "body.filter.exit_code_min", "must be a whole number"),
+    ({"match_all": True, "filter": {"statu": "failed"}},
+     "body.filter.statu", "unknown key; did you mean status?"),
+    ({"ids": [NOWHERE], "id": 1}, "body.id", "unknown key; did you mean ids?"),
+    ([], "body", "must be an object"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["cancel", "delete", "restore", "rerun"])
+@pytest.mark.parametrize("body, location, message", BULK_FAULTS)
+def test_bulk_refuses_bad_selectors(
+    ops: Served, what: str, body: Any, location: str, message: str
+) -> None:
+    [(at, said)] = bulk(ops, what, body, 422).faults
+    assert at == location and message in said
+
+
+def test_bulk_lists_the_faults_of_selector_and_values_together(ops: Served) -> None:
+    body = {"ids": ["x"], "match_all": True, "filter": {"status": "x"}}
+    places = [at for at, _ in bulk(ops, "delete", body, 422).faults]
+    assert sorted(places) == ["body", "body.filter.status", "body.ids[0]"]
+
+
+def test_bulk_delete_and_restore_by_ids_count_each_run_once(ops: Served) -> None:
+    runs = [ops.run("say", {"TEXT": "kept"}), ops.run("bulk-b")]
+    body = {"ids": [runs[0]["id"], runs[1]["id"], runs[0]["id"], NOWHERE]}
+    for what, status in (("delete", 404), ("restore", 200)):
+        assert bulk(ops, what, body).json["affected"] == 2
+        assert bulk(ops, what, body).json["affected"] == 0
+        for run in runs:
+            ops.get(place(run), status)
+    assert [ops.run_now(run) for run in runs] == runs
+    assert ops.raw(runs[0]) == b"kept"
+
+
+def test_bulk_match_all_obeys_filter_and_except_ids(ops: Served) -> None:
+    runs = [ops.run("bulk-c") for _ in range(3)]
+    body = {
+        "match_all": True,
+        "filter": {"task_name": "bulk-c", "status": "success", "retries_only": False},
+        "except_ids": [runs[1]["id"]],
+    }
+    assert bulk(ops, "delete", body).json["affected"] == 2
+    assert ids(ops.get("/api/tasks/bulk-c/runs")) == [runs[1]["id"]]
+    assert bulk(ops, "restore", body).json["affected"] == 2
+    assert len(ids(ops.get("/api/tasks/bulk-c/runs"))) == 3
+
+
+@pytest.mark.parametrize("by_ids", [True, False])
+def test_bulk_cancel_stops_pending_and_running(
+    ops: Served, fifo: Path, by_ids: bool
+) -> None:
+    with blocked(ops, "lonely", fifo) as running:
+        waiting = ops.trigger("lonely")
+        body: Any = {"match_all": True, "filter": {"task_name": "lonely"}}
+        if by_ids:
+            body = {"ids": [running["id"], waiting["id"], ops.run("good")["id"]]}
+        # Only ended runs can be deleted.
+        assert bulk(ops, "delete", {"ids": [running["id"]]}).json["affected"] == 0
+        assert ids(ops.get("/api/runs?status=running")) == [running["id"]]
+        assert ids(ops.get("/api/runs?status=pending")) == [waiting["id"]]
+        assert bulk(ops, "cancel", body).json["affected"] == 2
+        for run in (running, waiting):
+            assert ops.ended(run)["end_reason"] == "stopped"
+        assert bulk(ops, "cancel", body).json["affected"] == 0
+
+
+def test_bulk_rerun_starts_one_per_task_with_the_newest_parameters(ops: Served) -> None:
+    newest = {"A": "newest", "B": None}
+    runs = [ops.run("rerun-me", {"A": "older"}), ops.run("rerun-me", newest)]
+    runs += [ops.run("bulk-a"), ops.run("rerun-me", {"A": "not selected"})]
+    reply = bulk(ops, "rerun", {"ids": [run["id"] for run in runs[:3]]}).json
+    assert reply["affected"] == len(reply["runs"]) == 2 and reply["refused"] == []
+    fresh = {run["task_name"]: ops.ended(run) for run in reply["runs"]}
+    # What was omitted is omitted again, although it has a default.
+    assert fresh["rerun-me"]["params"] == {"A": "newest"}
+    assert fresh["bulk-a"]["end_reason"] == "success"
+    assert not {run["id"] for run in fresh.values()} & {run["id"] for run in runs}
+
+
+def test_bulk_rerun_lists_what_is_refused(ops: Served, fifo: Path) -> None:
+    secret = ops.run("rerun-secret", {"S": SECRET})
+    with blocked(ops, "skip", fifo) as skip, blocked(ops, "no-queue", fifo) as full:
+        body = {"ids": [secret["id"], skip["id"], full["id"]]}
+        reply = bulk(ops, "rerun", body).json
+    assert (reply["affected"], reply["runs"]) == (0, [])
+    refused = {entry["task_name"]: entry for entry in reply["refused"]}
+    statuses = {name: entry["status"] for name, entry in refused.items()}
+    assert statuses == {"rerun-secret": 422, "skip": 409, "no-queue": 429}
+    assert "secret" in refused["rerun-secret"]["detail"]
+
+
+def test_bulk_rerun_refuses_tasks_gone_or_shut(serve: Callable[..., Served]) -> None:
+    daemon = serve({"gone": {"run": "true"}, "shut": {"run": "true"}})
+    runs = [daemon.run("gone"), daemon.run("shut")]
+    assert daemon.end() == 0
+    daemon.write_tasks({"shut": {"run": "true", "api_trigger": False}})
+    daemon.start()
+    reply = bulk(daemon, "rerun", {"ids": [run["id"] for run in runs]}).json
+    assert {(r["task_name"], r["status"]) for r in reply["refused"]} == {
+        ("gone", 404),
+        ("shut", 403),
+    }
+    assert daemon.get("/api/tasks/gone/runs").json["total"] == 1
+
+
+# -- logs
+
+
+@pytest.fixture(scope="session")
+def ten_lines(ops: Served) -> Any:
+    """A run that wrote line 0 to line 9."""
+    return ops.run("lines", {"count": "10"})
+
+
+@pytest.mark.parametrize("query, numbers", [
+    ("", range(10)), ("?from=0&limit=3", range(3)), ("?from=8", [8, 9]),
+    ("?from=9&limit=10000", [9]), ("?from=10", []), ("?from=999999999999999999", []),
+    ("?from=-2", [8, 9]), ("?from=-10", range(10)), ("?from=-11&limit=1", [0]),
+    ("?from=-9007199254740992", range(10)),
+])  # fmt: skip
+def test_log_page_from_and_limit(
+    ops: Served, ten_lines: Any, query: str, numbers: Any
+) -> None:
+    page = ops.get(place(ten_lines) + "/log" + query).json
+    assert [(line["n"], line["text"]) for line in page.pop("lines")] == [
+        (n, f"line {n}") for n in numbers
+    ]
+    assert page.pop("$schema") and page == {
+        "first_available": 0,
+        "total_lines": 10,
+        "truncated": False,
+        "finalized": True,
+    }
+
+
+def test_log_lines_tell_stream_and_time(ops: Served) -> None:
+    run = ops.run("two-streams")
+    lines = ops.lines(run)
+    assert {(line["stream"], line["text"]) for line in lines} == {
+        ("stdout", "out"),
+        ("stderr", "err"),
+    }
+    start_ms = tr.parse_time(run["created_at"])
+    assert all(start_ms <= line["ts"] for line in lines)
+
+
+def test_log_page_of_a_pending_and_a_running_run(ops: Served, fifo: Path) -> None:
+    with blocked(ops, "lonely", fifo) as running:
+        waiting = ops.trigger("lonely")
+        within(DEADLINE_S, lambda: ops.lines(running), "first line")
+        for run, total in ((running, 1), (waiting, 0)):
+            page = ops.get(place(run) + "/log").json
+            assert (page["total_lines"], page["finalized"]) == (total, False)
+        ops.stop(waiting)
+
+
+@pytest.mark.parametrize("query, last_id, first", [
+    ("", None, 0), ("?from=4", None, 4), ("?from=-3", None, 7),
+    ("?replay_limit=2", None, 8), ("?replay_limit=50000", None, 0),
+    ("?from=2&replay_limit=3", None, 7), ("?from=2", "5", 6), ("?from=9", "0", 1),
+    ("", "9", 10), ("", "nonsense", 0), ("?from=3", "-1", 3),
+])  # fmt: skip
+def test_log_stream_replays_and_is_done(
+    ops: Served, ten_lines: Any, query: str, last_id: str | None, first: int
+) -> None:
+    headers = {"Last_Event_ID": last_id} if last_id is not None else {}
+    with ops.events(place(ten_lines) + "/log/stream" + query, **headers) as events:
+        *lines, done = events
+    assert [(e.name, e.id, e.data["n"], e.data["text"]) for e in lines] == [
+        ("line", str(n), n, f"line {n}") for n in range(first, 10)
+    ]
+    assert (done.name, done.data) == ("done", {"final_line": 9, "status": "success"})
+    for event in lines:
+        assert not list(tr.find_faults(tr.SCHEMAS["LogLine"], event.data, ()))
+
+
+def test_log_stream_follows_a_run_as_it_writes(ops: Served, fifo: Path) -> None:
+    run = ops.trigger("lonely", {"fifo": str(fifo)})
+    with ops.events(place(run) + "/log/stream") as events:
+        assert next(events).data["text"] == "waiting"
+        with open(fifo, "w") as writer:
+            for text in ("first", "second"):
+                writer.write(text + "\n")
+                writer.flush()
+                assert next(events).data["text"] == text
+        assert next(events).data == {"final_line": 2, "status": "success"}
+        assert list(events) == []
+
+
+def test_log_stream_of_a_pending_run_waits_for_its_output(
+    ops: Served, fifo: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("at last\n")
+    with blocked(ops, "lonely", fifo) as running:
+        waiting = ops.trigger("lonely", {"fifo": str(other)})
+        with ops.events(place(waiting) + "/log/stream") as events:
+            ops.stop(running)
+            assert [e.data.get("text") for e in events] == ["waiting", "at last", None]
+    assert ops.ended(waiting)["end_reason"] == "success"
+
+
+def test_log_stream_of_a_run_taken_out_of_the_queue_is_done(
+    ops: Served, fifo: Path
+) -> None:
+    with blocked(ops, "lonely", fifo):
+        waiting = ops.trigger("lonely")
+        with ops.events(place(waiting) + "/log/stream") as events:
+            ops.stop(waiting)
+            [done] = events
+    assert done.data == {"final_line": -1, "status": "stopped"}
+
+
+def test_log_stream_forbids_buffering_on_its_way(ops: Served, ten_lines: Any) -> None:
+    reply = ops.get(place(ten_lines) + "/log/stream")
+    assert reply.headers["X-Accel-Buffering"] == "no"
+    assert reply.raw.startswith(b"id: 0\nevent: line\ndata: {")
+
+
+def test_log_stream_tells_what_was_dropped(serve: Callable[..., Served]) -> None:
+    run = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done"
+    daemon = serve({"much": {"run": run, "log_max_size": "4kb"}})
+    ended = daemon.run("much")
+    page = daemon.get(place(ended) + "/log?from=0&limit=10000").json
+    assert page["truncated"] and page["total_lines"] >= 2000
+    with daemon.events(place(ended) + "/log/stream", Last_Event_ID="10") as events:
+        seen = list(events)
+    dropped = [i for i, event in enumerate(seen) if event.name == "rotated"]
+    assert len(dropped) == 1
+    kept = next(
+        event
+        for event in seen[dropped[0] :]
+        if event.data.get("text", "").startswith("line")
+    )
+    assert seen[dropped[0]].data == {"first_available": kept.data["n"]}
+    assert seen[-2].data["text"] == "line 1999" and seen[-1].name == "done"
+
+
+@pytest.mark.parametrize("wanted, status, start, end", [
+    (None, 200, 0, 10), ("bytes=0-3", 206, 0, 4), ("bytes=9-9", 206, 9, 10),
+    ("bytes=4-", 206, 4, 10), ("bytes=4-999", 206, 4, 10), ("bytes=-3", 206, 7, 10),
+    ("bytes=-999", 206, 0, 10), ("bytes=10-", 416, 0, 0), ("bytes=-0", 416, 0, 0),
+    ("bytes=0-1,4-5", 200, 0, 10),
+    ("bytes=-", 200, 0, 10), ("bytes=a-b", 200, 0, 10), ("lines=0-1", 200, 0, 10),
+    ("", 200, 0, 10),
+])  # fmt: skip
+def test_log_raw_ranges(
+    ops: Served, wanted: str | None, status: int, start: int, end: int
+) -> None:
+    run = ops.run("say", {"TEXT": "0123456789"})
+    headers = {} if wanted is None else {"Range": wanted}
+    for method in ("GET", "HEAD"):
+        reply = ops.request(method, place(run) + "/log/raw", headers=headers)
+        assert reply.status == status
+        if status == 416:
+            assert reply.headers["Content-Range"] == "bytes */10"
+            continue
+        assert reply.raw == (b"0123456789"[start:end] if method == "GET" else b"")
+        assert reply.headers["Content-Length"] == str(end - start)
+        assert reply.headers["Accept-Ranges"] == "bytes"
+        assert reply.headers["Content-Type"].startswith("text/plain")
+        given = reply.headers["Content-Range"]
+        assert given == (f"bytes {start}-{end - 1}/10" if status == 206 else None)
+
+
+def test_log_raw_of_a_range_beyond_all_numbers(ops: Served) -> None:
+    headers = {"Range": "bytes=" + "9" * 5000 + "-"}
+    run = ops.run("good")
+    reply = ops.request("GET", place(run) + "/log/raw", headers=headers)
+    assert reply.status in (200, 416)
+
+
+def test_log_raw_of_no_output(ops: Served) -> None:
+    run = ops.run("good")
+    assert ops.raw(run) == b""
+    reply = ops.get(place(run) + "/log/raw", 416, Range="bytes=0-0")
+    assert reply.headers["Content-Range"] == "bytes */0"
+
+
+# -- search
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Any]]:
+    """A daemon and three runs of its task `say`, oldest first."""
+    tasks = {"say": {**OPERATION_TASKS["say"]}, "other": {"run": "echo apple"}}
+    daemon = Served(tmp_path_factory.mktemp("searched"), tasks).start()
+    texts = ("Apple\nplum", "apple 1\npear\napple 2", "pear\nÄpfel 100%")
+    runs = [daemon.run("say", {"TEXT": text}) for text in texts]
+    daemon.run("other")
+    yield daemon, runs
+    daemon.close()
+
+
+@pytest.mark.parametrize("query, hits", [
+    ("q=apple", [(1, 0), (1, 2), (0, 0)]), ("q=apple&case=true", [(1, 0), (1, 2)]),
+    ("q=APPLE&case=1", []), ("q=%C3%A4PFEL+100%25", [(2, 1)]), ("q=a.ple", []),
+    ("q=pear", [(2, 0), (1, 1)]), ("q=apple%0Apear", []), ("q=" + "x" * 1024, []),
+    ("q=pear&q=apple", [(2, 0), (1, 1)]),
+])  # fmt: skip
+def test_search_finds_plain_text_newest_run_first(
+    searched: Any, query: str, hits: list[tuple[int, int]]
+) -> None:
+    daemon, runs = searched
+    found = daemon.get(f"/api/tasks/say/log/search?{query}").json
+    assert [(hit["run_id"], hit["n"]) for hit in found["hits"]] == [
+        (runs[run]["id"], n) for run, n in hits
+    ]
+    assert found["exhausted"] and found["scanned_runs"] == 3
+    assert "next_cursor" not in found
+
+
+def test_search_hits_are_whole_lines(searched: Any) -> None:
+    daemon, runs = searched
+    [hit] = daemon.get("/api/tasks/say/log/search?q=plum").json["hits"]
+    [line] = daemon.lines(runs[0], "?from=1")
+    assert hit == {"run_id": runs[0]["id"], **line}
+
+
+def test_search_of_one_run(searched: Any) -> None:
+    daemon, runs = searched
+    path = "/api/tasks/say/log/search?q=apple&run_id="
+    found = daemon.get(path + runs[0]["id"]).json
+    assert [hit["text"] for hit in found["hits"]] == ["Apple"]
+    assert found["scanned_runs"] == 1
+    daemon.get(path + NOWHERE, 404)
+    [other] = daemon.get("/api/tasks/other/runs").json["runs"]
+    daemon.get(path + other["id"], 404)
+    daemon.get("/api/tasks/unknown/log/search?q=apple", 404)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_search_goes_on_at_its_cursor(searched: Any, limit: int) -> None:
+    daemon, _ = searched
+    path = f"/api/tasks/say/log/search?q=apple&limit={limit}"
+    found = daemon.get(path).json
+    texts = [hit["text"] for hit in found["hits"]]
+    while not found["exhausted"]:
+        assert len(found["hits"]) == limit
+        found = daemon.get(f"{path}&cursor={found['next_cursor']}").json
+        texts += [hit["text"] for hit in found["hits"]]
+    assert texts == ["apple 1", "apple 2", "Apple"]
+
+
+def test_search_cursor_misses_nothing_when_its_run_is_deleted(ops: Served) -> None:
+    older = ops.run("say", {"TEXT": "needle 0\nneedle 1"})
+    newer = ops.run("say", {"TEXT": "needle 0\nneedle 1"})
+    path = "/api/tasks/say/log/search?q=needle&limit=1"
+    found = ops.get(path).json
+    assert found["hits"][0]["run_id"] == newer["id"]
+    ops.request("DELETE", place(newer))
+    found = ops.get(f"{path}&cursor={found['next_cursor']}").json
+    [hit] = found["hits"]
+    assert (hit["run_id"], hit["n"]) == (older["id"], 0)
+
+
+@pytest.mark.parametrize("path, query, name, message", [
+    ("runs/{}/log", "limit=0", "limit", "must be 1 to 10000"),
+    ("runs/{}/log", "limit=10001", "limit", "must be 1 to 10000"),
+    ("runs/{}/log", "from=x", "from", "must be a whole number"),
+    ("runs/{}/log", "from=", "from", "must be a whole number"),
+    ("runs/{}/log", "from=-9007199254740993", "from", "or more"),
+    ("runs/{}/log/stream", "replay_limit=0", "replay_limit", "must be 1 to 50000"),
+    ("runs/{}/log/stream", "replay_limit=50001", "replay_limit", "must be 1 to 50000"),
+    ("runs/{}/log/stream", "from=a", "from", "must be a whole number"),
+    ("log/search", "", "q", "must be there"),
+    ("log/search", "q=", "q", "must not be empty"),
+    ("log/search", "q=" + "x" * 1025, "q", "must have at most 1024 characters"),
+    ("log/search", "q=a&case=maybe", "case", "is not true or false"),
+    ("log/search", "q=a&run_id=x", "run_id", "must match"),
+    ("log/search", "q=a&limit=0", "limit", "must be 1 to 1000"),
+    ("log/search", "q=a&limit=1001", "limit", "must be 1 to 1000"),
+    ("log/search", "q=a&cursor=x", "cursor", "must be next_cursor"),
+    ("log/search", f"q=a&cursor={NOWHERE}", "cursor", "must be next_cursor"),
+    ("log/search", f"q=a&cursor={NOWHERE}:-1", "cursor", "must be next_cursor"),
+])  # fmt: skip
+def test_logs_refuse_bad_queries(
+    ops: Served, ten_lines: Any, path: str, query: str, name: str, message: str
+) -> None:
+    path = "/api/tasks/lines/" + path.format(ten_lines["id"])
+    [(at, said)] = ops.get(f"{path}?{query}", 422).faults
+    assert at == f"query.{name}" and message in said
+
+
+def test_search_lists_path_faults_before_query_faults(ops: Served) -> None:
+    reply = ops.get("/api/tasks/a!/log/search?limit=0", 422)
+    first, *others = (at for at, _ in reply.faults)
+    assert first == "path.task_name"
+    assert sorted(others) == ["query.limit", "query.q"]
+
+
+# -- run events
+
+
+def told_events(events: Iterator[SseEvent], run: Any, count: int) -> list[SseEvent]:
+    """The next events of a run out of a stream."""
+    mine = (e for e in events if e.data.get("run", {}).get("id") == run["id"])
+    return list(itertools.islice(mine, count))
+
+
+def test_run_events_tell_a_life_in_order(ops: Served) -> None:
+    with ops.events("/api/runs/stream") as events:
+        ping = next(events)
+        assert (ping.name, ping.id) == ("ping", "")
+        for task, last in (("good", "run.completed"), ("bad", "run.failed")):
+            run = ops.run(task)
+            ops.request("DELETE", place(run))
+            seen = told_events(events, run, 4)
+            assert [event.name for event in seen] == [
+                "run.created",
+                "run.started",
+                last,
+                "run.deleted",
+            ]
+            numbers = [int(event.id) for event in seen]
+            assert numbers == sorted(set(numbers))
+            assert seen[2].data["run"] == {
+                k: v for k, v in run.items() if k != "$schema"
+            }
+            for event in seen:
+                assert not list(tr.find_faults(tr.SCHEMAS["RunEvent"], event.data, ()))
+
+
+def test_run_events_of_a_queued_run(ops: Served, fifo: Path) -> None:
+    with ops.events("/api/runs/stream") as events:
+        next(events)
+        with blocked(ops, "lonely", fifo):
+            waiting = ops.trigger("lonely")
+            ops.stop(waiting)
+            seen = told_events(events, waiting, 2)
+    assert [event.name for event in seen] == ["run.created", "run.failed"]
+    phases = [event.data["run"]["status"] for event in seen]
+    assert phases == ["pending", "ended"]
+
+
+def test_run_events_resume_after_the_last_one_seen(ops: Served) -> None:
+    with ops.events("/api/runs/stream") as events:
+        next(events)
+        run = ops.run("good")
+        created, *_ = first = told_events(events, run, 3)
+    with ops.events("/api/runs/stream", Last_Event_ID=created.id) as events:
+        assert next(events).name == "ping"
+        assert list(itertools.islice(events, 2)) == first[1:]
+
+
+def test_run_events_go_on_for_a_client_of_the_daemon_before(
+    serve: Callable[..., Served],
+) -> None:
+    daemon = serve({"t": {"run": "true"}})
+    with daemon.events("/api/runs/stream") as events:
+        next(events)
+        last = told_events(events, daemon.run("t"), 3)[-1]
+    assert daemon.end() == 0
+    daemon.start()
+    with daemon.events("/api/runs/stream", Last_Event_ID=last.id) as events:
+        next(events)
+        run = daemon.run("t")
+        seen = [event.data["run"]["id"] for event in itertools.islice(events, 3)]
+    assert seen == [run["id"]] * 3
+
+
+# -- the daemon itself
+
+
+def test_info_says_what_the_daemon_is(shared: Served) -> None:
+    info = shared.get("/api/info").json
+    assert shared.process and info["pid"] == shared.process.pid
+    assert (info["name"], info["version"]) == ("taskrunnerd", tr.VERSION)
+    assert (info["tasks"], info["auth_required"]) == (len(SHARED_TASKS), False)
+    assert os.path.realpath(info["config_path"]) == os.path.realpath(
+        shared.folder / "tasks.json"
+    )
+    assert os.path.isdir(info["data_dir"])
+    assert info["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_system_counts_runs_and_waiting_requests(ops: Served, fifo: Path) -> None:
+    with blocked(ops, "lonely", fifo), ops.events("/api/runs/stream") as events:
+        next(events)
+        waiting = [ops.trigger("lonely") for _ in range(2)]
+        stats = ops.get("/api/system").json
+        for run in waiting:
+            ops.stop(run)
+    assert (stats["runs_active"], stats["runs_queued"]) == (1, 2)
+    assert stats["http_waiting"] >= 1 and stats["threads"] > 1
+    assert stats["uptime"] > 0 and len(stats["load_average"]) == 3
+    assert 0 < stats["disk_free_bytes"] <= stats["disk_total_bytes"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_needs_no_token_and_names_nothing(
+    serve: Callable[..., Served], path: str
+) -> None:
+    daemon = serve({"private-name": {"run": "true"}}, TASKRUNNERD_TOKEN="a-token-here")
+    reply = daemon.get(path)
+    assert reply.json["status"] == "ok" and b"private-name" not in reply.raw
+    daemon.get("/api/info", 401)
+    daemon.token = "a-token-here"
+    assert daemon.get("/api/info").json["auth_required"] is True
+
+
+@pytest.mark.parametrize("name", sorted(tr.SCHEMAS))
+def test_schemas_are_all_served(shared: Served, name: str) -> None:
+    reply = shared.get(f"/schemas/{name}.json")
+    assert reply.headers["Content-Type"] == "application/schema+json"
+    schema = reply.json
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["$id"] == f"/schemas/{name}.json"
+    for ref in references(schema):
+        assert shared.get(f"/schemas/{ref}").json["$id"] == f"/schemas/{ref}"
+
+
+def test_schemas_that_do_not_exist_are_404(shared: Served) -> None:
+    assert "Task?" in shared.get("/schemas/Tusk.json", 404).json["detail"]
+
+
+# ---- 13. OpenAPI: the API described by its own tables -----------------------
+
+
+def references(value: Any) -> list[str]:
+    """Every $ref inside a schema."""
+    if isinstance(value, list):
+        return [ref for entry in value for ref in references(entry)]
+    if not isinstance(value, dict):
+        return []
+    own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+    return own + references(list(value.values()))
+
+
+def test_openapi_has_every_route_and_nothing_else(shared: Served) -> None:
+    document = shared.get("/openapi.json").json
+    assert document["openapi"].startswith("3.1.")
+    described = {
+        (method.upper(), path)
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+    assert described - {("GET", "/openapi.json")} == {
+        (route.method, route.path) for route in tr.ROUTES
+    }
+
+
+OPERATION_IDS = """triggerRun getTasks getTask getTaskRuns getRun deleteRun stopRun
+    getLogPage getLogRaw streamLog searchLogs getAllRuns getRunById getRunSummary
+    streamRuns bulkCancelRuns bulkDeleteRuns bulkRestoreRuns bulkRerunRuns getInfo
+    getSystemStats"""
+
+
+def test_openapi_has_the_operation_ids_of_the_contract(shared: Served) -> None:
+    paths = shared.get("/openapi.json").json["paths"]
+    found = [o["operationId"] for path in paths.values() for o in path.values()]
+    assert set(OPERATION_IDS.split()) <= set(found)
+    assert len(found) == len(set(found))
+
+
+def test_openapi_references_resolve(shared: Served) -> None:
+    document = shared.get("/openapi.json").json
+    refs = references(document)
+    assert len(refs) > 50
+    for ref in refs:
+        found = document
+        for part in ref[2:].split("/"):
+            found = found[part]
+        assert ref.startswith("#/") and isinstance(found, dict)
+
+
+def test_openapi_describes_every_parameter(shared: Served) -> None:
+    paths = shared.get("/openapi.json").json["paths"]
+    for path, operations in paths.items():
+        for operation in operations.values():
+            given = operation["parameters"]
+            in_path = [p["name"] for p in given if p["in"] == "path"]
+            assert in_path == re.findall(r"{(\w+)}", path)
+            assert all(p["required"] for p in given if p["in"] == "path")
+            assert operation["summary"] and "default" in operation["responses"]
+    open_to_all = {
+        path for path, o in paths.items() if o.get("get", {}).get("security") == []
+    }
+    assert open_to_all == {"/healthz", "/readyz"}
+    trigger = paths["/api/tasks/{task_name}/run"]["post"]
+    wait, timeout = (p["schema"] for p in trigger["parameters"][1:])
+    assert (wait["type"], wait["default"]) == ("boolean", False)
+    bounds = [timeout[k] for k in ("minimum", "maximum", "default")]
+    assert bounds == [1, 3600, 300]
+    assert trigger["requestBody"]["required"] is False
+    assert "201" in trigger["responses"]
+
+
+@pytest.mark.parametrize("path, media_type", [
+    ("/api/tasks", "application/json"), ("/api/runs/stream", "text/event-stream"),
+    ("/api/tasks/{task_name}/runs/{run_id}/log/raw", "text/plain"),
+    ("/schemas/{schema_name}.json", "application/schema+json"),
+])  # fmt: skip
+def test_openapi_tells_the_media_type_that_is_sent(
+    shared: Served, path: str, media_type: str
+) -> None:
+    operation = shared.get("/openapi.json").json["paths"][path]["get"]
+    [told] = operation["responses"]["200"]["content"]
+    assert told.startswith(media_type)
+
+
+def test_openapi_says_that_a_bulk_operation_needs_a_body(shared: Served) -> None:
+    paths = shared.get("/openapi.json").json["paths"]
+    bodies = [
+        operations["post"]["requestBody"]["required"]
+        for path, operations in paths.items()
+        if path.startswith("/api/runs/bulk/")
+    ]
+    assert bodies == [True] * 4
+
+
+# ---- 14. HTTP: connections, parsing, answers, streams -----------------------
+
+
+class Wire(NamedTuple):
+    """An answer as it came over a raw socket; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def problem(self) -> Any:
+        """The problem, held against its schema."""
+        assert self.headers["content-type"] == "application/problem+json", self
+        document = json.loads(self.body)
+        assert document["status"] == self.status
+        assert document["title"] == tr.TITLES[self.status]
+        assert not list(tr.find_faults(tr.SCHEMAS["ErrorModel"], document, ()))
+        return document
+
+
+def split_answers(raw: bytes) -> list[Wire]:
+    """The answers in a stream of bytes; all but 100 and 204 tell their length."""
+    found = []
+    while raw:
+        head, _, raw = raw.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        version, status, _ = first.split(" ", 2)
+        assert version == "HTTP/1.1"
+        pairs = (line.partition(": ") for line in lines)
+        headers = {name.lower(): value for name, _, value in pairs}
+        size = int(headers.get("content-length", 0))
+        found.append(Wire(int(status), headers, raw[:size]))
+        assert len(found[-1].body) == size
+        raw = raw[size:]
+    return found
+
+
+def head(first: str, *fields: str, host: str = "localhost") -> bytes:
+    """The head of a request with a Host field."""
+    lines = (first, *([f"Host: {host}"] if host else []), *fields)
+    return "".join(line + "\r\n" for line in (*lines, "")).encode()
+
+
+def healthz(*fields: str, host: str = "localhost") -> bytes:
+    """The head of a plain request."""
+    return head("GET /healthz HTTP/1.1", *fields, host=host)
+
+
+LAST = healthz("Connection: close")
+
+
+@pytest.fixture
+def serve_here(
+    in_process: Callable[..., tr.Daemon], tmp_path: Path
+) -> Iterator[Callable[..., Served]]:
+    """HTTP servers in this process: serve_here(tasks, token=…)."""
+    servers: list[tr.Server] = []
+
+    def make(tasks: Any, token: str = "") -> Served:
+        server = tr.Server(("127.0.0.1", 0), tr.Options(token))
+        server.daemon = in_process(tasks)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        folder = tmp_path / f"client{len(servers)}"
+        folder.mkdir()
+        client = Served(folder, tasks)
+        client.port = server.server_address[1]
+        return client
+
+    yield make
+    for server in servers:
+        server.stop_listening()
+
+
+# fmt: off
+@pytest.mark.parametrize(("raw", "status", "detail"), [
+    (b"GET /healthz\r\n\r\n", 400, "request line"),
+    (b"GET  /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 400, "request line"),
+    (b"GET /healthz HTTP/1.1 more\r\nHost: a\r\n\r\n", 400, "request line"),
+    (b"G@T /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 400, "request line"),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\r\n\r\n", 400, "request line"),
+    (head("GET /healthz FTP/1.1"), 400, "HTTP/1.1"),
+    (head("GET /healthz HTTP/2.0"), 505, "HTTP/1.1"),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "HTTP/1.1"),
+    (head("GET healthz HTTP/1.1"), 400, "must begin with /"),
+    (head("CONNECT localhost:80 HTTP/1.1"), 400, "must begin with /"),
+    (head("GET /\u00e4 HTTP/1.1"), 400, "percent-encoded"),
+    (head("GET /\x7f HTTP/1.1"), 400, "percent-encoded"),
+    (healthz(host=""), 400, "Host"),
+    (healthz("Host: other"), 400, "host"),
+    (healthz("Host: localhost"), 400, "host"),
+    (healthz(host="localhost/x"), 400, "Host"),
+    (healthz(host="localhost:x"), 400, "Host"),
+    (healthz("A: 1", " folded"), 400, "on one line"),
+    (healthz("A: 1", "\tfolded"), 400, "on one line"),
+    (healthz("No Colon"), 400, "NAME: VALUE"),
+    (healthz("Spaced : 1"), 400, "NAME: VALUE"),
+    (healthz(": 1"), 400, "NAME: VALUE"),
+    (healthz("B(d: 1"), 400, "NAME: VALUE"),
+    (healthz("A: \x00"), 400, "control characters"),
+    (healthz("A: 1\nB: 2"), 400, "control characters"),
+    (healthz("A: 1\rB: 2"), 400, "control characters"),
+    (b"GET /healthz HTTP/1.1\nHost: a\n\n", 400, "CR LF"),
+    (healthz("Content-Length: x"), 400, "Content-Length"),
+    (healthz("Content-Length: -1"), 400, "Content-Length"),
+    (healthz("Content-Length: 1, 1"), 400, "Content-Length"),
+    (healthz("Content-Length: 1", "Content-Length: 2"), 400, "content-length"),
+    (healthz("Content-Length: 5", "Transfer-Encoding: chunked"), 400, "both"),
+    (healthz("Content-Length: 1048577"), 413, "1048576"),
+    (head("GET /" + "a" * tr.REQUEST_LINE_MAX_BYTES + " HTTP/1.1"), 414, "8192"),
+    (b"A" * (tr.REQUEST_LINE_MAX_BYTES + 1), 414, "8192"),
+    (healthz("A: " + "a" * tr.HEADERS_MAX_BYTES), 431, "32768"),
+    (healthz(*["A: 1"] * tr.HEADERS_MAX_COUNT), 431, "100 header fields"),
+    (healthz("Content-Length: 1", "Expect: tea"), 417, "100-continue"),
+    (healthz("Transfer-Encoding: gzip"), 501, "chunked"),
+    (healthz("Transfer-Encoding: gzip, chunked"), 501, "chunked"),
+])
+# fmt: on
+def test_malformed_request_is_a_problem_and_closes(
+    shared: Served, raw: bytes, status: int, detail: str
+) -> None:
+    # A request behind it must not be answered: where it begins is anybody's guess.
+    (answer,) = split_answers(shared.exchange(raw + LAST))
+    assert answer.status == status
+    assert detail in answer.problem["detail"]
+    assert answer.headers["connection"] == "close"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+
+
+
+
+@pytest.mark.parametrize(
+    ("chunks", "status", "detail"),
+    [
+        (b"x\r\n", 400, "size in hex"),
+        (b"-1\r\n", 400, "size in hex"),
+        (b"123456789\r\n", 400, "size in hex"),
+        (b"\r\n", 400, "size in hex"),
+        (b"2\r\n{}}\r\n0\r\n\r\n", 400, "longer than its size"),
+        (b"1;" + b"e" * tr.REQUEST_LINE_MAX_BYTES, 400, "chunk header is too long"),
+        (b"100001\r\n", 413, "1048576"),
+        (b"0\r\n" + b"T: 1\r\n" * (tr.HEADERS_MAX_COUNT + 1), 431, "trailers"),
+    ],
+)
+def test_malformed_chunks_are_a_problem_and_close(
+    shared: Served, chunks: bytes, status: int, detail: str
+) -> None:
+    request = head("POST /api/tasks/true/run HTTP/1.1", "Transfer-Encoding: chunked")
+    (answer,) = split_answers(shared.exchange(request + chunks))
+    assert answer.status == status and answer.headers["connection"] == "close"
+    assert detail in answer.problem["detail"]
+
+
+def test_chunked_body_with_extensions_and_trailers_is_read(shared: Served) -> None:
+    request = head(
+        "POST /api/tasks/echo/run HTTP/1.1", "Transfer-Encoding: Chunked", host="[::1]"
+    )
+    chunks = b'C;x=1;y="a"\r\n{"params": {\r\n00f\r\n"TEXT": "new"}}\r\n'
+    end = b"000;last\r\nX-Checksum: 1\r\nMore: 2\r\n\r\n"
+    created, after = split_answers(shared.exchange(request + chunks + end + LAST))
+    assert created.status == 201 and after.status == 200
+    run = json.loads(created.body)
+    assert run["params"] == {"TEXT": "new"}
+    shared.ended(run)
+
+
+# fmt: off
+@pytest.mark.parametrize(("method", "path", "body", "status", "location", "message"), [
+    ("GET", "/nothing", None, 404, None, "nothing is found at /nothing"),
+    ("BREW", "/api/nothing", None, 404, None, "nothing is found"),
+    ("OPTIONS", "/api", None, 404, None, "nothing is found"),
+    ("GET", "/api/tasks/", None, 422, "path.task_name", ""),
+    ("GET", "/api/tasks/nobody", None, 404, None, "nobody"),
+    ("GET", "/api/runs/123", None, 422, "path.run_id", ""),
+    ("GET", "/api/tasks/a%2Fb", None, 422, "path.task_name", ""),
+    ("GET", "/api/tasks/a%01", None, 422, "path.task_name", ""),
+    ("POST", "/api/tasks/true/run", b"{", 400, "body", "not JSON"),
+    ("POST", "/api/tasks/true/run", b"\xff", 400, "body", "not UTF-8"),
+    ("POST", "/api/tasks/true/run", b'{"a": NaN}', 400, "body", "NaN"),
+    ("POST", "/api/tasks/true/run", b"[" * 64, 400, "body", "not JSON"),
+    ("POST", "/api/tasks/true/run", b"[" * 65, 400, "body", "nested deeper"),
+    ("POST", "/api/tasks/true/run", b'{"":' * 200_000, 400, "body", "nested deeper"),
+    ("POST", "/api/tasks/true/run", b"[]", 422, "body", ""),
+    ("POST", "/api/tasks/forbidden/run", None, 403, None, "may not be"),
+    ("POST", "/api/runs/bulk/delete", None, 422, "body", ""),
+])
+# fmt: on
+def test_request_is_refused(
+    shared: Served,
+    method: str,
+    path: str,
+    body: bytes | None,
+    status: int,
+    location: str | None,
+    message: str,
+) -> None:
+    with contextlib.closing(shared.connect()) as connection:
+        reply = shared.request(method, path, body, None, connection)
+        assert reply.status == status, reply
+        assert reply.json["instance"] == path
+        if location is None:
+            assert message in reply.json["detail"] and not reply.faults
+        else:
+            assert reply.faults[0][0] == location and message in reply.faults[0][1]
+        # The connection is still in step.
+        after = shared.request("GET", "/healthz", connection=connection)
+        assert after.status == 200
+
+
+@pytest.mark.parametrize(
+    ("media_type", "status"),
+    [
+        ("text/plain", 415),
+        ("application/jsonp", 415),
+        ("", 201),
+        ("Application/JSON; charset=utf-8", 201),
+        ("application/merge+json", 201),
+    ],
+)
+def test_body_must_be_json_where_it_says_what_it_is(
+    shared: Served, media_type: str, status: int
+) -> None:
+    sent = {"Content-Type": media_type}
+    reply = shared.request("POST", "/api/tasks/true/run?wait=1", b"{}", sent)
+    assert reply.status == status
+
+
+def test_range_beyond_the_output_is_416(shared: Served) -> None:
+    run = shared.run("hello")
+    path = f"/api/tasks/hello/runs/{run['id']}/log/raw"
+    reply = shared.get(path, 416, Range="bytes=100-")
+    assert reply.headers["Content-Range"] == "bytes */6"
+    assert shared.get(path, 206, Range="bytes=1-2").raw == b"el"
+
+
+
+
+
+
+@pytest.mark.parametrize("value", [b"1e999", b"-1e999", rb'"\ud800"'])
+def test_value_that_cannot_be_said_in_an_answer_is_a_fault(
+    shared: Served, value: bytes
+) -> None:
+    for body in (b'{"params": {"TEXT": %b}}', b'{"more": %b}'):
+        reply = shared.request("POST", "/api/tasks/echo/run", body % value)
+        assert reply.status in (400, 422) and b"Infinity" not in reply.raw
+
+
+def test_value_over_200_characters_is_cut(shared: Served) -> None:
+    for size, shown in ((200, "a" * 200), (201, "a" * 200 + "…")):
+        reply = shared.get(f"/api/runs?limit={'a' * size}", 422)
+        assert reply.json["errors"][0]["value"] == shown
+    word = "b" * 1000
+    for path in (f"/{word}", f"/api/tasks/true/run?wait={word}"):
+        reply = shared.request("POST", path)
+        assert reply.status in (404, 422) and b"b" * 210 not in reply.raw
+
+
+def test_all_faults_come_in_one_answer_path_query_body(shared: Served) -> None:
+    run_path = "/api/tasks/echo/run?wait=maybe&wait_timeout=0"
+    body = {"params": {"TEXT": 5, "TXT": "a"}, "wait": True}
+    reply = shared.request("POST", run_path, body)
+    assert reply.status == 422
+    places = [location for location, _ in reply.faults]
+    assert places[:2] == ["query.wait", "query.wait_timeout"]
+    wanted = {"body.wait", "body.params.TEXT", "body.params.TXT"}
+    assert set(places[2:]) == wanted and len(places) == 5
+    reply = shared.request("POST", "/api/tasks/a%20b/run?wait=x", {"wait": True})
+    assert [at for at, _ in reply.faults] == [
+        *("path.task_name", "query.wait", "body.wait")
+    ]
+
+
+
+
+
+
+@pytest.mark.parametrize(
+    ("query", "listed"),
+    [
+        ("limit=1&limit=5000", 1),
+        ("limit=2&limit=x", 2),
+        ("unknown=1&limit=2", 2),
+        ("lim%69t=%31", 1),
+        ("&&limit=1&", 1),
+    ],
+)
+def test_query_counts_the_first_of_a_name_and_ignores_unknown_ones(
+    shared: Served, query: str, listed: int
+) -> None:
+    for _ in range(3):
+        shared.run("true")
+    assert len(shared.get(f"/api/runs?{query}").json["runs"]) == listed
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        *(("true", "ended"), ("TRUE", "ended"), ("1", "ended"), ("T", "ended")),
+        *(("false", ""), ("False", ""), ("0", ""), ("f", ""), ("", "")),
+    ],
+)
+def test_boolean_words(shared: Served, fifo: Path, word: str, status: str) -> None:
+    task, params = ("true", None) if status else ("wait-for-fifo", {"fifo": str(fifo)})
+    run = shared.trigger(task, params, f"?wait={word}&wait_timeout=30")
+    if status:
+        assert run["status"] == status
+    else:
+        assert run["status"] in ("pending", "running")
+        fifo.write_bytes(b"")
+    assert shared.ended(run)["end_reason"] == "success"
+
+
+def example_path(shared: Served, path: str) -> str:
+    """A path of the API with its parameters filled in."""
+    run_id = shared.run("hello")["id"] if "{run_id}" in path else ""
+    given = {"task_name": "hello", "run_id": run_id, "schema_name": "Run"}
+    text = path.format(**given)
+    return text + "?q=a" if text.endswith("/search") else text
+
+
+@pytest.mark.parametrize("path", sorted({route.path for route in tr.API}))
+def test_path_answers_head_options_and_refuses_other_methods(
+    shared: Served, path: str
+) -> None:
+    methods = {route.method for route in tr.API if route.path == path}
+    allowed = methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+    real = example_path(shared, path)
+    with contextlib.closing(shared.connect()) as connection:
+        options = shared.request("OPTIONS", real, connection=connection)
+        assert options.status == 204
+        assert set(options.headers["Allow"].split(", ")) == allowed
+        for method in sorted({"GET", "POST", "PUT", "DELETE", "PATCH", "X"} - allowed):
+            refused = shared.request(method, real, connection=connection)
+            assert refused.status == 405
+            assert set(refused.headers["Allow"].split(", ")) == allowed
+        got = shared.request("HEAD", real, connection=connection)
+        assert got.status == (200 if "GET" in methods else 405)
+        assert shared.request("GET", "/healthz", connection=connection).status == 200
+
+
+def test_head_has_the_headers_of_get(shared: Served) -> None:
+    varying = ("Date",)
+    for path in ("/api/tasks", "/schemas/Run.json", "/nothing", "/api/runs/1"):
+        got, had = shared.request("GET", path), shared.request("HEAD", path)
+        assert had.status == got.status
+        assert [h for h in had.headers.items() if h[0] not in varying] == [
+            h for h in got.headers.items() if h[0] not in varying
+        ]
+        assert int(had.headers["Content-Length"]) == len(got.raw)
+
+
+def test_options_of_the_whole_server_is_204(shared: Served) -> None:
+    raw = shared.exchange(head("OPTIONS * HTTP/1.1", "Connection: close"))
+    assert split_answers(raw)[0].status == 204
+
+
+
+
+def test_requests_sent_at_once_are_answered_in_order(shared: Served) -> None:
+    paths = ("/healthz", "/nothing", "/api/tasks", "/healthz")
+    body = b'{"params": {}}'
+    trigger = head("POST /api/tasks/true/run HTTP/1.1", f"Content-Length: {len(body)}")
+    raw = b"".join(head(f"GET {path} HTTP/1.1") for path in paths)
+    answers = split_answers(shared.exchange(raw + trigger + body + b"\r\n" + LAST))
+    assert [answer.status for answer in answers] == [200, 404, 200, 200, 201, 200]
+    closing = ["connection" in answer.headers for answer in answers]
+    assert closing == [False] * 5 + [True]
+    shared.ended(json.loads(answers[4].body))
+
+
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "answered", "said"),
+    [
+        ("HTTP/1.1", "", 2, None),
+        ("HTTP/1.1", "Connection: close", 1, "close"),
+        ("HTTP/1.1", "Connection: x, Close", 1, "close"),
+        ("HTTP/1.0", "", 1, "close"),
+        ("HTTP/1.0", "Connection: keep-alive", 2, "keep-alive"),
+    ],
+)
+def test_connection_is_kept_or_closed_as_asked(
+    shared: Served, version: str, connection: str, answered: int, said: str | None
+) -> None:
+    fields = [connection] if connection else []
+    raw = head(f"GET /healthz {version}", *fields)
+    answers = split_answers(shared.exchange(raw + LAST))
+    assert len(answers) == answered
+    assert answers[0].headers.get("connection") == said
+
+
+def test_http_1_0_needs_no_host_and_gets_no_chunks(shared: Served) -> None:
+    (answer,) = split_answers(shared.exchange(b"GET /api/info HTTP/1.0\r\n\r\n"))
+    document = json.loads(answer.body)
+    assert document["$schema"] == f"http://127.0.0.1:{shared.port}/schemas/Info.json"
+    run = shared.run("hello")
+    path = f"/api/tasks/hello/runs/{run['id']}/log/stream"
+    raw = shared.exchange(
+        f"GET {path} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".encode()
+    )
+    top, _, events = raw.partition(b"\r\n\r\n")
+    assert b"chunked" not in top.lower() and b"connection: close" in top.lower()
+    assert [e.name for e in parse_events(events.splitlines(True))] == ["line", "done"]
+
+
+
+
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://localhost:80/api/info?a=1", 200),
+        ("HTTP://localhost:80/api/info", 200),
+        ("http://rebound.example/api/info", 421),
+    ],
+)
+def test_absolute_target_names_the_host_whatever_host_says(
+    shared: Served, target: str, status: int
+) -> None:
+    """RFC 9112, 3.2.2."""
+    raw = shared.exchange(head(f"GET {target} HTTP/1.1", host="127.0.0.1") + LAST)
+    answer = split_answers(raw)[0]
+    assert answer.status == status
+    if status == 200:
+        schema = json.loads(answer.body)["$schema"]
+        assert schema == "http://localhost:80/schemas/Info.json"
+
+
+def test_expect_continue_is_answered_before_the_body(shared: Served) -> None:
+    fields = ("Content-Length: 2", "Expect: 100-Continue")
+    with socket.create_connection(("127.0.0.1", shared.port), DEADLINE_S) as client:
+        client.sendall(head("POST /api/tasks/true/run?wait=1 HTTP/1.1", *fields))
+        assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"{}" + LAST)
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+    assert [answer.status for answer in split_answers(received)] == [201, 200]
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "status"),
+    [("/nothing", 2, 404), ("/api/tasks/true/run", tr.BODY_MAX_BYTES + 1, 413)],
+)
+def test_expect_continue_is_answered_by_a_refusal(
+    shared: Served, path: str, length: int, status: int
+) -> None:
+    fields = (f"Content-Length: {length}", "Expect: 100-continue")
+    (answer,) = split_answers(shared.exchange(head(f"POST {path} HTTP/1.1", *fields)))
+    assert answer.status == status and answer.headers["connection"] == "close"
+
+
+def test_expect_is_ignored_from_http_1_0(shared: Served) -> None:
+    fields = ("Content-Length: 2", "Expect: 100-continue")
+    request = head("POST /api/tasks/true/run?wait=1 HTTP/1.0", *fields)
+    with socket.create_connection(("127.0.0.1", shared.port), DEADLINE_S) as client:
+        client.sendall(request)
+        within(DEADLINE_S, lambda: waiting(shared) == 1, "a request without its body")
+        client.sendall(b"{}")
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 201")
+
+
+def test_body_of_exactly_the_limit_is_read(shared: Served) -> None:
+    body = b'{"params": {}}'.ljust(tr.BODY_MAX_BYTES)
+    reply = shared.request("POST", "/api/tasks/true/run?wait=1", body)
+    assert reply.status == 201
+    assert shared.request("POST", "/api/tasks/true/run", body + b" ").status == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/api/tasks/true/run", b"x" * (8 << 20), 413),
+        ("/nothing", b"x" * (8 << 20), 404),
+        ("/healthz", b"x" * 900_000, 405),
+    ],
+)
+def test_refusal_of_a_large_body_can_be_read(
+    shared: Served, path: str, body: bytes, status: int
+) -> None:
+    """Closing with unread bytes would reset the connection and destroy the answer."""
+    for _ in range(3):
+        assert shared.request("POST", path, body).status == status
+
+
+def test_unfinished_header_is_closed_at_its_limit(
+    serve_here: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tr, "HEADER_TIMEOUT_S", 0.05)
+    client = serve_here({"true": {"run": "true"}})
+    for part in (b"G", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "):
+        assert client.exchange(part) == b""
+
+
+
+
+def test_unfinished_body_is_closed_at_its_limit(
+    serve_here: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tr, "BODY_TIMEOUT_S", 0.05)
+    client = serve_here({"true": {"run": "true"}})
+    request = head("POST /api/tasks/true/run HTTP/1.1", "Content-Length: 5")
+    assert client.exchange(request + b"{") == b""
+    assert client.get("/api/runs").json["total"] == 0
+
+
+@pytest.mark.parametrize("error", [KeyError("hidden"), PermissionError(13, "hidden")])
+def test_bug_in_an_operation_is_500_without_its_text(
+    serve_here: Callable[..., Served],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    def fail(daemon: tr.Daemon, request: tr.Request) -> tr.Answer:
+        raise error
+
+    (route,) = tr._STATIC["/api/info"]
+    monkeypatch.setitem(tr._STATIC, "/api/info", [route._replace(operation=fail)])
+    client = serve_here({"true": {"run": "true"}})
+    with contextlib.closing(client.connect()) as connection:
+        reply = client.request("GET", "/api/info", connection=connection)
+        assert reply.status == 500 and b"hidden" not in reply.raw
+        assert client.request("GET", "/healthz", connection=connection).status == 200
+    assert "hidden" in caplog.text and "path=/api/info" in caplog.text
+
+
+def test_every_answer_names_the_schema_under_the_host_of_the_request(
+    shared: Served,
+) -> None:
+    for host in ("localhost", "a.localhost:1", "[::1]:2", "127.0.0.1"):
+        for path in ("/api/info", "/nothing"):
+            reply = shared.get(path, 404 if path == "/nothing" else 200, Host=host)
+            base, _, name = reply.json["$schema"].rpartition("/")
+            assert base == f"http://{host}/schemas"
+            link = reply.headers["Link"].partition(">")[0][1:]
+            assert link == f"/schemas/{name}"
+            document = shared.get(link)
+            assert document.headers["Content-Type"] == "application/schema+json"
+            assert document.json["$schema"] == tr.SCHEMA_DIALECT
+    tasks = shared.get("/api/tasks")
+    assert isinstance(tasks.json, list) and "Link" in tasks.headers
+
+
+# -- who may ask
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *(("localhost", 200), ("LocalHost:80", 200), ("localhost.", 200)),
+        *(("app.localhost", 200), ("127.0.0.1", 200), ("192.0.2.7:9477", 200)),
+        *(("[::1]", 200), ("[2001:db8::1]:80", 200)),
+        *(("named.example", 200), ("NAMED.example:80", 200), ("second.example", 200)),
+        *(("rebound.example", 421), ("localhost.example", 421)),
+        *(("127.0.0.1.example", 421), ("notlocalhost", 421), ("0x7f000001", 421)),
+        *(("2130706433", 421), ("sub.named.example", 421), ("named.example.org", 421)),
+    ],
+)
+def test_host_must_be_known_without_a_token(
+    named: Served, host: str, status: int
+) -> None:
+    for path in ("/api/info", "/healthz", "/nothing"):
+        reply = named.request("GET", path, headers={"Host": host})
+        assert reply.status == (404 if (status, path) == (200, "/nothing") else status)
+        if status == 421:
+            assert "--allow-host" in reply.json["detail"]
+
+
+@pytest.fixture(scope="session")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A daemon that also answers to names."""
+    flags = ("--allow-host", "Named.example, x", "--allow-host", "second.example")
+    folder = tmp_path_factory.mktemp("named")
+    daemon = Served(folder, {"true": {"run": "true"}}, *flags).start()
+    yield daemon
+    daemon.close()
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A daemon with a token, which `request` sends."""
+    folder = tmp_path_factory.mktemp("guarded")
+    tasks = {"environment": {"run": "env"}}
+    daemon = Served(folder, tasks, TASKRUNNERD_TOKEN=" s3cret ").start()
+    daemon.token = "s3cret"
+    yield daemon
+    daemon.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        *(None, "", "Bearer", "Bearer ", "Bearer wrong", "Bearer s3cre"),
+        *("Bearer s3cret2", "Bearer S3CRET", "s3cret", "Basic s3cret", "Bearer s3\xe9"),
+    ],
+)
+def test_request_without_the_token_is_401(guarded: Served, sent: str | None) -> None:
+    with contextlib.closing(guarded.connect()) as connection:
+        headers = {} if sent is None else {"Authorization": sent}
+        for method, path in (("GET", "/api/info"), ("POST", "/nothing"), ("GET", "/")):
+            connection.request(method, path, None, headers)
+            answer = connection.getresponse()
+            document = json.loads(answer.read())
+            assert (answer.status, document["status"]) == (401, 401)
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+            assert "Bearer" in document["detail"] and "s3cret" not in str(document)
+
+
+def test_every_path_but_the_probes_needs_the_token(guarded: Served) -> None:
+    open_paths = set()
+    for path in {route.path for route in tr.API}:
+        for method in ("GET", "HEAD", "OPTIONS", "POST", "DELETE"):
+            reply = guarded.request(method, path, headers={"Authorization": "none"})
+            if reply.status != 401:
+                open_paths.add(path)
+    assert open_paths == {"/healthz", "/readyz"}
+
+
+def test_the_token_opens_and_does_not_reach_programs(guarded: Served) -> None:
+    for scheme in ("Bearer", "bearer", "BEARER"):
+        assert guarded.get("/api/info", Authorization=f"{scheme} s3cret").json
+    # The token is enough: the host may have any name.
+    known = guarded.get("/api/info", Host="any.example").json
+    assert known["auth_required"] is True
+    run = guarded.run("environment")
+    assert b"s3cret" not in guarded.raw(run)
+    assert "s3cret" not in guarded.log.read_text()
+
+
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("POST", {}, 200),
+        ("POST", {"Origin": "http://localhost:9477"}, 200),
+        ("POST", {"Origin": "https://LOCALHOST:9477"}, 200),
+        ("POST", {"Sec-Fetch-Site": "same-origin"}, 200),
+        ("POST", {"Sec-Fetch-Site": "none"}, 200),
+        ("POST", {"Origin": "null"}, 403),
+        ("POST", {"Origin": ""}, 403),
+        ("POST", {"Origin": "http://localhost"}, 403),
+        ("POST", {"Origin": "http://localhost:9478"}, 403),
+        ("POST", {"Origin": "http://evil.example"}, 403),
+        ("POST", {"Origin": "http://evil.example/?http://localhost:9477"}, 403),
+        ("POST", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("POST", {"Sec-Fetch-Site": "Cross-Site"}, 403),
+        (
+            "POST",
+            {"Origin": "http://localhost:9477", "Sec-Fetch-Site": "cross-site"},
+            403,
+        ),
+        ("DELETE", {"Origin": "http://evil.example"}, 403),
+        ("GET", {"Origin": "http://evil.example"}, 200),
+        ("GET", {"Sec-Fetch-Site": "cross-site"}, 200),
+        ("HEAD", {"Origin": "null"}, 200),
+        ("OPTIONS", {"Origin": "null"}, 204),
+    ],
+)
+@pytest.mark.parametrize("mode", ["named", "guarded"])
+def test_other_sites_may_read_but_change_nothing(
+    request: pytest.FixtureRequest,
+    mode: str,
+    method: str,
+    headers: dict[str, str],
+    status: int,
+) -> None:
+    daemon: Served = request.getfixturevalue(mode)
+    path, body = "/api/runs", None
+    if method == "POST":
+        path, body = "/api/runs/bulk/cancel", {"ids": [tr.ulid_text(1)]}
+    if method == "DELETE":
+        path = "/api/tasks/a/runs/" + tr.ulid_text(1)
+    sent = {"Host": "localhost:9477", **headers}
+    reply = daemon.request(method, path, body, sent)
+    assert reply.status == status
+    assert "Access-Control-Allow-Origin" not in reply.headers
+    if status == 403:
+        assert "other sites" in reply.json["detail"]
+
+
+# -- waiting
+
+
+def waiting(daemon: Served) -> int:
+    """How many requests are being answered, without the one that asks."""
+    count: int = daemon.get("/api/system").json["http_waiting"]
+    return count - 1
+
+
+def test_client_that_hangs_up_frees_its_thread_and_the_run_goes_on(
+    shared: Served, fifo: Path
+) -> None:
+    body = json.dumps({"params": {"fifo": str(fifo)}})
+    path = "/api/tasks/wait-for-fifo/run?wait=true&wait_timeout=3600"
+    fields = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    with socket.create_connection(("127.0.0.1", shared.port), DEADLINE_S) as client:
+        client.sendall(head(f"POST {path} HTTP/1.1", *fields) + body.encode())
+        within(DEADLINE_S, lambda: waiting(shared) == 1, "a waiting request")
+    within(DEADLINE_S, lambda: waiting(shared) == 0, "the request given up")
+    (run,) = shared.get("/api/runs?status=running").json["runs"]
+    fifo.write_bytes(b"more")
+    assert shared.ended(run)["end_reason"] == "success"
+
+
+CLIENTS = 1000
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Room for CLIENTS connections in this process and the daemons it starts."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, 2 * CLIENTS)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip(f"needs {wanted} open files, may have {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_thousand_clients_wait_at_once_and_all_are_answered(
+    many_files: None, serve: Callable[..., Served], fifo: Path
+) -> None:
+    run = f"echo started; cat {fifo}"
+    tasks = {"block": {"run": run, "queue_max": CLIENTS}}
+    daemon = serve(tasks)
+    first = daemon.trigger("block")
+    path = f"/api/tasks/block/runs/{first['id']}/log/stream"
+    ask = head(f"GET {path} HTTP/1.1", "Connection: close")
+    wait = head(
+        "POST /api/tasks/block/run?wait=1&wait_timeout=3600 HTTP/1.1",
+        "Connection: close",
+    )
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for number in range(CLIENTS):
+            address = ("127.0.0.1", daemon.port)
+            client = socket.create_connection(address, DEADLINE_S)
+            stack.enter_context(client)
+            client.sendall(wait if number % 2 else ask)
+            clients.append(client)
+        within(DEADLINE_S, lambda: waiting(daemon) == CLIENTS, "all of them wait")
+        assert daemon.get("/api/system").json["runs_queued"] == CLIENTS // 2
+        # Those behind the run are taken out of the queue, and it ends by itself.
+        pending = {"match_all": True, "filter": {"status": "pending"}}
+        daemon.post("/api/runs/bulk/cancel", pending)
+        fifo.write_bytes(b"the end")
+        for number, client in enumerate(clients):
+            received = b"".join(iter(lambda c=client: c.recv(65536), b""))
+            if number % 2:
+                (answer,) = split_answers(received)
+                ended = json.loads(answer.body)
+                assert (answer.status, ended["end_reason"]) == (201, "stopped")
+            else:
+                assert b"the end" in received and b"event: done" in received
+    within(DEADLINE_S, lambda: waiting(daemon) == 0, "nobody waits")
+    assert daemon.ended(first)["end_reason"] == "success"
+
+
+# ---- 15. Command line -------------------------------------------------------
+
+
+class Told(NamedTuple):
+    """How a command ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(folder: Path, *arguments: str, **variables: str) -> Told:
+    """Run taskrunnerd in a folder to its end."""
+    base = {k: v for k, v in os.environ.items() if not k.startswith("TASKRUNNERD_")}
+    ended = subprocess.run(
+        [sys.executable, str(HERE / "taskrunnerd.py"), *arguments],
+        cwd=folder,
+        env={**base, **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    return Told(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "code", "message"),
+    [
+        ("--bogus", {}, 64, "--bogus"),
+        ("bogus", {}, 64, "bogus"),
+        ("--port", {}, 64, "--port"),
+        ("--port x", {}, 64, '--port "x": write a number from 0 to 65535'),
+        ("--port 65536", {}, 64, "0 to 65535"),
+        ("--port -1", {}, 64, "--port"),
+        ("", {"TASKRUNNERD_PORT": "x"}, 64, "0 to 65535"),
+        ("--log-level loud", {}, 64, "write one of debug, info, warning, error"),
+        ("--shutdown-timeout soon", {}, 64, '--shutdown-timeout: "soon"'),
+        ("--config none.json", {}, 78, "none.json"),
+        ("", {"TASKRUNNERD_CONFIG": "none.json"}, 78, "init"),
+        ("--host 0.0.0.0", {}, 78, "--insecure-no-auth"),
+        ("--host ::", {}, 78, "--token-file"),
+        ("--host=", {}, 78, "TASKRUNNERD_TOKEN"),
+        ("", {"TASKRUNNERD_HOST": "0.0.0.0"}, 78, "--host 0.0.0.0"),
+        ("--host 0.0.0.0", {"TASKRUNNERD_TOKEN": " "}, 78, "no token is set"),
+        ("--host 0.0.0.0", {"TASKRUNNERD_INSECURE_NO_AUTH": "0"}, 78, "no token"),
+        ("--token-file none", {}, 78, "none: No such file"),
+        ("--token-file .", {}, 78, "Is a directory"),
+        ("--token-file empty", {}, 78, "empty; write a token into it"),
+        ("--token-file binary", {}, 78, "not UTF-8"),
+        ("", {"TASKRUNNERD_TOKEN_FILE": "none"}, 78, "none: No such file"),
+    ],
+)
+def test_start_is_refused_and_nothing_is_made(
+    tmp_path: Path, arguments: str, variables: dict[str, str], code: int, message: str
+) -> None:
+    write_config(tmp_path, {"tasks": {"true": {"run": "true"}}})
+    (tmp_path / "empty").write_text(" \n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    before = sorted(os.listdir(tmp_path))
+    told = call(tmp_path, *arguments.split(), **{"TASKRUNNERD_PORT": "0", **variables})
+    assert told.code == code, told
+    assert message in told.err and told.out == "" and "Traceback" not in told.err
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_bad_tasks_file_tells_all_faults_and_starts_nothing(tmp_path: Path) -> None:
+    text = '{"tasks": {\n "a": {"run": 1},\n "b": {"run": "true", "tiemout": "1s"}}}'
+    write_config(tmp_path, text)
+    told = call(tmp_path, "--port", "0")
+    assert told.code == 78 and told.out == ""
+    first, second = told.err.splitlines()
+    assert re.match(r"tasks\.json:2:\d+: tasks\.a\.run: ", first)
+    assert re.match(r"tasks\.json:3:\d+: tasks\.b\.tiemout: ", second)
+    assert "timeout" in second
+    assert os.listdir(tmp_path) == ["tasks.json"]
+
+
+def test_version_is_printed(tmp_path: Path) -> None:
+    told = call(tmp_path, "--version")
+    assert told == Told(0, f"taskrunnerd {tr.VERSION}\n", "")
+
+
+@pytest.mark.parametrize("setting", tr._SETTINGS, ids=lambda setting: setting.name)
+def test_setting_is_the_flag_else_the_variable_else_the_default(
+    setting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(*flags: str) -> str:
+        text: str = tr._settings(tr._parser().parse_args(flags))[setting.name]
+        return text
+
+    monkeypatch.delenv(setting.variable, raising=False)
+    assert found() == setting.default
+    monkeypatch.setenv(setting.variable, "from variable")
+    assert found() == "from variable"
+    flag = f"--{setting.name}"
+    flags, text = ((flag, "from flag"), "from flag")
+    if not setting.metavar:
+        flags, text = ((flag,), "true")
+    assert found(*flags) == text
+
+
+def test_variables_serve_and_flags_win(serve: Callable[..., Served]) -> None:
+    tasks = {"true": {"run": "true"}}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        daemon = serve(
+            tasks,
+            *("--log-level", "debug"),
+            TASKRUNNERD_PORT=str(taken.getsockname()[1]),
+            TASKRUNNERD_DATA="deep/er",
+            TASKRUNNERD_LOG_LEVEL="loud",
+            TASKRUNNERD_ALLOW_HOST="runner.example",
+            TASKRUNNERD_HOST="0.0.0.0",
+            TASKRUNNERD_INSECURE_NO_AUTH="1",
+        )
+    assert daemon.url.startswith("http://0.0.0.0:")
+    data_dir = str((daemon.folder / "deep" / "er").resolve())
+    assert daemon.get("/api/info", Host="runner.example").json["data_dir"] == data_dir
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stdout_is_one_ready_line_and_a_signal_ends_with_0(
+    serve: Callable[..., Served], number: int
+) -> None:
+    daemon = serve({"hello": {"run": "echo hello; echo oops >&2"}})
+    assert daemon.port > 0 and daemon.url == f"http://127.0.0.1:{daemon.port}"
+    daemon.run("hello")
+    assert daemon.process and daemon.process.stdout
+    daemon.process.send_signal(number)
+    assert daemon.process.stdout.read() == b""
+    assert daemon.wait() == 0
+    assert "stopped" in daemon.log.read_text()
+
+
+def test_taken_port_is_69_and_named(tmp_path: Path) -> None:
+    write_config(tmp_path, {"tasks": {"true": {"run": "true"}}})
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        told = call(tmp_path, "--port", str(port))
+    assert told.code == 69 and told.out == ""
+    assert f"port {port}" in told.err and "ready url" not in told.err
+
+
+def test_second_daemon_on_the_same_data_is_75_and_names_the_first(
+    serve: Callable[..., Served],
+) -> None:
+    daemon = serve({"true": {"run": "true"}})
+    told = call(daemon.folder, "--port", "0")
+    assert told.code == 75 and told.out == "" and daemon.process
+    assert re.search(rf"\bpid {daemon.process.pid}\b", told.err)
+    assert daemon.run("true")["end_reason"] == "success"
+
+
+def test_token_file_beats_the_token_variable(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("\n from-file \n")
+    daemon = serve(
+        {"environment": {"run": "env"}},
+        *("--token-file", str(token), "--host", "0.0.0.0"),
+        TASKRUNNERD_TOKEN="from-variable",
+    )
+    assert daemon.get("/healthz").json
+    daemon.token = "from-variable"
+    assert daemon.get("/api/info", 401).json
+    daemon.token = "from-file"
+    assert b"from-variable" not in daemon.raw(daemon.run("environment"))
+
+
+def test_token_of_other_letters_opens(serve: Callable[..., Served]) -> None:
+    daemon = serve({"true": {"run": "true"}}, TASKRUNNERD_TOKEN="schlüssel")
+    sent = "Authorization: Bearer schlüssel"
+    raw = daemon.exchange(head("GET /api/info HTTP/1.1", sent, "Connection: close"))
+    assert split_answers(raw)[0].status == 200
+
+
+def test_all_that_is_made_is_for_the_owner_only(serve: Callable[..., Served]) -> None:
+    mask = os.umask(0)
+    try:
+        daemon = serve({"hello": {"run": "echo hello"}}, "--data", "made/state")
+    finally:
+        os.umask(mask)
+    daemon.run("hello")
+    made = daemon.folder / "made" / "state"
+    paths = [made, *made.rglob("*")]
+    modes = {path: path.stat().st_mode & 0o777 for path in paths}
+    assert any(path.suffix == ".log" for path in paths)
+    for path, mode in modes.items():
+        assert mode == (0o700 if path.is_dir() else 0o600), (path, oct(mode))
+
+
+def test_second_signal_does_not_wait_for_the_grace_period(
+    serve: Callable[..., Served], fifo: Path
+) -> None:
+    # It would take ten minutes otherwise.
+    script = f"trap '' TERM; echo armed; cat {fifo}"
+    tasks = {"stubborn": {"run": script, "graceful_stop": "10m"}}
+    daemon = serve(tasks, "--shutdown-timeout", "10m")
+    run = daemon.trigger("stubborn")
+    path = f"/api/tasks/stubborn/runs/{run['id']}/log/stream"
+    with daemon.events(path) as events:
+        assert next(events).data["text"] == "armed"
+    assert daemon.process
+    daemon.process.send_signal(signal.SIGTERM)
+    within(DEADLINE_S, lambda: "stopping" in daemon.log.read_text(), "stopping")
+    assert daemon.end() == 0
+    daemon.start()
+    ended = daemon.run_now(run)
+    assert (ended["end_reason"], ended["signal"]) == ("daemon_stopped", "SIGKILL")
+
+
+def run_command(
+    folder: Path, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """A taskrunnerd command as the shell would run it, in a folder."""
+    base = {k: v for k, v in os.environ.items() if not k.startswith("TASKRUNNERD_")}
+    return subprocess.run(
+        [sys.executable, str(HERE / "taskrunnerd.py"), *arguments],
+        cwd=folder,
+        env={**base, **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=DEADLINE_S,
+    )
+
+
+BROKEN = '{"tasks": {\n"a": {"run": "true", "timeout": "abc"},\n"b": {"rnu": 1}}}'
+BROKEN_FAULTS = [
+    f'tasks.json:2:33: tasks.a.timeout: "abc" {DURATION}',
+    (
+        "tasks.json:3:6: tasks.b.run: must be there: a shell script, "
+        "or a list of a program and arguments"
+    ),
+    "tasks.json:3:7: tasks.b.rnu: unknown key; did you mean run?",
+]
+
+
+def test_validate_says_what_is_right(tmp_path: Path) -> None:
+    write_config(tmp_path, {"tasks": {"a": {"run": "true"}, "b": {"run": "true"}}})
+    done = run_command(tmp_path, "validate")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "tasks.json: 2 tasks, no faults\n"
+
+
+def test_validate_lists_all_faults_and_leaves_with_78(tmp_path: Path) -> None:
+    write_config(tmp_path, BROKEN)
+    done = run_command(tmp_path, "validate")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.splitlines() == BROKEN_FAULTS
+
+
+def test_daemon_lists_the_same_faults_and_starts_nothing(tmp_path: Path) -> None:
+    write_config(tmp_path, BROKEN)
+    done = run_command(tmp_path, "--port", "0")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.splitlines() == BROKEN_FAULTS
+    assert os.listdir(tmp_path) == ["tasks.json"]
+
+
+def test_daemon_without_a_config_names_init_and_starts_nothing(tmp_path: Path) -> None:
+    done = run_command(tmp_path, "--port", "0")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == (
+        "tasks.json: no such file; `python taskrunnerd.py init` writes an example\n"
+    )
+    assert os.listdir(tmp_path) == []
+
+
+def test_validate_prints_json_for_machines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, '{"tasks": {"a": {"run": "true",\n"timeout": "abc"}}}')
+    assert tr.main(["validate", "--json"]) == 78
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert json.loads(out) == {
+        "valid": False,
+        "tasks": 0,
+        "faults": [
+            {
+                "path": "tasks.json",
+                "line": 2,
+                "column": 12,
+                "place": "tasks.a.timeout",
+                "message": f'"abc" {DURATION}',
+            }
+        ],
+    }
+    write_config(tmp_path, {"tasks": {"a": {"run": "true"}}})
+    assert tr.main(["validate", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "valid": True,
+        "tasks": 1,
+        "faults": [],
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--config", "other.json", "validate"], ["validate", "--config", "other.json"]],
+)
+def test_validate_takes_the_config_before_or_after(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TASKRUNNERD_CONFIG", "ignored.json")
+    (tmp_path / "other.json").write_text('{"tasks": {}}')
+    assert tr.main(arguments) == 0
+    assert capsys.readouterr().out == "other.json: 0 tasks, no faults\n"
+
+
+def test_validate_takes_the_config_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TASKRUNNERD_CONFIG", "missing.json")
+    assert tr.main(["validate"]) == 78
+    assert capsys.readouterr().err.startswith("missing.json: no such file; ")
+
+
+def test_shipped_tasks_are_the_example() -> None:
+    shipped = (HERE / "tasks.json").read_text(encoding="utf-8")
+    assert json.loads(shipped) == tr.EXAMPLE
+
+
+def test_shipped_tasks_are_right_and_described() -> None:
+    tasks = tr.load_config(str(HERE / "tasks.json")).tasks
+    assert 5 <= len(tasks) <= 8
+    assert all(task.description for task in tasks.values())
+    assert any(isinstance(task.run, tuple) for task in tasks.values())
+    assert any(not task.api_trigger for task in tasks.values())
+    assert any(task.params for task in tasks.values())
+
+
+def test_init_writes_the_example_and_it_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert tr.main(["init"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "tasks.json: written; start with `python taskrunnerd.py`\n",
+        "",
+    )
+    written = (tmp_path / "tasks.json").read_bytes()
+    assert written == (HERE / "tasks.json").read_bytes()
+    assert tr.main(["validate"]) == 0
+
+
+def test_init_never_writes_over_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tasks.json").write_text("mine")
+    assert tr.main(["init"]) == 78
+    assert "tasks.json: exists already" in capsys.readouterr().err
+    assert (tmp_path / "tasks.json").read_text() == "mine"
+
+
+def test_init_says_when_it_cannot_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "nowhere" / "tasks.json")
+    assert tr.main(["init", "--config", path]) == 78
+    error = capsys.readouterr().err
+    assert f"{path}: cannot be written: No such file or directory" in error
+
+
+JSON_TYPES: dict[str, Any] = {
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "number": (int, float),
+    "array": list,
+    "object": dict,
+}
+
+
+def schema_accepts(root: Any, schema: Any, value: Any) -> bool:
+    """Whether a JSON Schema accepts a value: another, smaller reading of the words
+    that the printed schema uses, without the formats, which editors do not know."""
+    if "$ref" in schema:
+        target = root
+        for name in schema["$ref"][2:].split("/"):
+            target = target[name]
+        return schema_accepts(root, target, value)
+    kinds = schema.get("type", list(JSON_TYPES))
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    right = [k for k in kinds if isinstance(value, JSON_TYPES[k])]
+    if isinstance(value, bool):
+        right = [k for k in right if k == "boolean"]
+    if not right or value not in schema.get("enum", [value]):
+        return False
+    if isinstance(value, str):
+        return len(value) >= schema.get("minLength", 0) and bool(
+            re.search(schema.get("pattern", ""), value)
+        )
+    if isinstance(value, list):
+        items = schema.get("items", {})
+        return len(value) >= schema.get("minItems", 0) and all(
+            schema_accepts(root, items, entry) for entry in value
+        )
+    if not isinstance(value, dict):
+        return schema.get("minimum", value) <= value <= schema.get("maximum", value)
+    fields, others = schema.get("properties", {}), schema["additionalProperties"]
+    names = schema.get("propertyNames", {})
+    return set(schema.get("required", ())) <= set(value) and all(
+        schema_accepts(root, fields[name], member)
+        if name in fields
+        else others is not False
+        and schema_accepts(root, names, name)
+        and schema_accepts(root, others, member)
+        for name, member in value.items()
+    )
+
+
+@pytest.fixture
+def printed_schema(capsys: pytest.CaptureFixture[str]) -> Any:
+    """What `schema` prints."""
+    assert tr.main(["schema"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_schema_prints_one_whole_document(printed_schema: Any) -> None:
+    assert printed_schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    refs = re.findall(r'"\$ref": "([^"]*)"', json.dumps(printed_schema))
+    assert refs
+    assert {ref[: len("#/$defs/")] for ref in refs} == {"#/$defs/"}
+    assert {ref[len("#/$defs/") :] for ref in refs} <= set(printed_schema["$defs"])
+    settings = printed_schema["$defs"]["TaskSettings"]["properties"]
+    assert set(settings) == set(tr.TASK_KEYS)
+
+
+def test_schema_accepts_the_shipped_tasks(printed_schema: Any) -> None:
+    shipped = json.loads((HERE / "tasks.json").read_text(encoding="utf-8"))
+    assert schema_accepts(printed_schema, printed_schema, shipped)
+
+
+@pytest.mark.parametrize(
+    ("document", "is_right"),
+    [
+        ({"tasks": {"a": {"run": "true"}}}, True),
+        ({"tasks": {"a": {"run": ["df"], "params": [{"env": "A"}]}}}, True),
+        ({"$schema": "x", "defaults": {"env": {"A": "1"}}, "tasks": {}}, True),
+        ({}, False),
+        ({"tasks": []}, False),
+        ({"tasks": {}, "extra": 1}, False),
+        ({"tasks": {"a b": {"run": "true"}}}, False),
+        ({"tasks": {"a": {"run": ""}}}, False),
+        ({"tasks": {"a": {"run": []}}}, False),
+        ({"tasks": {"a": {"run": "true", "tiemout": "5s"}}}, False),
+        ({"tasks": {"a": {"run": "true", "max_concurrent": 0}}}, False),
+        ({"tasks": {"a": {"run": "true", "max_concurrent": True}}}, False),
+        ({"tasks": {"a": {"run": "true", "on_overlap": "drop"}}}, False),
+        ({"tasks": {"a": {"run": "true", "env": {"A-B": "x"}}}}, False),
+        ({"tasks": {"a": {"run": "true", "exit_codes": [256]}}}, False),
+        ({"tasks": {"a": {"run": "true", "params": [{"env": "1"}]}}}, False),
+        ({"defaults": {"umask": "9"}, "tasks": {}}, False),
+    ],
+)
+def test_schema_and_validate_agree(
+    tmp_path: Path, printed_schema: Any, document: Any, *, is_right: bool
+) -> None:
+    assert schema_accepts(printed_schema, printed_schema, document) is is_right
+    assert (faults_of(tmp_path, document) == []) is is_right
+
+
+# ---- README -----------------------------------------------------------------
+
+README = (HERE / "README.md").read_text(encoding="utf-8")
+
+
+def chapter(title: str) -> str:
+    """A chapter of the README."""
+    pattern = rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)"
+    found = re.search(pattern, README, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def first_cells(text: str) -> dict[str, str]:
+    """What stands in backticks in the first cell of each row, with the row's rest."""
+    rows = (line.split("|", 2)[1:] for line in text.splitlines() if line[:3] == "| `")
+    return {n: rest for cell, rest in rows for n in re.findall("`([^`]+)`", cell)}
+
+
+def test_readme_opens_with_the_two_commands() -> None:
+    lines = [line.strip() for line in README.splitlines() if line.strip()]
+    assert lines[1] == "python taskrunnerd.py --port 9477"
+    assert lines[2] == "python -m pip install pytest && python -m pytest"
+
+
+def test_readme_names_the_flags_that_there_are() -> None:
+    # The chapter on tasks.json has flags of other programs as examples.
+    text = README.replace(chapter("tasks.json"), "")
+    named = set(re.findall(r"`(--[a-z][a-z-]*)", text))
+    assert named == {f"--{s.name}" for s in tr._SETTINGS} | {"--version"}
+    table = chapter("Settings")
+    for setting in tr._SETTINGS:
+        (row,) = [r for r in table.splitlines() if f"`--{setting.name}`" in r[:40]]
+        assert f"`{setting.variable}`" in row
+        assert f"`{setting.default}`" in row or not setting.default
+    variables = set(re.findall(r"TASKRUNNERD_[A-Z_]+", table))
+    assert variables == {setting.variable for setting in tr._SETTINGS}
+
+
+def test_readme_names_the_routes_that_there_are() -> None:
+    text = chapter("The API")
+    named = set(re.findall(r"`(GET|POST|DELETE) (/[^` ]*)`", text))
+    assert named == {(route.method, route.path) for route in tr.API}
+    paths = {path.partition("?")[0] for path in re.findall(r"`(/[^` ]+)`", README)}
+    paths -= {"/bin/sh", "/dev/null"}
+    assert paths <= {route.path for route in tr.API}
+    queries = {key for route in tr.API for key in route.query.split()}
+    words = set(re.findall("`([a-z_]+)`", text))
+    assert {key.partition(":")[0] for key in queries} <= words | {"wait", "limit"}
+
+
+def test_readme_has_the_keys_of_a_task_with_their_defaults() -> None:
+    rows = first_cells(chapter("tasks.json"))
+    assert set(rows) == set(tr.TASK_KEYS)
+    for key, schema in tr.TASK_KEYS.items():
+        if "default" in schema:
+            default = schema["default"]
+            text = default if isinstance(default, str) else json.dumps(default)
+            assert f"`{text or json.dumps(text)}`" in rows[key], key
+
+
+def test_readme_has_the_keys_of_a_parameter() -> None:
+    text = chapter("tasks.json").partition("**Parameters.**")[2]
+    paragraph = text.partition("\n\n")[0]
+    named = set(re.findall(r"`([a-z_]+)`", paragraph))
+    kinds = set(re.findall(r'`\{"([a-z]+)":', paragraph))
+    words = {"string", "number", "integer", "null"}
+    assert (named | kinds) - words == set(tr._PARAM_FIELDS)
+
+
+def test_readme_names_the_end_reasons_and_exit_codes() -> None:
+    ends = chapter("What happens when …")
+    reserved = {"missed", "dst_skipped"}
+    assert [
+        r for r in tr.END_REASONS if f"`{r}`" not in ends and r not in reserved
+    ] == []
+    codes = {str(value) for name, value in vars(tr).items() if name.startswith("EX_")}
+    listed = chapter("Settings").partition("Exit codes:")[2]
+    assert set(re.findall(r"\b\d+\b", listed)) == codes
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_readme_trigger_works_as_printed(serve: Callable[..., Served]) -> None:
+    tasks = json.loads((HERE / "tasks.json").read_text(encoding="utf-8"))
+    daemon = serve(tasks)
+    block = re.search(r"^    (curl -X POST .*?)\n\n", README, re.MULTILINE | re.DOTALL)
+    assert block
+    command = block[1].replace("localhost:9477", f"localhost:{daemon.port}")
+    sent = subprocess.run(
+        ["sh", "-c", command.replace("curl ", "curl -sS ", 1)],
+        env={**daemon.environment(), "no_proxy": "localhost"},
+        stdout=subprocess.PIPE,
+        timeout=DEADLINE_S,
+        check=True,
+    )
+    run = json.loads(sent.stdout)
+    assert (run["end_reason"], run["exit_code"]) == ("success", 0)
+    assert daemon.raw(run) == b"Hello, world!\n"
+    # The answer in the README has the members of a real one.
+    shown = README[block.end() :].partition('{"$schema"')[2].partition("}\n\n")[0]
+    printed = json.loads('{"$schema"' + shown + "}")
+    assert set(printed) == set(run)
