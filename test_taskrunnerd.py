@@ -5632,7 +5632,11 @@ def make_file(path: Path, text: str, mode: int) -> None:
 
 
 START_FAULTS = {
-    "no-program": ({"run": ["no-such-program"]}, ["no-such-program", "No such file"]),
+    # With a PATH of its own: a folder there that may not be read gives another reason.
+    "no-program": (
+        {"run": ["no-such-program"], "env_base": "clean"},
+        ["no-such-program", "No such file"],
+    ),
     "no-file": ({"run": ["./no-such-file"]}, ["./no-such-file", "No such file"]),
     "no-shell": ({"run": "true", "shell": "/no/shell"}, ["/no/shell", "No such file"]),
     "no-folder": (
