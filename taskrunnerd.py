@@ -38,7 +38,8 @@ Life of a run
      ended: stopped         ended by finish: success, failed, stopped, timeout,
                             log_overflow, daemon_stopped, start_failed
     A daemon that dies leaves rows: recover ends running ones as crashed and queues
-    pending ones again.
+    pending ones again. One that is upgraded in place parks its running runs: pause
+    halts their threads, handover records them, recover of the new program resumes.
 
 Threads and locks
     main reads the numbers of signals from a pipe; accept takes connections; each
@@ -59,6 +60,8 @@ Invariants
     I6  The tallies equal a count over all runs, after every commit.
     I7  Timeouts and durations come from the monotonic clock, dates from the wall clock.
     I8  Output is in the log before the index tells of it.
+    I9  An upgrade in place finds every running run parked: its last chunk written, its
+        record whole, nobody reading its pipes; and nothing decided is not durable.
 
 Words
     task     what is declared in tasks.json, under a name
@@ -210,6 +213,12 @@ RETENTION_EVERY_S = 3600.0
 RETENTION_BATCH_RUNS = 500
 RESTORE_S = 600.0
 SCHEDULE_MAX_SLEEP_S = 60.0
+
+# Of the record that an upgrade in place hands to the new program.
+HANDOVER_VERSION = 1
+HANDOVER_WAIT_S = 10.0
+REPLACEMENT_CHECK_S = 30.0
+UPGRADE_WAIT_S = 60.0
 
 
 # ---- 2. Values: clock, time text, identifiers, durations, sizes -------------
@@ -1609,6 +1618,34 @@ def load_config(path: str) -> Config:
     return Config(path, {name: task for name, task in tasks.items() if task})
 
 
+_FINISHED_WITH = (
+    "timeout_s", "graceful_stop_s", "stop_signal", "exit_codes", "orphans",
+    "log_max_bytes", "log_on_full",
+)  # fmt: skip
+
+
+def task_record(task: Task) -> dict[str, Any]:
+    """What the runs of a task that have started need of it until their end, as JSON."""
+    record = {name: getattr(task, name) for name in _FINISHED_WITH}
+    return {**record, "exit_codes": sorted(task.exit_codes)}
+
+
+def with_record(task: Task, record: Mapping[str, Any]) -> Task:
+    """The task with what a record says of it: a run ends under the definition with
+    which it started."""
+    fields = {name: record[name] for name in _FINISHED_WITH if name in record}
+    fields["stop_signal"] = signal.Signals(fields["stop_signal"])
+    fields["exit_codes"] = frozenset(fields["exit_codes"])
+    return dataclasses.replace(task, **fields)
+
+
+def undeclared_task(name: str) -> Task:
+    """A task with every default, for the runs of one that is no longer declared."""
+    task = _build_task(_Source("", "{}"), name, {"run": "true"}, {})
+    assert task
+    return task
+
+
 def _shown(param: Param, value: Any) -> tuple[Any, ...]:
     return () if param.secret else (value,)
 
@@ -2357,6 +2394,14 @@ def _keep_head(base: str, head_bytes: int) -> int:
     return cut
 
 
+# What a LogWriter carries over an upgrade in place: plain values, and bytes.
+_CARRIED = (
+    "full", "error", "output_bytes", "dropped_bytes", "_held_since_s", "_broken",
+    "_end", "_lines", "_ends_in_gap", "_head_kept", "_records", "_segments",
+)  # fmt: skip
+_RAW = ("_unsure", "_held")
+
+
 class LogWriter:
     """Takes what one run writes and keeps it, up to a cap. Used by one thread; `grown`
     and `closed` are for the followers. Files appear with the first output."""
@@ -2391,6 +2436,32 @@ class LogWriter:
         # Of each segment: number, offset at which it begins, bytes kept, least weight.
         self._segments: list[list[int]] = []
         self._fds: tuple[int, int] | None = None
+
+    # -- what an upgrade in place carries over
+
+    def record(self) -> dict[str, Any]:
+        """Everything that makes this writer go on in another process, as JSON."""
+        record: dict[str, Any] = {name: getattr(self, name) for name in _CARRIED}
+        record.update(
+            {name: [b.decode("latin-1") for b in getattr(self, name)] for name in _RAW}
+        )
+        record.update(max_bytes=self._max_bytes, on_full=self._on_full)
+        record.update(secrets=[secret.decode() for secret in self._secrets])
+        return {**record, "open": bool(self._fds)}
+
+    @classmethod
+    def resumed(cls, base: str, record: Mapping[str, Any]) -> LogWriter:
+        """The writer that a record is of; an unfinished segment goes on. Raises
+        OSError."""
+        cap = record["max_bytes"], record["on_full"]
+        log = cls(base, cap[0], cap[1], record["secrets"])
+        for name in _CARRIED:
+            setattr(log, name, record[name])
+        for name in _RAW:
+            setattr(log, name, [text.encode("latin-1") for text in record[name]])
+        if record["open"]:
+            log._open_files(log._segments[-1][0])
+        return log
 
     # -- what the pump calls
 
@@ -2597,17 +2668,22 @@ class LogWriter:
         base = _segment_base(self.base, number)
         os.makedirs(os.path.dirname(base), mode=0o700, exist_ok=True)
         self._close_files()
+        self._open_files(number)
+        assert self._fds
+        self._segments.append([number, self._end, 0, 0])
+        self._records = 0
+        first = _RECORD.pack(self._end, self._lines, wall_ms, SYSTEM, 0)
+        _write_all(self._fds[1], first)
+        self._records = 1
+
+    def _open_files(self, number: int) -> None:
+        base = _segment_base(self.base, number)
         log_fd = _create(base + ".log")
         try:
             self._fds = log_fd, _create(base + ".idx")
         except OSError:
             os.close(log_fd)
             raise
-        self._segments.append([number, self._end, 0, 0])
-        self._records = 0
-        first = _RECORD.pack(self._end, self._lines, wall_ms, SYSTEM, 0)
-        _write_all(self._fds[1], first)
-        self._records = 1
 
     def _drop_oldest(self) -> None:
         """Make room for one more segment: keep the head of the first one and the newest
@@ -3067,7 +3143,9 @@ class Child:
     """A started program with the daemon's ends of its two pipes. One thread reads; the
     rest is for whoever holds the daemon's mutex."""
 
-    def __init__(self, pid: int, run_id: str, pipes: dict[int, int]) -> None:
+    def __init__(
+        self, pid: int, run_id: str, pipes: dict[int, int], halt_fd: int
+    ) -> None:
         self.pid = pid
         self.run_id = run_id
         self.exited = False
@@ -3076,8 +3154,16 @@ class Child:
         self._reads = 0
         self._exit_fd: int | None = None
         self._poll = select.poll()
-        for fd in pipes:
+        for fd in (*pipes, halt_fd):
             self._poll.register(fd, select.POLLIN)
+
+    def record(self) -> dict[str, Any]:
+        """What another process needs to go on with this program, as JSON. The pipes
+        stay open over an exec from now on."""
+        for fd in self._pipes:
+            os.set_inheritable(fd, True)
+        pipes = list(self._pipes.items())
+        return {"pid": self.pid, "pipes": pipes, "reaped": self.reaped}
 
     @property
     def open_streams(self) -> list[int]:
@@ -3087,15 +3173,12 @@ class Child:
     def read(self, timeout_s: float | None) -> list[tuple[int, bytes]]:
         """Chunks (stream, bytes) that arrived, an empty one at the end of a stream.
         Blocks until there are some or until the program has ended (`exited`), for
-        `timeout_s`, or shorter."""
+        `timeout_s`, or until everybody is halted."""
         if not self._pipes and not self.exited:
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-            self.exited = True
-            return []
+            self._watch_exit()
         if not self.exited and (self._exit_fd is None or self._exit_fd < 0):
-            timeout_s = (
-                EXIT_LOOK_S if timeout_s is None else min(timeout_s, EXIT_LOOK_S)
-            )
+            look_s = EXIT_LOOK_S if self._pipes else SURVIVOR_CHECK_S
+            timeout_s = look_s if timeout_s is None else min(timeout_s, look_s)
         timeout_ms = None if timeout_s is None else math.ceil(timeout_s * 1000)
         ready = [fd for fd, _ in self._poll.poll(timeout_ms)]
         chunks = [
@@ -3109,16 +3192,20 @@ class Child:
         """Notice the end of a program whose pipes somebody else holds open. Most end
         together with their pipes, so the pidfd is made only for those that last."""
         self._reads += 1
-        if self._exit_fd is None and (not ready or self._reads > EXIT_LOOK_READS):
-            self._exit_fd = _open_pidfd(self.pid)
-            if self._exit_fd >= 0:
-                self._poll.register(self._exit_fd, select.POLLIN)
+        if not ready or self._reads > EXIT_LOOK_READS:
+            self._watch_exit()
         if self._exit_fd is not None and self._exit_fd < 0:
             # Without pidfd_open(2) there is only asking.
             self.exited = has_exited(self.pid)
         elif self._exit_fd in ready:
             self.exited = True
             self._poll.unregister(self._exit_fd)
+
+    def _watch_exit(self) -> None:
+        if self._exit_fd is None:
+            self._exit_fd = _open_pidfd(self.pid)
+            if self._exit_fd >= 0:
+                self._poll.register(self._exit_fd, select.POLLIN)
 
     def _read(self, fd: int) -> bytes:
         chunk = os.read(fd, PIPE_READ_BYTES)
@@ -3342,11 +3429,59 @@ class Processes:
         self._spawns: set[object] = set()
         self._suspects: dict[tuple[int, str], frozenset[object]] = {}
         self._boot_id = _boot_id()
+        # Readable while everybody who reads from a child is to return at once.
+        self._halt_fds = os.pipe()
 
     def close(self) -> None:
         """Let go of the journal."""
-        os.close(self._journal_fd)
-        os.close(self._null_fd)
+        for fd in (self._journal_fd, self._null_fd, *self._halt_fds):
+            os.close(fd)
+
+    def halt(self) -> None:
+        """Make every read from a child return at once, until `unhalt`."""
+        os.write(self._halt_fds[1], b"!")
+
+    def unhalt(self) -> None:
+        """Let reads from children wait again."""
+        os.read(self._halt_fds[0], 1)
+
+    def resume(self, run_id: str, record: Mapping[str, Any]) -> Child:
+        """The child that a record is of, after an exec of this very process."""
+        pipes = dict(record["pipes"])
+        for fd in pipes:
+            os.set_inheritable(fd, False)
+        child = Child(record["pid"], run_id, pipes, self._halt_fds[0])
+        child.exited = child.reaped = record["reaped"]
+        if not child.reaped:
+            self._known.add(child.pid)
+        return child
+
+    def call(self, argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
+        """(exit code, what it printed) of a program of the daemon's own. Raises
+        OSError, subprocess.TimeoutExpired."""
+        spawn = object()
+        self._spawns.add(spawn)
+        try:
+            popen = subprocess.Popen(
+                argv,
+                stdin=self._null_fd,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+            self._known.add(popen.pid)
+        finally:
+            self._spawns.discard(spawn)
+        try:
+            text = popen.communicate(timeout=timeout_s)[0]
+        except subprocess.TimeoutExpired:
+            popen.kill()
+            popen.communicate()
+            raise
+        finally:
+            self._known.discard(popen.pid)
+        return popen.returncode, text
 
     def spawn(self, command: Command, run_id: str) -> Child:
         """Start a program as a session of its own. Raises StartError. Blocks while
@@ -3371,7 +3506,7 @@ class Processes:
             for fd in theirs:
                 os.close(fd)
         self._remember(run_id, pid, from_s)
-        return Child(pid, run_id, pipes)
+        return Child(pid, run_id, pipes, self._halt_fds[0])
 
     def reap(self, child: Child) -> Usage:
         """Take the exit status of a program that has exited. Under the mutex."""
@@ -3516,14 +3651,24 @@ class DataFolder:
             owner = re.search(rb'"pid": *([0-9]+)', os.read(fd, 4 * KIB))
             os.close(fd)
             return int(owner[1]) if owner else -1
-        self.last_sign_of_life_ms = int(os.fstat(fd).st_mtime * 1000)
-        self._lock_fd = fd
-        self.sign("")
+        self.keep_lock(fd)
+        self.sign(url="")
         return 0
 
-    def sign(self, url: str) -> None:
-        """Write down who listens where."""
-        record = json.dumps({"pid": os.getpid(), "url": url}) + "\n"
+    def keep_lock(self, fd: int) -> None:
+        """Have the lock by a descriptor that holds it: flock(2) outlives an exec."""
+        os.set_inheritable(fd, False)
+        self.last_sign_of_life_ms = int(os.fstat(fd).st_mtime * 1000)
+        self._lock_fd = fd
+
+    def hand_over_lock(self) -> int:
+        """The descriptor that holds the lock, open over an exec from now on."""
+        os.set_inheritable(self._lock_fd, True)
+        return self._lock_fd
+
+    def sign(self, **facts: Any) -> None:
+        """Write down who has the folder: the pid, and facts such as the url."""
+        record = json.dumps({"pid": os.getpid(), **facts}) + "\n"
         os.ftruncate(self._lock_fd, 0)
         os.pwrite(self._lock_fd, record.encode(), 0)
 
@@ -3590,6 +3735,26 @@ class LiveRun:
         self.untold: Run | None = None
         # The record of the start, when it is in line but nobody has waited for it yet.
         self.start: Write | None = None
+        self.usage: Usage | None = None
+        # Its thread has left it to the program that replaces this one.
+        self.parked = False
+
+    def record(self) -> dict[str, Any]:
+        """Everything about a parked run that is not in the store, as JSON."""
+        assert self.child
+        assert self.log
+        return {
+            "run_id": self.run.id,
+            "task": task_record(self.task),
+            "child": self.child.record(),
+            "log": self.log.record(),
+            "usage": self.usage,
+            "started_s": self.started_s,
+            "kill_at_s": self.kill_at_s,
+            "cause": self.cause,
+            "error": self.error,
+            "survivors": sorted(self.survivors),
+        }
 
 
 class TaskState(NamedTuple):
@@ -3603,6 +3768,10 @@ class TaskState(NamedTuple):
 
 class CallerGone(Exception):
     """Whoever waited does not wait any more."""
+
+
+class Parked(Exception):
+    """Raised in the thread of a run that is to be left to another program."""
 
 
 class _Ending(NamedTuple):
@@ -3667,6 +3836,16 @@ class EventRing:
         self._events.append(Event(self.newest_id, name, run))
         self.added.notify_all()
 
+    def record(self) -> list[Any]:
+        """The events as JSON, for the program that replaces this one."""
+        return [[event.id, event.name, list(event.run)] for event in self._events]
+
+    def resume(self, record: list[Any]) -> None:
+        """Go on with the events of the program before this one."""
+        for event_id, name, fields in record:
+            self._events.append(Event(event_id, name, Run(*fields)))
+            self.newest_id = max(self.newest_id, event_id)
+
     def after(self, event_id: int) -> list[Event]:
         """Events later than an id, oldest first."""
         found = itertools.takewhile(lambda e: e.id > event_id, reversed(self._events))
@@ -3687,6 +3866,9 @@ def _copy_output(daemon: Daemon, live: LiveRun, timeout_s: float | None) -> bool
     child, log, clock = live.child, live.log, daemon.clock
     assert child
     assert log
+    if daemon.pausing:
+        # The one safe point: what was read is written, nothing is half done (I9).
+        raise Parked
     hold_s = log.hold_left_s(clock.monotonic_s())
     if hold_s is not None:
         timeout_s = hold_s if timeout_s is None else min(hold_s, timeout_s)
@@ -3766,7 +3948,8 @@ def _command(live: LiveRun) -> Command:
     return Command(argv, whole, task.working_dir, task.umask, task.account)
 
 
-def _run_program(daemon: Daemon, live: LiveRun) -> Outcome:
+def _start_program(daemon: Daemon, live: LiveRun) -> Outcome | None:
+    """Start the program of a run; returns what came of it when it did not start."""
     daemon.confirm_start(live)
     live.log = _open_log(daemon, live)
     if live.cause:
@@ -3776,9 +3959,19 @@ def _run_program(daemon: Daemon, live: LiveRun) -> Outcome:
     except StartError as error:
         return Outcome(Verdict(START_FAILED, NO_EXIT_CODE, None), None, str(error))
     daemon.adopt(live, child)
+    return None
+
+
+def _run_program(daemon: Daemon, live: LiveRun) -> Outcome:
+    """Run a program to its end, from wherever it is. Raises Parked."""
+    failed = None if live.child else _start_program(daemon, live)
+    if failed:
+        return failed
+    child = live.child
+    assert child
     while not child.exited:
         _copy_output(daemon, live, None)
-    usage = daemon.reap(child)
+    usage = live.usage = live.usage or daemon.reap(child)
     _read_rest(daemon, live, 0)
     undead = _end_survivors(daemon, live)
     _read_rest(daemon, live, DRAIN_S)
@@ -3834,6 +4027,9 @@ def conduct(daemon: Daemon, live: LiveRun | None) -> None:
     while live:
         try:
             outcome = _run_program(daemon, live)
+        except Parked:
+            daemon.park(live)
+            return
         except Exception as error:
             LOG.exception("bug task=%s run=%s", live.task.name, live.run.id)
             outcome = daemon.rescue(live, error)
@@ -3943,12 +4139,14 @@ def _crashed_run(run: Run, base: str, end_at: str, leftovers: int) -> Run:
 # -- recovery: what the last daemon left
 
 
-def settle_crashed(daemon: Daemon, runs: list[Run]) -> list[Write]:
+def settle_crashed(
+    daemon: Daemon, runs: list[Run], live_ids: Collection[str]
+) -> list[Write]:
     """End the runs that were running when the last daemon died, kill what is left of
     them and repair their logs. Returns what is in line for the store."""
     processes, folder = daemon.processes, daemon.folder
     leftovers = processes.end_leftovers({run.id for run in runs})
-    processes.trim_journal((), processes.journal_bytes())
+    processes.trim_journal(live_ids, processes.journal_bytes())
     writes = []
     for run in runs:
         base = log_base(folder.logs, run.task_name, run.id)
@@ -3975,6 +4173,8 @@ class Daemon:
         self.started_ms = clock.wall_ms()
         self.config_loaded_ms = self.started_ms
         self.draining = False
+        # Set while the daemon gets ready to be replaced by another program.
+        self.pausing = False
         self._started_s = clock.monotonic_s()
         self.processes = Processes(folder.path)
         self._crew = Crew(functools.partial(conduct, self))
@@ -3994,21 +4194,47 @@ class Daemon:
 
     # -- from start to end
 
-    def recover(self) -> None:
-        """Settle what the last daemon left: its running runs crashed, its pending ones
-        go on in their order. Called once, before anything else."""
+    def recover(self, handover: Mapping[str, Any] | None = None) -> None:
+        """Settle what the last daemon left: the runs that it handed over go on, other
+        running ones crashed, pending ones go on in their order. Called once, before
+        anything else."""
         unended = self.store.unended_runs()
+        records = {r["run_id"]: r for r in (handover or {"runs": ()})["runs"]}
         running = [run for run, _ in unended if run.status == RUNNING]
-        writes = settle_crashed(self, running)
+        orphaned = [run for run in running if run.id not in records]
+        writes = settle_crashed(self, orphaned, records)
+        if handover:
+            self._events.resume(handover["events"])
         with self._mutex:
+            handed = [run for run in running if run.id in records]
+            resumed = [self._resume(run, records[run.id]) for run in handed]
             for run, secret in unended:
                 if run.status == PENDING:
                     writes += self._requeue(run, secret)
             lanes = self._lanes.values()
             begun = [live for lane in lanes for live in self._promote(lane)]
         self._persist(writes)
-        for live in begun:
+        for live in [*resumed, *begun]:
             self._begin(live)
+
+    def _resume(self, run: Run, record: Mapping[str, Any]) -> LiveRun:
+        """A running run of the program before this one, with its task as it was."""
+        lane = self._lanes.get(run.task_name)
+        lane = lane or Lane(undeclared_task(run.task_name), None)
+        live = LiveRun(run, lane, {}, self._mutex)
+        live.task = with_record(lane.task, record["task"])
+        live.log = LogWriter.resumed(self.log_of(run), record["log"])
+        live.child = self.processes.resume(run.id, record["child"])
+        live.usage = Usage(*record["usage"]) if record["usage"] else None
+        live.started_s, live.kill_at_s = record["started_s"], record["kill_at_s"]
+        live.cause, live.error = record["cause"], record["error"]
+        live.survivors = set(record["survivors"])
+        self._live[run.id] = lane.active[run.id] = live
+        if live.kill_at_s is not None:
+            self._add_deadline(live.kill_at_s, live, None)
+        if live.task.timeout_s is not None and not live.cause:
+            self._add_deadline(live.started_s + live.task.timeout_s, live, TIMEOUT)
+        return live
 
     def _requeue(self, run: Run, secret: dict[str, str]) -> list[Write]:
         """Put a run of the last daemon back into its queue, or say why it cannot be."""
@@ -4036,6 +4262,51 @@ class Daemon:
             self._events.added.notify_all()
             while self._running():
                 self._idle.wait()
+
+    def pause(self, timeout_s: float) -> bool:
+        """Bring every run to a point where another program can go on with it: nothing
+        is started, waiting callers get their run as it is. Returns whether all got
+        there in time; False is to be followed by `unpause`. Blocks."""
+        give_up_s = self.clock.monotonic_s() + timeout_s
+        with self._mutex:
+            self.pausing = True
+            self.processes.halt()
+            for live in self._live.values():
+                live.changed.notify_all()
+            self._events.added.notify_all()
+            while not all(live.parked for live in self._running()):
+                left_s = give_up_s - self.clock.monotonic_s()
+                if left_s <= 0:
+                    return False
+                self._idle.wait(left_s)
+        return True
+
+    def unpause(self) -> None:
+        """Go on after a `pause` that led to nothing."""
+        self.processes.unhalt()
+        with self._mutex:
+            self.pausing = False
+            begun = [live for live in self._running() if live.parked]
+            for live in begun:
+                live.parked = False
+            for lane in self._lanes.values():
+                begun += self._promote(lane)
+        for live in begun:
+            self._begin(live)
+
+    def park(self, live: LiveRun) -> None:
+        """Note that the thread of a run has left it."""
+        with self._mutex:
+            live.parked = True
+            self._idle.notify_all()
+
+    def handover(self) -> dict[str, Any]:
+        """What `recover` of the next program needs, as JSON, after `pause`. Everything
+        decided is durable when this returns. Raises StoreError."""
+        self.store.flush(self.store.enqueue(Write()))
+        with self._mutex:
+            runs = [live.record() for live in self._running()]
+            return {"runs": runs, "events": self._events.record()}
 
     def hurry(self) -> None:
         """Kill all runs now."""
@@ -4091,6 +4362,8 @@ class Daemon:
 
     def why_not_ready(self) -> str:
         """Why no trigger would be taken now; empty when it would."""
+        if self.pausing:
+            return "the daemon is being upgraded"
         return "the daemon is shutting down" if self.draining else ""
 
     def live_ids(self) -> list[str]:
@@ -4110,8 +4383,8 @@ class Daemon:
         task = self.task(name)
         values = resolve_params(task, given)
         with self._mutex:
-            if self.draining:
-                raise Problem(503, "the daemon is shutting down", headers=RETRY_LATER)
+            if self.draining or self.pausing:
+                raise Problem(503, self.why_not_ready(), headers=RETRY_LATER)
             live = self._admit(self._lanes[name], values, triggered_by)
             run = live.untold = live.run
             secret = {k: v for k, v in values.items() if (run.params or {})[k] != v}
@@ -4201,7 +4474,8 @@ class Daemon:
     def _promote(self, lane: Lane) -> list[LiveRun]:
         """Move queued runs into free slots, oldest first (I4)."""
         begun: list[LiveRun] = []
-        free = 0 if self.draining else lane.task.max_concurrent - len(lane.active)
+        stays = self.draining or self.pausing
+        free = 0 if stays else lane.task.max_concurrent - len(lane.active)
         while lane.queue and len(begun) < free:
             live = lane.queue.popleft()
             start_at = time_text(self.clock.wall_ms())
@@ -4428,7 +4702,8 @@ class Daemon:
             with self._mutex:
                 left_s = give_up_s - self.clock.monotonic_s()
                 queued = live.run.status == PENDING
-                if live.run.ended or left_s <= 0 or (self.draining and queued):
+                leaving = self.pausing or (self.draining and queued)
+                if live.run.ended or left_s <= 0 or leaving:
                     return live.run
                 live.changed.wait(min(left_s, HANGUP_CHECK_S))
             if not live.run.ended and not still_there():
@@ -4455,7 +4730,8 @@ class Daemon:
     def events_after(self, event_id: int, timeout_s: float) -> list[Event]:
         """Events after an id, of those still kept; waits a time for one at most."""
         with self._mutex:
-            if self._events.newest_id <= event_id and not self.draining:
+            leaving = self.draining or self.pausing
+            if self._events.newest_id <= event_id and not leaving:
                 self._events.added.wait(timeout_s)
             return self._events.after(event_id)
 
@@ -4982,7 +5258,7 @@ def _log_events(daemon: Daemon, run: Run, n: int) -> Iterator[bytes]:
             }
             yield event_text("done", done)
             return
-        elif daemon.draining and now.status == PENDING:
+        elif daemon.pausing or (daemon.draining and now.status == PENDING):
             return
         else:
             seen = daemon.wait_output(run.id, seen, HANGUP_CHECK_S)
@@ -5064,7 +5340,7 @@ def search_logs(daemon: Daemon, request: Request) -> Answer:
 
 def _run_events(daemon: Daemon, after: int) -> Iterator[bytes]:
     ping_s = -STREAM_COMMENT_S
-    while not daemon.draining:
+    while not (daemon.draining or daemon.pausing):
         now_s = daemon.clock.monotonic_s()
         if now_s - ping_s >= STREAM_COMMENT_S:
             ping_s = now_s
@@ -5701,6 +5977,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
     def finish(self) -> None:
         """Nothing is left to flush."""
+        self.server.unanswered.discard(self.connection)
 
     def handle(self) -> None:
         """Answer requests until either side has had enough."""
@@ -5708,6 +5985,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         try:
             while self._keep_alive:
                 self._handle_one()
+                self.server.unanswered.discard(self.connection)
         except (OSError, CallerGone):
             # The client went away, or was too slow: there is nobody to tell.
             LOG.debug("client gone peer=%s", self.client_address)
@@ -5946,6 +6224,8 @@ class Connection(http.server.BaseHTTPRequestHandler):
         self.connection.sendall(raw)
 
     def _head_bytes(self, status: int, headers: Mapping[str, str]) -> bytes:
+        # What follows on this connection could not be answered any more.
+        self._keep_alive = self._keep_alive and not self.server.daemon.pausing
         lines = [f"HTTP/1.1 {status} {_PHRASES[status]}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         if not self._keep_alive:
@@ -6038,30 +6318,70 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = LISTEN_BACKLOG
     allow_reuse_address = True
 
-    def __init__(self, address: tuple[str, int], options: Options) -> None:
+    def __init__(
+        self, address: tuple[str, int], options: Options, listen_fd: int = -1
+    ) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.options = options
         self.daemon: Daemon
         self.busy: set[Connection] = set()
-        self._closing = False
+        # Connections that were taken and had no answer yet.
+        self.unanswered: set[socket.socket] = set()
+        self._closing = self._paused = False
+        self._rests = threading.Event()
+        self._wake_fds = os.pipe()
         self._date = (0, "")
-        super().__init__(address, Connection)
+        super().__init__(address, Connection, bind_and_activate=listen_fd < 0)
+        if listen_fd >= 0:
+            # Of the program before this one: it listens, and some wait in its backlog.
+            self.socket.close()
+            self.socket = socket.socket(fileno=listen_fd)
+            self.socket.set_inheritable(False)
+            self.server_address = self.socket.getsockname()
 
     def server_bind(self) -> None:
         """Bind without asking DNS for this machine's name, as the base class would."""
         socketserver.TCPServer.server_bind(self)
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
-        """Accept until `stop_listening`; blocks where the base class polls."""
+        """Accept until `stop_listening` or `pause`; blocks where the base class wakes
+        up twice a second."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        poll.register(self._wake_fds[0], select.POLLIN)
         while not self._closing:
             try:
+                poll.poll()
+                if self._paused:
+                    break
                 client, address = self.get_request()
+                self.unanswered.add(client)
                 self.process_request(client, address)
             except (OSError, RuntimeError) as error:
                 # No file descriptor or no thread is left: wait for one.
                 if not self._closing:
                     LOG.error("cannot take a connection error=%s", error)
                     time.sleep(ACCEPT_PAUSE_S)
+        self._rests.set()
+
+    def pause(self) -> None:
+        """Take no more connections for now: they wait in the backlog of the socket."""
+        self._paused = True
+        os.write(self._wake_fds[1], b"!")
+        self._rests.wait(LINGER_S)
+
+    def unpause(self) -> None:
+        """Be ready to `serve_forever` again."""
+        os.read(self._wake_fds[0], 1)
+        self._paused = False
+        self._rests.clear()
+
+    def wait_answered(self) -> None:
+        """Return when every request that came was answered, at the latest after
+        LINGER_S."""
+        give_up_s = time.monotonic() + LINGER_S
+        while (self.busy or self.unanswered) and time.monotonic() < give_up_s:
+            time.sleep(SURVIVOR_CHECK_S)
 
     def stop_listening(self) -> None:
         """Take no more connections; those that are there go on."""
@@ -6210,6 +6530,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("schema", help="print the JSON Schema of tasks.json")
     init = commands.add_parser("init", help="write an example tasks.json")
     init.add_argument("--config", dest="own_config", metavar="FILE")
+    upgrade = commands.add_parser(
+        "upgrade", help="replace a running daemon by the program now on disk"
+    )
+    upgrade.add_argument("--data", dest="own_data", metavar="DIR")
     return parser
 
 
@@ -6222,8 +6546,8 @@ def _settings(arguments: argparse.Namespace) -> dict[str, str]:
             given = ",".join(given)
         fallback = os.environ.get(setting.variable, "") or setting.default
         found[setting.name] = fallback if given is None else given
-    if getattr(arguments, "own_config", None):
-        found["config"] = arguments.own_config
+    for name in ("config", "data"):
+        found[name] = getattr(arguments, f"own_{name}", None) or found[name]
     return found
 
 
@@ -6240,7 +6564,8 @@ def _validate(settings: dict[str, str], *, as_json: bool) -> int:
         faults = error.faults
     if as_json:
         found = [fault._asdict() for fault in faults]
-        print(json.dumps({"valid": not faults, "tasks": count, "faults": found}))
+        facts = {"valid": not faults, "tasks": count, "handover": HANDOVER_VERSION}
+        print(json.dumps({**facts, "faults": found}))
     elif faults:
         print(*faults, sep="\n", file=sys.stderr)
     else:
@@ -6278,6 +6603,52 @@ def _init(settings: dict[str, str]) -> int:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
     print(f"{path}: written; start with `python {PROGRAM}.py`")
     return EX_OK
+
+
+# -- upgrading a running daemon
+
+
+def _lock_record(path: str) -> dict[str, Any]:
+    """What the daemon of a data directory wrote of itself. Raises UsageError 69 when
+    none runs there."""
+    nobody = UsageError(f"--data {path}: no daemon runs there", EX_UNAVAILABLE)
+    try:
+        with open(os.path.join(path, "lock"), "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return cast(dict[str, Any], json.loads(file.read() or b"{}"))
+    except FileNotFoundError:
+        raise nobody from None
+    except OSError as error:
+        raise UsageError(f"--data {path}: {error.strerror}", EX_OSERR) from None
+    except ValueError:
+        # Read while it was being written.
+        return {}
+    raise nobody
+
+
+def _upgrade_daemon(settings: dict[str, str]) -> int:
+    """Have the running daemon replace itself; tell how that went."""
+    path = settings["data"]
+    before = _lock_record(path)
+    try:
+        os.kill(before["pid"], signal.SIGUSR2)
+    except (KeyError, OSError) as error:
+        reason = getattr(error, "strerror", None) or "it is just starting"
+        raise UsageError(f"the daemon cannot be told: {reason}", EX_TEMPFAIL) from None
+    give_up_s = time.monotonic() + UPGRADE_WAIT_S
+    while time.monotonic() < give_up_s:
+        time.sleep(SURVIVOR_CHECK_S)
+        now = _lock_record(path)
+        if now.get("refused", before.get("refused")) != before.get("refused"):
+            print(f"{PROGRAM}: refused: {now['refused']['error']}", file=sys.stderr)
+            return EX_CONFIG
+        if now.get("started_ms", before.get("started_ms")) != before.get("started_ms"):
+            print(f"upgraded: pid {now['pid']} listens on {now['url']}")
+            return EX_OK
+    limit = f"{UPGRADE_WAIT_S:.0f} s"
+    raise UsageError(f"no upgrade within {limit}; see the daemon's log", EX_TEMPFAIL)
 
 
 # -- serving
@@ -6327,10 +6698,14 @@ def _server_options(settings: dict[str, str]) -> Options:
     return Options(token, frozenset(name.strip() for name in names if name.strip()))
 
 
-def _open_folder(path: str) -> DataFolder:
+def _open_folder(path: str, lock_fd: int) -> DataFolder:
+    owner = 0
     try:
         folder = DataFolder(path)
-        owner = folder.lock()
+        if lock_fd >= 0:
+            folder.keep_lock(lock_fd)
+        else:
+            owner = folder.lock()
     except OSError as error:
         raise UsageError(f"--data {path}: {error.strerror}", EX_OSERR) from None
     if owner:
@@ -6339,9 +6714,9 @@ def _open_folder(path: str) -> DataFolder:
     return folder
 
 
-def _bind_server(address: tuple[str, int], options: Options) -> Server:
+def _bind_server(address: tuple[str, int], options: Options, listen_fd: int) -> Server:
     try:
-        return Server(address, options)
+        return Server(address, options, listen_fd)
     except OSError as error:
         host, port = address
         message = f"cannot listen on {host} port {port}: {error.strerror or error}"
@@ -6375,16 +6750,30 @@ def _start_logging(level: str) -> None:
 
 
 _DRAINED = 0
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR2}
 
 
-def _signal_pipe() -> tuple[int, int]:
-    """A pipe from which the numbers of arriving signals can be read."""
-    reader, writer = os.pipe()
+def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
+    """A pipe from which the numbers of arriving signals can be read; the one with these
+    descriptors, if the program before this one left it."""
+    reader, writer = fds or os.pipe()
+    for fd in (reader, writer):
+        os.set_inheritable(fd, False)
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         signal.signal(number, lambda *_: None)
+    # Blocked over the exec of an upgrade, so that none was lost.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     return reader, writer
+
+
+def _write_stacks_on_quit() -> None:
+    """Let SIGQUIT write the stacks of all threads to stderr."""
+    import faulthandler
+
+    with contextlib.suppress(OSError, ValueError):
+        faulthandler.register(signal.SIGQUIT, file=2)
 
 
 # Python 3.12 lets no thread start once the main thread has ended.
@@ -6406,10 +6795,131 @@ def _start_thread(body: Callable[[], None], name: str) -> None:
     threading.Thread(target=body, name=name, daemon=True).start()
 
 
+# -- upgrade in place
+
+_HANDOVER_VARIABLE = "TASKRUNNERD_HANDOVER"
+# Python forgets this name once the script's body has ended.
+_FILE = os.path.abspath(__file__)
+
+
+def _own_program() -> list[str]:
+    """How this program is started: the interpreter with its flags, and the file."""
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return [sys.executable, *flags, _FILE]
+
+
+def _replacement_fault(daemon: Daemon) -> str:
+    """Why the program and the tasks.json now on disk cannot take over; else empty."""
+    argv = [*_own_program(), "--config", daemon.config.path, "validate", "--json"]
+    try:
+        code, text = daemon.processes.call(argv, REPLACEMENT_CHECK_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"the program on disk could not be checked: {error}"
+    last_line = text.strip().rpartition("\n")[2]
+    try:
+        told = json.loads(last_line)
+        faults = [str(ConfigFault(**fault)) for fault in told["faults"]]
+    except (ValueError, KeyError, TypeError):
+        return f"the program on disk does not work (exit code {code}): {last_line}"
+    if faults:
+        return "; ".join(faults)
+    if told.get("handover") != HANDOVER_VERSION:
+        return "the program on disk cannot take over running runs from this one"
+    return ""
+
+
+def _unnamed_file(content: bytes) -> int:
+    """A descriptor of a file without a name, open over an exec, at its beginning."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create(PROGRAM, 0)
+    else:
+        import tempfile
+
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+            os.set_inheritable(fd, True)
+    _write_whole(fd, content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _write_whole(fd: int, content: bytes) -> None:
+    with open(fd, "wb", closefd=False) as file:
+        file.write(content)
+
+
+def _replace(server: Server, signals: tuple[int, int]) -> NoReturn:
+    """Become the program on disk. Raises UpgradeError when that does not work, and then
+    `_go_on` has to follow."""
+    daemon = server.daemon
+    server.pause()
+    if not daemon.pause(HANDOVER_WAIT_S):
+        raise UpgradeError(f"runs did not come to rest within {HANDOVER_WAIT_S:.0f} s")
+    server.wait_answered()
+    try:
+        record = {
+            **daemon.handover(),
+            "listen_fd": server.socket.fileno(),
+            "lock_fd": daemon.folder.hand_over_lock(),
+            "signal_fds": signals,
+        }
+        for fd in (record["listen_fd"], *signals):
+            os.set_inheritable(fd, True)
+        fd = _unnamed_file(json.dumps(record).encode())
+        environ = {**os.environ, _HANDOVER_VARIABLE: str(fd)}
+        argv = [*_own_program(), *sys.argv[1:]]
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        os.execve(sys.executable, argv, environ)
+    except (OSError, StoreError) as error:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        raise UpgradeError(str(error)) from error
+
+
+def _go_on(server: Server) -> None:
+    """Go on as before after an upgrade that failed."""
+    server.daemon.unpause()
+    server.unpause()
+    _start_thread(server.serve_forever, "accept")
+
+
+class UpgradeError(Exception):
+    """An upgrade that was begun and cannot be done, and why."""
+
+
+def _upgrade(server: Server, signals: tuple[int, int]) -> None:
+    """Replace this program by the one on disk: same pid, same socket, same children.
+    Returns only when that is refused."""
+    error = _replacement_fault(server.daemon)
+    if not error:
+        try:
+            _replace(server, signals)
+        except UpgradeError as failed:
+            error = str(failed)
+            _go_on(server)
+    LOG.error("upgrade refused error=%s", error)
+    _sign(server, refused={"at": time.time_ns(), "error": error})
+
+
+def _sign(server: Server, **more: Any) -> None:
+    """Tell in the data directory who listens where."""
+    url, started_ms = f"http://{server.address_text()}", server.daemon.started_ms
+    server.daemon.folder.sign(url=url, started_ms=started_ms, **more)
+
+
+def _take_over() -> dict[str, Any] | None:
+    """The record that the program before this one left in an upgrade."""
+    fd = os.environ.pop(_HANDOVER_VARIABLE, "")
+    if not fd:
+        return None
+    with open(int(fd), "rb") as file:
+        return cast(dict[str, Any], json.load(file))
+
+
 def _wait_for_end(signals: tuple[int, int], server: Server, shutdown_s: float) -> None:
     """Return when a signal has come and everything has ended; a second one hurries."""
     reader, writer = signals
     daemon = server.daemon
+    upgrade = signal.SIGUSR2
 
     def drain() -> None:
         daemon.drain(shutdown_s)
@@ -6420,6 +6930,10 @@ def _wait_for_end(signals: tuple[int, int], server: Server, shutdown_s: float) -
         number = os.read(reader, 1)[0]
         if number == _DRAINED:
             break
+        if number == upgrade:
+            if not draining:
+                _upgrade(server, signals)
+            continue
         if draining:
             daemon.hurry()
             continue
@@ -6427,9 +6941,7 @@ def _wait_for_end(signals: tuple[int, int], server: Server, shutdown_s: float) -
         LOG.info("stopping signal=%s", signal.Signals(number).name)
         server.stop_listening()
         _start_thread(drain, "drain")
-    give_up_s = time.monotonic() + LINGER_S
-    while server.busy and time.monotonic() < give_up_s:
-        time.sleep(SURVIVOR_CHECK_S)
+    server.wait_answered()
 
 
 def _leave(code: int) -> NoReturn:
@@ -6447,22 +6959,27 @@ def _serve(settings: dict[str, str]) -> None:
     options = _server_options(settings)
     shutdown_s = _parse_time_setting(settings, "shutdown-timeout")
     port = _parse_port(settings["port"])
-    signals = _signal_pipe()
+    handover = _take_over() or {}
+    signals = _signal_pipe(handover.get("signal_fds"))
+    _write_stacks_on_quit()
     if not become_subreaper():
         LOG.warning("orphans that leave their process group may not be found")
-    folder = _open_folder(settings["data"])
-    server = _bind_server((settings["host"], port), options)
+    folder = _open_folder(settings["data"], handover.get("lock_fd", -1))
+    address = (settings["host"], port)
+    server = _bind_server(address, options, handover.get("listen_fd", -1))
     try:
         server.daemon = daemon = Daemon(config, folder, Clock())
     except StoreError as error:
         raise UsageError(str(error), EX_OSERR) from None
-    daemon.recover()
+    daemon.recover(handover or None)
     _start_thread(daemon.run_schedule, "schedule")
     _start_thread(server.serve_forever, "accept")
-    url = f"http://{server.address_text()}"
-    folder.sign(url)
-    LOG.info("ready url=%s pid=%d tasks=%d", url, os.getpid(), len(config.tasks))
-    print(json.dumps({"event": "ready", "url": url, "pid": os.getpid()}), flush=True)
+    _sign(server)
+    url, word = f"http://{server.address_text()}", "upgraded" if handover else "ready"
+    LOG.info("%s url=%s pid=%d tasks=%d", word, url, os.getpid(), len(config.tasks))
+    if not handover:
+        ready = {"event": "ready", "url": url, "pid": os.getpid()}
+        print(json.dumps(ready), flush=True)
 
     def end() -> None:
         _wait_for_end(signals, server, shutdown_s)
@@ -6490,6 +7007,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
             return _print_schema()
         if arguments.command == "init":
             return _init(settings)
+        if arguments.command == "upgrade":
+            return _upgrade_daemon(settings)
         _serve(settings)
     except ConfigError as error:
         print(error, file=sys.stderr)

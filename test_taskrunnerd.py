@@ -116,6 +116,7 @@ class Served:
 
     def __init__(self, folder: Path, tasks: Any, *flags: str, **variables: str) -> None:
         self.folder = folder
+        self.program = HERE / "taskrunnerd.py"
         self.flags = flags
         self.mark = uuid.uuid4().hex
         self.variables = {"TR_TEST_MARK": self.mark, **variables}
@@ -136,7 +137,7 @@ class Served:
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of a taskrunnerd command."""
-        return [sys.executable, str(HERE / "taskrunnerd.py"), *arguments]
+        return [sys.executable, str(self.program), *arguments]
 
     def start(self) -> Served:
         """Start it and wait until it is ready."""
@@ -7863,7 +7864,7 @@ def test_folder_of_a_daemon_that_starts_names_its_pid(tmp_path: Path) -> None:
     """Also before it listens, when the lock file still names the last daemon."""
     first, second = (tr.DataFolder(str(tmp_path / "data")) for _ in range(2))
     assert first.lock() == 0
-    first.sign("http://127.0.0.1:1")
+    first.sign(url="http://127.0.0.1:1")
     record = (tmp_path / "data" / "lock").read_text()
     first.unlock()
     (tmp_path / "data" / "lock").write_text(record.replace(str(os.getpid()), "999999"))
@@ -10152,6 +10153,269 @@ def test_second_signal_does_not_wait_for_the_grace_period(
     assert (ended["end_reason"], ended["signal"]) == ("daemon_stopped", "SIGKILL")
 
 
+# -- upgrade in place
+
+
+def upgrade(daemon: Served, code: int = 0) -> str:
+    """Run `taskrunnerd upgrade` beside a daemon; what it printed."""
+    told = subprocess.run(
+        daemon.command("upgrade"),
+        cwd=daemon.folder,
+        env=daemon.environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert told.returncode == code, (told.stdout, told.stderr, daemon.log.read_text())
+    return told.stderr if code else told.stdout
+
+
+def finish_with(held: int, text: str) -> None:
+    """Answer a program that `reach` has found at its FIFO."""
+    os.write(held, text.encode())
+    os.close(held)
+
+
+def test_upgrade_keeps_pid_socket_children_and_every_byte(
+    serve: Any, fifo: Path
+) -> None:
+    script = f"""
+        i=0
+        while [ ! -e stop ]; do
+            i=$((i + 1)); echo "line $i"
+            [ $((i % 5)) = 0 ] && echo "error $i" >&2
+        done
+        echo "$i lines"; read -r code <{fifo}; exit "$code"
+    """
+    daemon = serve({"flood": {"run": script, "exit_codes": [9]}})
+    started = daemon.get("/api/info").json["started_at"]
+    run = daemon.trigger("flood")
+    for _ in range(3):
+        size = len(daemon.raw(run))
+        within(DEADLINE_S, lambda n=size: len(daemon.raw(run)) > n, "more output")
+        assert f"pid {daemon.process.pid} " in upgrade(daemon)
+    info = daemon.get("/api/info").json
+    assert info["pid"] == daemon.process.pid
+    assert info["started_at"] > started
+    (daemon.folder / "stop").touch()
+    let_go(fifo, "9\n")
+    ended = daemon.ended(run)
+    assert (ended["end_reason"], ended["exit_code"]) == ("success", 9)
+    assert ended["cpu_seconds"] > 0 and ended["max_rss_bytes"] > 0
+    raw = daemon.raw(run)
+    lines = [line for line in raw.decode().splitlines() if line.startswith("line")]
+    count = len(lines)
+    assert lines == [f"line {n}" for n in range(1, count + 1)]
+    assert raw.count(b"error") == count // 5
+    assert b"\n%d lines\n" % count in raw
+    assert (ended["output_bytes"], ended["output_dropped_bytes"]) == (len(raw), 0)
+    page = daemon.get(f"{place(run)}/log?from=-1").json
+    assert page["total_lines"] == count + count // 5 + 1
+
+
+def test_upgrade_answers_those_who_wait_with_the_run_as_it_is(
+    serve: Any, fifos: Any
+) -> None:
+    daemon = serve({"hold": HELD})
+    path = fifos()
+    query = "?wait=true&wait_timeout=300"
+    waiting = in_thread(lambda: daemon.trigger("hold", {"fifo": path}, query))
+    held = reach(path)
+    queued = daemon.trigger("hold", {"fifo": fifos()})
+    upgrade(daemon)
+    run = waiting()
+    assert (run["status"], run["exit_code"]) == ("running", -1)
+    assert daemon.run_now(queued)["status"] == "pending"
+    finish_with(held, "3\n")
+    assert daemon.ended(run)["exit_code"] == 3
+    daemon.stop(queued)
+
+
+def test_upgrade_loads_the_tasks_anew_but_ends_runs_as_they_were_started(
+    serve: Any, fifos: Any
+) -> None:
+    old = {**HELD, "exit_codes": [7], "timeout": "1h"}
+    daemon = serve({"hold": old, "gone": HELD})
+    paths = [fifos() for _ in range(3)]
+    run = daemon.trigger("hold", {"fifo": paths[0]})
+    queued = daemon.trigger("hold", {"fifo": paths[1]})
+    gone = daemon.trigger("gone", {"fifo": paths[2]})
+    dropped = daemon.trigger("gone", {"fifo": paths[2]})
+    held = [reach(paths[0]), reach(paths[2])]
+    daemon.write_tasks({"hold": {**HELD, "exit_codes": [8]}, "new": {"run": "true"}})
+    upgrade(daemon)
+    assert [task["name"] for task in daemon.get("/api/tasks").json] == ["hold", "new"]
+    assert daemon.run("new")["end_reason"] == "success"
+    finish_with(held[0], "7\n")
+    assert daemon.ended(run)["end_reason"] == "success"
+    let_go(paths[1], "7\n")
+    assert daemon.ended(queued)["end_reason"] == "failed"
+    finish_with(held[1], "0\n")
+    assert daemon.ended(gone)["end_reason"] == "success"
+    ended = daemon.ended(dropped)
+    assert (ended["end_reason"], ended.get("start_at")) == ("skipped", None)
+
+
+def test_upgrade_keeps_held_text_and_secrets_in_the_middle(
+    serve: Any, fifos: Any
+) -> None:
+    script = 'printf "my sec"; read -r x <"$1"; printf "ret1 is out"'
+    task = {**HELD, "run": script, "secrets": {"S": "secret1"}}
+    daemon = serve({"hold": task})
+    path = fifos()
+    run = daemon.trigger("hold", {"fifo": path})
+    held = reach(path)
+    upgrade(daemon)
+    finish_with(held, "0\n")
+    assert daemon.ended(run)["end_reason"] == "success"
+    assert daemon.raw(run) == b"my [redacted] is out"
+
+
+def test_upgrade_goes_on_with_a_stop_that_was_asked_for(serve: Any, fifos: Any) -> None:
+    daemon = serve({"hold": {**STUBBORN, "graceful_stop": "1h"}})
+    path = fifos()
+    run = daemon.trigger("hold", {"fifo": path})
+    held = reach(path)
+    assert daemon.stop(run).status == 200
+    upgrade(daemon)
+    assert daemon.run_now(run)["status"] == "running"
+    finish_with(held, "4\n")
+    ended = daemon.ended(run)
+    assert (ended["end_reason"], ended["exit_code"]) == ("stopped", 4)
+
+
+def test_upgrade_keeps_time_limits(serve: Any, fifos: Any) -> None:
+    tasks = {"late": {**HELD, "timeout": "3s"}, "patient": {**STUBBORN}}
+    tasks["patient"].update(graceful_stop="3s")
+    daemon = serve(tasks)
+    paths = [fifos(), fifos()]
+    late = daemon.trigger("late", {"fifo": paths[0]})
+    patient = daemon.trigger("patient", {"fifo": paths[1]})
+    held = [reach(path) for path in paths]
+    daemon.stop(patient)
+    upgrade(daemon)
+    ended = daemon.ended(late)
+    assert (ended["end_reason"], ended["signal"]) == ("timeout", "SIGTERM")
+    assert ended["duration"] > 2.9e9
+    assert daemon.ended(patient)["signal"] == "SIGKILL"
+    for fd in held:
+        os.close(fd)
+
+
+def test_upgrade_tells_later_listeners_of_earlier_events(serve: Any) -> None:
+    daemon = serve({"ok": {"run": "true"}})
+    with daemon.events("/api/runs/stream") as events:
+        assert next(events).name == "ping"
+        first = daemon.run("ok")
+        created = next(e for e in events if e.name == "run.created")
+        upgrade(daemon)
+    second = daemon.run("ok")
+    with daemon.events("/api/runs/stream", Last_Event_ID=str(created.id)) as events:
+        told = [next(events) for _ in range(6)][1:]
+    assert [e.data["run"]["id"] for e in told] == [first["id"]] * 2 + [second["id"]] * 3
+
+
+def test_upgrade_refuses_no_new_connection(serve: Any) -> None:
+    daemon = serve({"ok": {"run": "true"}})
+    over = threading.Event()
+
+    def ask() -> int:
+        count = 0
+        while not over.is_set():
+            daemon.get("/healthz")
+            count += 1
+        return count
+
+    askers = [in_thread(ask) for _ in range(4)]
+    for _ in range(3):
+        upgrade(daemon)
+    over.set()
+    assert all(asker() > 0 for asker in askers)
+
+
+def test_upgrade_that_cannot_work_is_refused_and_nothing_changes(
+    tmp_path: Path, fifos: Any
+) -> None:
+    daemon = Served(tmp_path, {"hold": HELD})
+    daemon.program = tmp_path / "taskrunnerd.py"
+    source = (HERE / "taskrunnerd.py").read_text()
+    daemon.program.write_text(source)
+    path = fifos()
+    with contextlib.closing(daemon.start()):
+        run = daemon.trigger("hold", {"fifo": path})
+        held = reach(path)
+        daemon.program.write_text(source + "\nif True print('no')\n")
+        # The command itself must still be there to ask.
+        whole, daemon.program = daemon.program, HERE / "taskrunnerd.py"
+        assert "SyntaxError" in upgrade(daemon, 78)
+        whole.write_text(source.replace("HANDOVER_VERSION = 1", "HANDOVER_VERSION = 0"))
+        assert "cannot take over" in upgrade(daemon, 78)
+        whole.write_text("import sys\nsys.exit(5)\n")
+        assert "exit code 5" in upgrade(daemon, 78)
+        whole.write_text(source)
+        daemon.write_tasks({"hold": {"rum": "true"}})
+        assert "did you mean run?" in upgrade(daemon, 78)
+        assert daemon.run_now(run)["status"] == "running"
+        assert [t["name"] for t in daemon.get("/api/tasks").json] == ["hold"]
+        finish_with(held, "6\n")
+        assert daemon.ended(run)["exit_code"] == 6
+
+
+def test_upgrade_without_a_daemon_says_so(tmp_path: Path) -> None:
+    write_config(tmp_path, {"tasks": {"ok": {"run": "true"}}})
+    daemon = Served(tmp_path, {"ok": {"run": "true"}})
+    assert "no daemon runs there" in upgrade(daemon, 69)
+    daemon.start()
+    assert daemon.end() == 0
+    assert "no daemon runs there" in upgrade(daemon, 69)
+
+
+def test_signal_that_comes_during_an_upgrade_is_not_lost(
+    serve: Any, fifos: Any
+) -> None:
+    daemon = serve({"hold": HELD})
+    path = fifos()
+    run = daemon.trigger("hold", {"fifo": path})
+    held = reach(path)
+    daemon.process.send_signal(signal.SIGUSR2)
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.wait() == 0
+    os.close(held)
+    assert stored(daemon, run).end_reason == "daemon_stopped"
+
+
+def test_pause_that_takes_too_long_is_taken_back(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    held = reach(path)
+    queued = hold(daemon, "hold", fifos())
+    gate = Gate(daemon, "park", by_daemon)
+    assert not daemon.pause(0.0)
+    with pytest.raises(tr.Problem) as refused:
+        daemon.trigger("hold", {"fifo": path}, "api")
+    assert refused.value.status == 503
+    assert "upgraded" in daemon.why_not_ready()
+    gate.open()
+    within(DEADLINE_S, lambda: all(r.parked for r in daemon._running()), "parked")
+    daemon.unpause()
+    assert daemon.why_not_ready() == ""
+    finish_with(held, "2\n")
+    assert end_of(daemon, run).exit_code == 2
+    daemon.stop(queued.id)
+
+
+def test_quit_signal_writes_all_stacks_and_changes_nothing(serve: Any) -> None:
+    daemon = serve({"ok": {"run": "true"}})
+    # An answer, so that every thread is in its loop.
+    daemon.run("ok")
+    daemon.process.send_signal(signal.SIGQUIT)
+    look = daemon.log.read_text
+    within(DEADLINE_S, lambda: "serve_forever" in look(), "the stacks")
+    assert "Thread 0x" in look()
+    assert daemon.run("ok")["end_reason"] == "success"
+
+
 def run_command(
     folder: Path, *arguments: str, **variables: str
 ) -> subprocess.CompletedProcess[str]:
@@ -10220,6 +10484,7 @@ def test_validate_prints_json_for_machines(
     assert err == ""
     assert json.loads(out) == {
         "valid": False,
+        "handover": tr.HANDOVER_VERSION,
         "tasks": 0,
         "faults": [
             {
@@ -10235,6 +10500,7 @@ def test_validate_prints_json_for_machines(
     assert tr.main(["validate", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "valid": True,
+        "handover": tr.HANDOVER_VERSION,
         "tasks": 1,
         "faults": [],
     }
