@@ -3402,6 +3402,24 @@ def marked_processes() -> list[tuple[str, int]]:
     return [pair for pair in pairs if pair[0]]
 
 
+def has_open(pid: int, path: str) -> bool:
+    """Whether a process has a file open; True also where that cannot be known."""
+    if not _HAS_PROC:
+        return True
+    wanted = os.stat(path)
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{fd}"), wanted):
+                    return True
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        # Another user's process: the kernel will say so again when it is signalled.
+        return True
+    return False
+
+
 def group_exists(group: int) -> bool:
     """Whether a process group has any member, be it a zombie."""
     try:
@@ -6632,6 +6650,11 @@ def _upgrade_daemon(settings: dict[str, str]) -> int:
     """Have the running daemon replace itself; tell how that went."""
     path = settings["data"]
     before = _lock_record(path)
+    pid = before.get("pid", 0)
+    if pid and not has_open(pid, os.path.join(path, "lock")):
+        # In a container the same number means another process, be it process 1.
+        message = f"its daemon, pid {pid} where it runs, cannot be seen from here"
+        raise UsageError(f"--data {path}: {message}; send SIGUSR2 there", EX_TEMPFAIL)
     try:
         os.kill(before["pid"], signal.SIGUSR2)
     except (KeyError, OSError) as error:

@@ -28,6 +28,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -10403,6 +10404,106 @@ def test_pause_that_takes_too_long_is_taken_back(in_process: Any, fifos: Any) ->
     finish_with(held, "2\n")
     assert end_of(daemon, run).exit_code == 2
     daemon.stop(queued.id)
+
+
+class Inside(Served):
+    """A daemon that is process 1 of a pid namespace of its own."""
+
+    def start(self) -> Served:
+        """Start it and wait until it is ready; `inner` is its pid out here."""
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *("unshare", "--pid", "--fork", "--mount-proc", "--kill-child"),
+                    *self.command("--port", "0", *self.flags),
+                ],
+                cwd=self.folder,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self.process.stdout.close()
+            pytest.skip(f"no pid namespace here: {self.log.read_text().strip()}")
+        ready = json.loads(line)
+        assert ready["pid"] == 1
+        self.port = int(ready["url"].rpartition(":")[2])
+        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
+        self.inner = int(Path(children).read_text())
+        return self
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Signal it and return its exit code."""
+        os.kill(self.inner, number)
+        return self.wait()
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Iterator[Callable[[Any], Inside]]:
+    """Start daemons as process 1."""
+    if not shutil.which("unshare") or not sys.platform.startswith("linux"):
+        pytest.skip("unshare(1) is not here")
+    served: list[Inside] = []
+
+    def start(tasks: Any) -> Inside:
+        daemon = Inside(tmp_path, tasks)
+        daemon.start()
+        served.append(daemon)
+        return daemon
+
+    yield start
+    for daemon in served:
+        daemon.close()
+
+
+def zombies_of(pid: int) -> list[str]:
+    """The dead children of a process."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            with contextlib.suppress(OSError):
+                stat = Path(f"/proc/{child}/stat").read_text()
+                if stat.rpartition(")")[2].split()[0] == "Z":
+                    found.append(child)
+    return found
+
+
+def test_process_1_reaps_orphans_and_loses_no_exit_code(inside: Any) -> None:
+    # Each program leaves orphans that die at once and ends with a code of its own.
+    script = "for i in 1 2 3; do (true & true & exit 0) & done; wait; exit $CODE"
+    task = {"params": [{"env": "CODE"}], "run": script, "max_concurrent": 64}
+    daemon = inside({"orphans": task})
+
+    def run(code: int) -> tuple[int, int]:
+        return code, daemon.run("orphans", {"CODE": str(code)})["exit_code"]
+
+    with ThreadPoolExecutor(64) as pool:
+        for sent, told in pool.map(run, [1 + n % 100 for n in range(256)]):
+            assert told == sent
+    within(DEADLINE_S, lambda: not zombies_of(daemon.inner), "all zombies reaped")
+
+
+def test_process_1_can_be_upgraded(inside: Any, fifos: Any) -> None:
+    daemon = inside({"hold": HELD})
+    path = fifos()
+    run = daemon.trigger("hold", {"fifo": path})
+    held = reach(path)
+    started = daemon.get("/api/info").json["started_at"]
+    # Its pid means another process out here, which must not be signalled.
+    assert "cannot be seen from here" in upgrade(daemon, 75)
+    os.kill(daemon.inner, signal.SIGUSR2)
+
+    def is_new() -> bool:
+        return daemon.get("/api/info").json["started_at"] != started
+
+    within(DEADLINE_S, is_new, "the new program")
+    assert daemon.get("/api/info").json["pid"] == 1
+    finish_with(held, "9\n")
+    assert daemon.ended(run)["exit_code"] == 9
 
 
 def test_quit_signal_writes_all_stacks_and_changes_nothing(serve: Any) -> None:
