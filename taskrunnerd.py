@@ -208,6 +208,7 @@ BUSY_TIMEOUT_S = 10.0
 READERS_KEPT = 8
 STORE_RETRY_S = 1.0
 SIGN_OF_LIFE_S = 5.0
+REAP_AGAIN_S = 0.5
 RETENTION_PAUSE_S = 1.0
 RETENTION_EVERY_S = 3600.0
 RETENTION_BATCH_RUNS = 500
@@ -3551,6 +3552,11 @@ class Processes:
                 gone += 1
         return gone
 
+    @property
+    def has_suspects(self) -> bool:
+        """Whether dead strangers are left that `reap_strangers` could not be sure of."""
+        return bool(self._suspects)
+
     def survivors(self, child: Child, *, thorough: bool) -> list[int]:
         """Live processes that an ended program left: in its group, out of it but with
         its run's mark, or holding its pipes. Cheap when there are none; `thorough`
@@ -4084,9 +4090,11 @@ class Housekeeper:
         """Do what is due. Blocks on the store. Raises StoreError, OSError."""
         now_s = self._clock.monotonic_s()
         if now_s >= self._sign_at_s:
-            self._sign_at_s = now_s + SIGN_OF_LIFE_S
             self._folder.show_sign_of_life()
             self._processes.reap_strangers()
+            # The dead that were seen for the first time are reaped at the second look.
+            soon = self._processes.has_suspects
+            self._sign_at_s = now_s + (REAP_AGAIN_S if soon else SIGN_OF_LIFE_S)
             self._trim_journal(daemon)
         if now_s >= self._look_at_s:
             self._forget(daemon, now_s)

@@ -11,6 +11,7 @@ the daemon's log.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import itertools
 import json
@@ -10332,6 +10333,37 @@ def test_upgrade_refuses_no_new_connection(serve: Any) -> None:
         upgrade(daemon)
     over.set()
     assert all(asker() > 0 for asker in askers)
+
+
+def test_upgrades_under_load_lose_no_run_and_no_outcome(serve: Any) -> None:
+    task = {"params": [{"arg": "code"}], "run": "echo $1; exit $1", "queue_max": 10_000}
+    daemon = serve({"exit": {**task, "max_concurrent": 4}})
+    over = threading.Event()
+    told: dict[str, int] = {}
+
+    def trigger(seed: int) -> None:
+        rng = random.Random(seed)
+        while not over.is_set():
+            code = rng.randrange(1, 200)
+            query = rng.choice(["", "?wait=true"])
+            body = {"params": {"code": str(code)}}
+            reply = daemon.request("POST", f"/api/tasks/exit/run{query}", body)
+            assert reply.status in (201, 503), reply
+            if reply.status == 201:
+                told[reply.json["id"]] = code
+
+    clients = [in_thread(functools.partial(trigger, seed)) for seed in range(6)]
+    for _ in range(4):
+        upgrade(daemon)
+    over.set()
+    for join in clients:
+        join()
+    assert len(told) > 20
+    for run_id, code in told.items():
+        run = daemon.ended({"task_name": "exit", "id": run_id})
+        assert (run["end_reason"], run["exit_code"]) == ("failed", code)
+        assert "error" not in run, run
+    assert daemon.get("/api/runs/summary").json["total"] == len(told)
 
 
 def test_upgrade_that_cannot_work_is_refused_and_nothing_changes(
