@@ -46,8 +46,8 @@ Threads and locks
     connection has a thread; schedule sleeps until the next deadline; each running run
     has a thread. All changing state is in one Daemon behind one mutex; every live run
     has a Condition on that mutex, so that its end wakes those who wait for it and
-    nobody else. The store, each log and the process journal have a lock of their own,
-    a leaf. No thread ever holds two locks.
+    nobody else. The store, each log, the process journal and the reaper of orphans
+    have a lock of their own, a leaf. No thread ever holds two locks.
 
 Invariants
     I1  A run is durable before its program starts and before anybody is told of it; its
@@ -3447,6 +3447,8 @@ class Processes:
         self._known: set[int] = set()
         self._spawns: set[object] = set()
         self._suspects: dict[tuple[int, str], frozenset[object]] = {}
+        # A leaf: no dead stranger goes between being recognised and being reaped.
+        self._strangers_lock = threading.Lock()
         self._boot_id = _boot_id()
         # Readable while everybody who reads from a child is to return at once.
         self._halt_fds = os.pipe()
@@ -3540,6 +3542,10 @@ class Processes:
         A program that ends before its spawn has returned is not known yet. So a dead
         stranger is only reaped when every spawn that was under way when it was first
         seen has returned since (I5)."""
+        with self._strangers_lock:
+            return self._reap_strangers()
+
+    def _reap_strangers(self) -> int:
         dead = [(pid, stat.start_time) for pid, stat in _dead_children()]
         fresh = frozenset(self._spawns)
         self._suspects = {who: self._suspects.get(who, fresh) for who in dead}
@@ -3554,13 +3560,15 @@ class Processes:
 
     @property
     def has_suspects(self) -> bool:
-        """Whether dead strangers are left that `reap_strangers` could not be sure of."""
+        """Whether there are dead strangers that are not sure to be strangers yet."""
         return bool(self._suspects)
 
     def survivors(self, child: Child, *, thorough: bool) -> list[int]:
         """Live processes that an ended program left: in its group, out of it but with
         its run's mark, or holding its pipes. Cheap when there are none; `thorough`
         looks through all processes even if nothing hints at one."""
+        if group_exists(child.pid):
+            self._reap_group(child.pid)
         hints = group_exists(child.pid) or child.open_streams or thorough
         if not hints:
             hints = any(_run_id_of(pid) == child.run_id for pid in _adopted_children())
@@ -3572,6 +3580,15 @@ class Processes:
         )
         found.update(pid for pid in child.pipe_holders() if _is_descendant(pid))
         return sorted(found - {os.getpid()})
+
+    def _reap_group(self, group: int) -> None:
+        """Reap the dead orphans in the group of an ended program. They are no programs
+        of ours: those lead their groups (I5)."""
+        with self._strangers_lock:
+            for pid in _adopted_children():
+                stat = _stat(pid) if pid != group else None
+                if stat and stat.state == "Z" and stat.group == group:
+                    os.waitpid(pid, os.WNOHANG)
 
     def _start_known(self, command: Command, pipe_fds: list[int]) -> int:
         """Start a program so that at no moment its pid is a stranger's."""
