@@ -6570,8 +6570,11 @@ def test_survivor_that_cannot_be_killed_does_not_hold_the_run(
         run = hold(daemon, "hold", path)
         pid = int(next_line())
     try:
+        # After SURVIVOR_LOOKS, long before the sleep is over.
         ended = within(
-            5, lambda: (r := state_of(daemon, run)).ended and r, "end of the run"
+            DEADLINE_S,
+            lambda: (r := state_of(daemon, run)).ended and r,
+            "end of the run",
         )
         assert str(pid) in ended.error or "process" in ended.error
     finally:
