@@ -82,6 +82,7 @@ import collections
 import contextlib
 import dataclasses
 import datetime
+import errno
 import fcntl
 import functools
 import gc
@@ -207,6 +208,8 @@ COMMIT_MAX_WRITES = 512
 BUSY_TIMEOUT_S = 10.0
 READERS_KEPT = 8
 STORE_RETRY_S = 1.0
+DISK_LOOK_S = 1.0
+DISK_MIN_FREE_FILES = 1024
 SIGN_OF_LIFE_S = 5.0
 REAP_AGAIN_S = 0.5
 RETENTION_PAUSE_S = 1.0
@@ -1879,6 +1882,12 @@ pragma user_version = {_LAYOUT_VERSION};
 class StoreError(Exception):
     """The database could not do what was asked: disk full, unreadable, …"""
 
+    @property
+    def of_the_disk(self) -> bool:
+        """Whether the disk is why, or something else that may pass, and not a value
+        that cannot be stored. (SQLite's own code is known from Python 3.11 on only.)"""
+        return isinstance(self.__cause__, sqlite3.OperationalError)
+
 
 class Write:
     """Statements that become durable together; `changed` counts their rows. `gate` is
@@ -2319,6 +2328,7 @@ def write_forgotten(run_ids: Sequence[str]) -> Write:
 _RECORD = struct.Struct("<QQQBB6x")
 _GOES_ON = 1
 _RECORDS_AT_ONCE = 4096
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _Mark(NamedTuple):
@@ -2414,6 +2424,10 @@ class LogWriter:
         self.closed = False
         self.full = False
         self.error = ""
+        # Why nothing may be written for now, said by whoever calls.
+        self.no_room = ""
+        # Whether a write has failed because the disk is full.
+        self.disk_full = False
         self.output_bytes = 0
         self.dropped_bytes = 0
         self.grown = threading.Condition(threading.Lock())
@@ -2614,6 +2628,9 @@ class LogWriter:
     def _append(self, stream: int, part: bytes, wall_ms: int) -> None:
         if not part:
             return
+        if self.no_room:
+            self._lose(stream, part, self.no_room)
+            return
         flags = _GOES_ON if self._broken[stream] else 0
         try:
             if not self._fds:
@@ -2622,12 +2639,16 @@ class LogWriter:
                 self._open_segment(wall_ms)
             self._write_part(part, (wall_ms, stream, flags))
         except OSError as error:
-            # The program must not notice; what is lost is counted and said.
-            self.error = f"output could not be written: {error.strerror}"
-            self._abandon_segment()
-            self._pass_over(stream, part)
+            self.disk_full = error.errno in _DISK_FULL
+            self._lose(stream, part, error.strerror or str(error))
         else:
             self._count(stream, part)
+
+    def _lose(self, stream: int, part: bytes, reason: str) -> None:
+        """The program must not notice; what is lost is counted and said."""
+        self.error = f"output could not be written: {reason}"
+        self._abandon_segment()
+        self._pass_over(stream, part)
 
     def _write_part(self, part: bytes, kind: tuple[int, int, int]) -> None:
         assert self._fds
@@ -3724,6 +3745,52 @@ class DataFolder:
             self._lock_fd = -1
 
 
+class DiskWatch:
+    """Whether the file system of the data directory has room. Whoever needs to know
+    asks; the kernel is asked once in DISK_LOOK_S at most, and never under a lock."""
+
+    def __init__(self, path: str, min_free_bytes: int, clock: Clock) -> None:
+        self._path = path
+        self._min_free_bytes = min_free_bytes
+        self._clock = clock
+        self._low = ""
+        self._look_at_s = clock.monotonic_s()
+
+    def why_low(self) -> str:
+        """Why nothing more should be written; empty when there is room."""
+        if self._clock.monotonic_s() >= self._look_at_s:
+            self._say(self._look())
+        return self._low
+
+    def note_full(self) -> None:
+        """A write has just failed for want of room: true until the next look."""
+        self._say("the disk is full")
+
+    def _look(self) -> str:
+        try:
+            found = os.statvfs(self._path)
+        except OSError:
+            # Then nothing is known of the room, and whoever writes finds out.
+            return ""
+        free_bytes = found.f_bavail * found.f_frsize
+        least = max(self._min_free_bytes, found.f_frsize)
+        if free_bytes < least:
+            return f"{size_text(free_bytes)} free on the disk, under {size_text(least)}"
+        # Some file systems make inodes as needed and tell of none.
+        limited = self._min_free_bytes and found.f_files
+        if limited and found.f_favail < DISK_MIN_FREE_FILES:
+            return f"{found.f_favail} inodes free, under {DISK_MIN_FREE_FILES}"
+        return ""
+
+    def _say(self, low: str) -> None:
+        self._look_at_s = self._clock.monotonic_s() + DISK_LOOK_S
+        before, self._low = self._low, low
+        if low and not before:
+            LOG.error("disk low, output is dropped and triggers refused reason=%s", low)
+        elif before and not low:
+            LOG.info("disk has room again")
+
+
 class Event(NamedTuple):
     """A change that /api/runs/stream tells."""
 
@@ -3915,9 +3982,13 @@ def _copy_output(daemon: Daemon, live: LiveRun, timeout_s: float | None) -> bool
         timeout_s = hold_s if timeout_s is None else min(hold_s, timeout_s)
     chunks = child.read(timeout_s)
     now_s, wall_ms = clock.monotonic_s(), clock.wall_ms()
+    log.no_room = daemon.disk.why_low()
     for stream, chunk in chunks:
         log.write(stream, chunk, wall_ms, now_s)
     log.release(wall_ms, now_s)
+    if log.disk_full:
+        log.disk_full = False
+        daemon.disk.note_full()
     if log.full and live.task.log_on_full == KILL_TASK and not live.cause:
         limit = size_text(live.task.log_max_bytes)
         daemon.request_stop(live, LOG_OVERFLOW, f"wrote more than {limit}")
@@ -4128,8 +4199,13 @@ class Housekeeper:
         self._look_at_s = self._all_at_s
         while self._unkempt:
             task = daemon.config.tasks.get(self._unkempt.pop())
-            if task:
-                self._forget_expired(task)
+            try:
+                if task:
+                    self._forget_expired(task)
+            except StoreError:
+                # Not in an hour: this is what makes room on a full disk.
+                self.expect(STORE_RETRY_S, task)
+                raise
         self._empty_trash()
 
     def _forget_expired(self, task: Task) -> None:
@@ -4208,10 +4284,13 @@ class Daemon:
     the store while the mutex is held, so the store sees changes in the order in which
     they were decided; nobody is told of one before it is durable (I1)."""
 
-    def __init__(self, config: Config, folder: DataFolder, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, folder: DataFolder, clock: Clock, min_free_bytes: int = 0
+    ) -> None:
         self.config = config
         self.folder = folder
         self.clock = clock
+        self.disk = DiskWatch(folder.path, min_free_bytes, clock)
         self.store = Store(folder.database)
         self.started_ms = clock.wall_ms()
         self.config_loaded_ms = self.started_ms
@@ -4226,6 +4305,9 @@ class Daemon:
         self._idle = threading.Condition(self._mutex)
         self._due = threading.Condition(self._mutex)
         self._live: dict[str, LiveRun] = {}
+        # Runs whose record the store refuses, and why if it is for want of room.
+        self._unwritten: dict[str, str] = {}
+        self._give_up_s = math.inf
         self._deadlines = Deadlines()
         # Event ids go on growing over restarts.
         self._events = EventRing(self._mutex, self.started_ms * 1000)
@@ -4240,7 +4322,7 @@ class Daemon:
     def recover(self, handover: Mapping[str, Any] | None = None) -> None:
         """Settle what the last daemon left: the runs that it handed over go on, other
         running ones crashed, pending ones go on in their order. Called once, before
-        anything else."""
+        anything else. Raises StoreError."""
         unended = self.store.unended_runs()
         records = {r["run_id"]: r for r in (handover or {"runs": ()})["runs"]}
         running = [run for run, _ in unended if run.status == RUNNING]
@@ -4256,7 +4338,12 @@ class Daemon:
                     writes += self._requeue(run, secret)
             lanes = self._lanes.values()
             begun = [live for lane in lanes for live in self._promote(lane)]
-        self._persist(writes)
+        if handover:
+            # What goes on must not end because of what cannot be written now.
+            self._persist(writes, "")
+        else:
+            # Nobody was told of anything yet: better not to start than to wait here.
+            self.store.flush(*writes)
         for live in [*resumed, *begun]:
             self._begin(live)
 
@@ -4292,10 +4379,12 @@ class Daemon:
 
     def drain(self, timeout_s: float) -> None:
         """Stop all runs within a time, start none; queued ones are left to the next
-        daemon. Blocks until nothing runs."""
+        daemon. Blocks until nothing runs, but not for ends that cannot be recorded in
+        that time."""
         with self._mutex:
             self.draining = True
             kill_at_s = self.clock.monotonic_s() + timeout_s
+            self._give_up_s = min(self._give_up_s, kill_at_s)
             for live in self._running():
                 self._request_stop(live, DAEMON_STOPPED, "the daemon was stopped")
                 live.kill_at_s = min(live.kill_at_s or kill_at_s, kill_at_s)
@@ -4303,8 +4392,21 @@ class Daemon:
             for live in self._live.values():
                 live.changed.notify_all()
             self._events.added.notify_all()
-            while self._running():
-                self._idle.wait()
+            while self._running() and not self._gives_up():
+                left_s = self._give_up_s - self.clock.monotonic_s()
+                self._idle.wait(left_s if left_s > 0 else None)
+            lost = [live.run for live in self._running()]
+        for run in lost:
+            LOG.error(
+                "stopping although the end of a run is not recorded; the next daemon "
+                "will call it crashed task=%s run=%s", run.task_name, run.id,
+            )  # fmt: skip
+
+    def _gives_up(self) -> bool:
+        """Whether all that is left are records that the store has refused too long."""
+        if self.clock.monotonic_s() < self._give_up_s:
+            return False
+        return all(live.run.id in self._unwritten for live in self._running())
 
     def pause(self, timeout_s: float) -> bool:
         """Bring every run to a point where another program can go on with it: nothing
@@ -4352,9 +4454,11 @@ class Daemon:
             return {"runs": runs, "events": self._events.record()}
 
     def hurry(self) -> None:
-        """Kill all runs now."""
+        """Kill all runs now, and wait no longer for the store."""
         with self._mutex:
             self.draining = True
+            self._give_up_s = self.clock.monotonic_s()
+            self._idle.notify_all()
             for live in self._running():
                 self._request_stop(live, DAEMON_STOPPED, "the daemon was stopped")
                 live.kill_at_s = self.clock.monotonic_s()
@@ -4407,7 +4511,13 @@ class Daemon:
         """Why no trigger would be taken now; empty when it would."""
         if self.pausing:
             return "the daemon is being upgraded"
-        return "the daemon is shutting down" if self.draining else ""
+        return "the daemon is shutting down" if self.draining else self.why_no_room()
+
+    def why_no_room(self) -> str:
+        """Why no new run can be recorded now, as far as is known; empty if it can."""
+        # One step, so that no other thread changes it meanwhile.
+        refused = list(self._unwritten.values())
+        return next(filter(None, refused), "") or self.disk.why_low()
 
     def live_ids(self) -> list[str]:
         """Ids of the runs that have not ended."""
@@ -4425,9 +4535,13 @@ class Daemon:
         this returns. Raises Problem 404, 422, 503, 507."""
         task = self.task(name)
         values = resolve_params(task, given)
+        no_room = self.why_no_room()
         with self._mutex:
             if self.draining or self.pausing:
                 raise Problem(503, self.why_not_ready(), headers=RETRY_LATER)
+            if no_room:
+                text = f"no run is started: {no_room}"
+                raise Problem(507, text, headers=RETRY_LATER)
             live = self._admit(self._lanes[name], values, triggered_by)
             run = live.untold = live.run
             secret = {k: v for k, v in values.items() if (run.params or {})[k] != v}
@@ -4437,7 +4551,10 @@ class Daemon:
             self.store.flush(write)
         except StoreError as error:
             self._withdraw(live, endings)
-            raise Problem(507, f"the run cannot be recorded: {error}") from error
+            if error.of_the_disk:
+                self.disk.note_full()
+            text = f"the run cannot be recorded: {error}"
+            raise Problem(507, text, headers=RETRY_LATER) from error
         self._tell_made(live, run)
         self._settle(endings)
         return run
@@ -4544,7 +4661,7 @@ class Daemon:
     def confirm_start(self, live: LiveRun) -> None:
         """Return when the start of a run that was queued is durable, and told (I1)."""
         if live.start:
-            self._persist([live.start])
+            self._persist([live.start], live.run.id)
             with self._mutex:
                 self._announce(live)
                 live.changed.notify_all()
@@ -4606,7 +4723,7 @@ class Daemon:
             live.lane.active.pop(ended.id, None)
             write = self.store.enqueue(write_ended(ended))
             begun = self._promote(live.lane)
-        self._persist([write])
+        self._persist([write], ended.id)
         with self._mutex:
             self._tell_end(live, ended)
         log_end(ended)
@@ -4660,19 +4777,29 @@ class Daemon:
         if lane and (lane.last_run is None or lane.last_run.id <= run.id):
             lane.last_run = run
 
-    def _persist(self, writes: list[Write]) -> None:
+    def _persist(self, writes: list[Write], run_id: str) -> None:
         """Make writes durable, however long it takes: an end must not be lost. Blocks;
         without the lock."""
         while True:
             try:
                 self.store.flush(*writes)
             except StoreError as error:
-                LOG.error("store failed, trying again error=%s", error)
+                self._note_unwritten(run_id, error)
                 time.sleep(STORE_RETRY_S)
                 again = [w for w in writes if w.error is not None]
                 writes = [self.store.enqueue(Write(*w.statements)) for w in again]
             else:
-                return
+                break
+        if self._unwritten.pop(run_id, None) is not None:
+            LOG.info("store works again run=%s", run_id)
+
+    def _note_unwritten(self, run_id: str, error: StoreError) -> None:
+        if run_id not in self._unwritten:
+            LOG.error("store failed, trying again run=%s error=%s", run_id, error)
+        reason = f"runs cannot be recorded: {error}" if error.of_the_disk else ""
+        with self._mutex:
+            self._unwritten[run_id] = reason
+            self._idle.notify_all()
 
     # -- stopping
 
@@ -4707,7 +4834,7 @@ class Daemon:
     def _settle(self, endings: list[_Ending]) -> None:
         """Make such ends durable, then known. Blocks; without the lock."""
         if endings:
-            self._persist([ending.write for ending in endings])
+            self._persist([ending.write for ending in endings], endings[0].run.id)
             with self._mutex:
                 for ending in endings:
                     self._tell_end(ending.live, ending.run)
@@ -4745,7 +4872,8 @@ class Daemon:
             with self._mutex:
                 left_s = give_up_s - self.clock.monotonic_s()
                 queued = live.run.status == PENDING
-                leaving = self.pausing or (self.draining and queued)
+                undone = self.draining and (queued or self._gives_up())
+                leaving = self.pausing or undone
                 if live.run.ended or left_s <= 0 or leaving:
                     return live.run
                 live.changed.wait(min(left_s, HANGUP_CHECK_S))
@@ -4800,10 +4928,12 @@ class Daemon:
 
     def tick(self) -> float:
         """Do what is due; returns the seconds until something may be due again."""
-        self._housekeeper.keep_house(self)
         with self._mutex:
             for deadline in self._deadlines.take_due(self.clock.monotonic_s()):
                 self._meet(deadline)
+        # Afterwards: it may fail, and then no timeout may be missed.
+        self._housekeeper.keep_house(self)
+        with self._mutex:
             return self._until_due_s()
 
     def _until_due_s(self) -> float:
@@ -6530,6 +6660,9 @@ _SETTINGS = (
     _Setting(
         "shutdown-timeout", "10s", "time that runs get to end at shutdown", "TIME"
     ),
+    _Setting(
+        "min-free", "64mb", "room on the disk below which nothing is started", "SIZE"
+    ),
     _Setting("log-level", "info", "one of " + ", ".join(_LEVELS), "LEVEL"),
     _Setting("insecure-no-auth", "", "listen beyond loopback without a token", ""),
 )
@@ -6726,6 +6859,13 @@ def _parse_port(text: str) -> int:
 def _parse_time_setting(settings: dict[str, str], name: str) -> float:
     try:
         return parse_duration(settings[name])
+    except ValueError as error:
+        raise UsageError(f"--{name}: {error}", EX_USAGE) from None
+
+
+def _parse_size_setting(settings: dict[str, str], name: str) -> int:
+    try:
+        return parse_size(settings[name])
     except ValueError as error:
         raise UsageError(f"--{name}: {error}", EX_USAGE) from None
 
@@ -7006,6 +7146,7 @@ def _serve(settings: dict[str, str]) -> None:
     config = load_config(settings["config"])
     options = _server_options(settings)
     shutdown_s = _parse_time_setting(settings, "shutdown-timeout")
+    min_free_bytes = _parse_size_setting(settings, "min-free")
     port = _parse_port(settings["port"])
     handover = _take_over() or {}
     signals = _signal_pipe(handover.get("signal_fds"))
@@ -7016,10 +7157,10 @@ def _serve(settings: dict[str, str]) -> None:
     address = (settings["host"], port)
     server = _bind_server(address, options, handover.get("listen_fd", -1))
     try:
-        server.daemon = daemon = Daemon(config, folder, Clock())
+        server.daemon = daemon = Daemon(config, folder, Clock(), min_free_bytes)
+        daemon.recover(handover or None)
     except StoreError as error:
         raise UsageError(str(error), EX_OSERR) from None
-    daemon.recover(handover or None)
     _start_thread(daemon.run_schedule, "schedule")
     _start_thread(server.serve_forever, "accept")
     _sign(server)

@@ -27,6 +27,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6820,6 +6821,239 @@ def test_end_that_cannot_be_recorded_is_tried_again(
     assert next(faults) >= 3
     assert daemon.store.find_run(run.id) == run
     assert run.end_reason == "success"
+
+
+# -- a disk without room
+
+
+class Room:
+    """os.statvfs of a file system with as much room as the test says."""
+
+    def __init__(self, free_bytes: int, free_files: int = 10**6) -> None:
+        self.free_bytes = free_bytes
+        self.free_files = free_files
+        self.files = 10**7
+        self.asked = 0
+
+    def __call__(self, path: str) -> Any:
+        """As os.statvfs."""
+        self.asked += 1
+        return types.SimpleNamespace(
+            f_bavail=self.free_bytes,
+            f_frsize=1,
+            f_favail=self.free_files,
+            f_files=self.files,
+        )
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Room:
+    """The room on the disk of in-process daemons: plenty at first."""
+    found = Room(10**12)
+    monkeypatch.setattr(os, "statvfs", found)
+    return found
+
+
+def test_disk_is_low_below_its_limit_of_bytes(room: Room) -> None:
+    clock = FakeClock()
+    disk = tr.DiskWatch("/", 64 * tr.MIB, clock)
+    for free_bytes, low in [
+        (64 * tr.MIB, ""),
+        (64 * tr.MIB - 1, "64.0 MB free on the disk, under 64.0 MB"),
+        (0, "0 B free on the disk, under 64.0 MB"),
+        (10**12, ""),
+    ]:
+        room.free_bytes = free_bytes
+        clock.pass_time(tr.DISK_LOOK_S)
+        assert disk.why_low() == low
+
+
+def test_disk_is_low_below_its_limit_of_inodes(room: Room) -> None:
+    clock = FakeClock()
+    disk, careless = (tr.DiskWatch("/", least, clock) for least in (1, 0))
+    room.free_files = tr.DISK_MIN_FREE_FILES - 1
+    assert disk.why_low() == "1023 inodes free, under 1024"
+    assert careless.why_low() == ""
+    room.files = 0
+    clock.pass_time(tr.DISK_LOOK_S)
+    assert disk.why_low() == "", "a file system that does not count inodes"
+
+
+def test_disk_is_looked_at_once_in_a_second_and_full_at_once(room: Room) -> None:
+    clock = FakeClock()
+    disk = tr.DiskWatch("/", 1, clock)
+    for _ in range(1000):
+        assert disk.why_low() == ""
+    assert room.asked == 1
+    disk.note_full()
+    assert disk.why_low() == "the disk is full"
+    clock.pass_time(tr.DISK_LOOK_S - 0.01)
+    assert disk.why_low() == "the disk is full"
+    assert room.asked == 1
+    clock.pass_time(0.01)
+    assert disk.why_low() == ""
+
+
+def test_disk_that_cannot_be_asked_is_not_low(tmp_path: Path) -> None:
+    assert tr.DiskWatch(str(tmp_path / "gone"), 1, tr.Clock()).why_low() == ""
+
+
+def test_low_disk_refuses_triggers_until_there_is_room(
+    in_process: Any, room: Room
+) -> None:
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "true"}}, clock)
+    assert daemon.why_not_ready() == ""
+    room.free_bytes = 0
+    clock.pass_time(tr.DISK_LOOK_S)
+    assert "0 B free on the disk" in daemon.why_not_ready()
+    with pytest.raises(tr.Problem) as caught:
+        daemon.trigger("ok", {}, "api")
+    assert caught.value.status == 507
+    assert "0 B free on the disk" in caught.value.detail
+    assert daemon.live_ids() == [] and events_of(daemon) == []
+    assert daemon.store.count_runs(tr.RunFilter()) == 0
+    room.free_bytes = 10**12
+    clock.pass_time(tr.DISK_LOOK_S)
+    assert daemon.why_not_ready() == ""
+    assert end_of(daemon, daemon.trigger("ok", {}, "api")).end_reason == "success"
+
+
+def test_low_disk_drops_output_and_says_so_while_the_program_goes_on(
+    in_process: Any, room: Room, fifos: Any
+) -> None:
+    """More than a pipe holds, so that the program would block if nobody read."""
+    clock = FakeClock()
+    script = (
+        'echo before; read -r go <"$1"; yes gone | head -n 100000; echo >"$2"\n'
+        'read -r go <"$1"; echo after'
+    )
+    params = [{"arg": "first"}, {"arg": "second"}]
+    daemon = in_process({"talk": {"run": script, "params": params}}, clock)
+    path, drained = fifos(), fifos()
+    run = daemon.trigger("talk", {"first": path, "second": drained}, "api")
+    base = daemon.log_of(run)
+    within(DEADLINE_S, lambda: read_log(base).raw == b"before\n", "the first line")
+    room.free_bytes = 0
+    clock.pass_time(tr.DISK_LOOK_S)
+    let_go(path)
+    with open(drained, "rb") as written:
+        assert written.read() == b"\n"
+    log = daemon._live[run.id].log
+    within(DEADLINE_S, lambda: log.dropped_bytes == 500_000, "all is dropped")
+    room.free_bytes = 10**12
+    clock.pass_time(tr.DISK_LOOK_S)
+    let_go(path)
+    ended = end_of(daemon, run)
+    assert (ended.end_reason, ended.output_dropped_bytes) == ("success", 500_000)
+    assert ended.output_bytes == 500_000 + len("before\nafter\n")
+    assert ended.error.startswith("output could not be written: 0 B free on the disk")
+    kept = read_log(base)
+    assert kept.raw == b"before\nafter\n"
+    assert [line.text for line in kept.lines] == [
+        "before",
+        "100000 lines (500000 bytes) were left out here",
+        "after",
+    ]
+
+
+def test_disk_full_in_a_log_refuses_triggers_at_once(
+    in_process: Any, room: Room, monkeypatch: Any, fifos: Any
+) -> None:
+    daemon = in_process({"copy": {**HELD, "run": 'cat "$1"'}}, FakeClock())
+    path = fifos()
+    run = hold(daemon, "copy", path)
+    fd = reach(path)
+    disk = Disk(0)
+    monkeypatch.setattr(tr, "_write_all", disk.write)
+    os.write(fd, b"lost\n")
+    within(DEADLINE_S, daemon.why_not_ready, "the full disk")
+    assert daemon.why_not_ready() == "the disk is full"
+    with pytest.raises(tr.Problem, match="the disk is full"):
+        hold(daemon, "copy", path)
+    os.close(fd)
+    ended = end_of(daemon, run)
+    assert ended.output_dropped_bytes == 5
+    assert "No space left on device" in ended.error
+
+
+def store_without_room(daemon: tr.Daemon, monkeypatch: Any) -> threading.Event:
+    """From now on no commit finds room, until the event is set."""
+    monkeypatch.setattr(tr, "STORE_RETRY_S", 0.01)
+    commit, has_room = daemon.store._commit, threading.Event()
+
+    def full(batch: list[Any]) -> None:
+        if not has_room.is_set():
+            raise tr.sqlite3.OperationalError("database or disk is full")
+        commit(batch)
+
+    monkeypatch.setattr(daemon.store, "_commit", full)
+    return has_room
+
+
+def test_end_without_room_is_kept_and_its_waiters_get_it_once_it_is_durable(
+    in_process: Any, monkeypatch: Any, fifos: Any
+) -> None:
+    daemon = in_process({"hold": HELD, "ok": {"run": "true"}})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    fd = reach(path)
+    waiter = in_thread(lambda: end_of(daemon, run))
+    has_room = store_without_room(daemon, monkeypatch)
+    os.close(fd)
+    within(DEADLINE_S, daemon.why_not_ready, "the refused record")
+    assert daemon.why_not_ready() == "runs cannot be recorded: database or disk is full"
+    assert state_of(daemon, run).status == "running"
+    with pytest.raises(tr.Problem) as caught:
+        daemon.trigger("ok", {}, "api")
+    assert caught.value.status == 507
+    has_room.set()
+    ended = waiter()
+    assert (ended.end_reason, ended.exit_code) == ("success", 0)
+    assert daemon.store.find_run(run.id) == ended
+    within(DEADLINE_S, lambda: not daemon.why_not_ready(), "all as before")
+    assert end_of(daemon, daemon.trigger("ok", {}, "api")).end_reason == "success"
+
+
+def test_drain_does_not_wait_for_ever_for_an_end_without_room(
+    in_process: Any, monkeypatch: Any, fifos: Any, caplog: Any
+) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    fd = reach(path)
+    waiter = in_thread(lambda: daemon.wait(run.id, DEADLINE_S, lambda: True))
+    has_room = store_without_room(daemon, monkeypatch)
+    os.close(fd)
+    within(DEADLINE_S, daemon.why_not_ready, "the refused record")
+    daemon.drain(0.05)
+    assert waiter().status == "running"
+    (said,) = [r.getMessage() for r in caplog.records if "not recorded" in r.msg]
+    assert run.id in said
+    has_room.set()
+
+
+def test_retention_that_finds_no_room_is_tried_again_soon_and_no_timeout_missed(
+    in_process: Any, monkeypatch: Any, fifos: Any
+) -> None:
+    clock = FakeClock()
+    tasks = {"ok": {"run": "true", "keep_runs": 1}, "hold": {**HELD, "timeout": "2s"}}
+    daemon = in_process(tasks, clock)
+    runs = [end_of(daemon, daemon.trigger("ok", {}, "api")) for _ in range(3)]
+    path = fifos()
+    held = hold(daemon, "hold", path)
+    fd = reach(path)
+    has_room = store_without_room(daemon, monkeypatch)
+    for _ in range(3):
+        clock.pass_time(1)
+        with pytest.raises(tr.StoreError, match="full"):
+            daemon.tick()
+    has_room.set()
+    assert end_of(daemon, held).end_reason == "timeout"
+    os.close(fd)
+    clock.pass_time(1)
+    daemon.tick()
+    assert [daemon.store.find_run(run.id) for run in runs] == [None, None, runs[2]]
 
 
 def test_text_that_is_not_unicode_does_not_stop_the_store(in_process: Any) -> None:
