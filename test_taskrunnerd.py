@@ -18,6 +18,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -7054,6 +7055,170 @@ def test_retention_that_finds_no_room_is_tried_again_soon_and_no_timeout_missed(
     clock.pass_time(1)
     daemon.tick()
     assert [daemon.store.find_run(run.id) for run in runs] == [None, None, runs[2]]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB, which only root may mount."""
+    path = tmp_path / "small-disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", str(path)]
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("needs root and mount(8)")
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"may not mount: {mounted.stderr.strip()}")
+    yield path
+    # Lazily: a test that failed may have left a daemon there.
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def fill(disk: Path, leave_bytes: int) -> Path:
+    """Take all room of a disk but some; returns the file to remove."""
+    path = disk / "filler"
+    with contextlib.suppress(OSError), open(path, "wb", buffering=0) as filler:
+        while True:
+            found = os.statvfs(disk)
+            excess = found.f_bavail * found.f_frsize - leave_bytes
+            if excess <= 0:
+                break
+            filler.write(bytes(min(excess, tr.MIB)))
+    return path
+
+
+TALK = {"params": HELD["params"], "run": 'cat "$1"'}
+
+
+def test_disk_below_min_free_stops_triggers_and_output_until_there_is_room(
+    small_disk: Path, serve: Callable[..., Served], fifo: Path
+) -> None:
+    daemon = serve({"talk": TALK}, "--data", str(small_disk), "--min-free", "2mb")
+    run = daemon.trigger("talk", {"fifo": str(fifo)})
+    fd = reach(fifo)
+    os.write(fd, b"before\n")
+    within(DEADLINE_S, lambda: daemon.raw(run) == b"before\n", "the first line")
+    filler = fill(small_disk, tr.MIB)
+
+    def readiness() -> Reply:
+        return daemon.request("GET", "/readyz")
+
+    within(DEADLINE_S, lambda: readiness().status == 503, "the full disk")
+    assert "free on the disk, under 2.0 MB" in readiness().json["detail"]
+    refused = daemon.post("/api/tasks/talk/run", {"params": {"fifo": "/"}}, 507)
+    assert "free on the disk, under 2.0 MB" in refused.json["detail"]
+    assert int(refused.headers["Retry-After"]) > 0
+    assert daemon.get("/api/runs?limit=1").json["total"] == 1
+    # More than all pipes hold: it can be written only because it is read.
+    lost = b"lost\n" * 400_000
+    os.set_blocking(fd, True)
+    assert os.write(fd, lost) == len(lost)
+    filler.unlink()
+    within(DEADLINE_S, lambda: readiness().status == 200, "room again")
+    os.write(fd, b"after\n")
+    os.close(fd)
+    ended = daemon.ended(run)
+    kept = daemon.raw(run)
+    assert (ended["end_reason"], ended["exit_code"]) == ("success", 0)
+    assert kept.startswith(b"before\n") and kept.endswith(b"after\n")
+    assert ended["output_bytes"] == len(lost) + len("before\nafter\n")
+    assert ended["output_dropped_bytes"] == ended["output_bytes"] - len(kept) > 0
+    assert "output could not be written: " in ended["error"]
+    gaps = [n["text"] for n in daemon.lines(run) if n["stream"] == "system"]
+    assert re.findall(r"\((\d+) bytes\)", " ".join(gaps)) == [
+        str(ended["output_dropped_bytes"])
+    ]
+    os.mkfifo(fifo.parent / "next")
+    last = daemon.trigger("talk", {"fifo": str(fifo.parent / "next")})
+    let_go(fifo.parent / "next", "all is well\n")
+    assert daemon.ended(last)["output_dropped_bytes"] == 0
+    assert daemon.raw(last) == b"all is well\n"
+
+
+def await_end_on_a_full_disk(daemon: Served, run: Any, fd: int) -> Callable[[], Any]:
+    """Let the program end while there is no room; a client is waiting for it."""
+    waiter = in_thread(
+        lambda: daemon.get(f"/api/tasks/talk/runs/{run['id']}/log/stream").raw
+    )
+    os.close(fd)
+    within(DEADLINE_S, lambda: b"store failed" in daemon.log.read_bytes(), "no room")
+    assert daemon.run_now(run)["status"] == "running"
+    assert daemon.request("GET", "/readyz").status == 503
+    return waiter
+
+
+def test_end_on_a_full_disk_is_not_lost(
+    small_disk: Path, serve: Callable[..., Served], fifo: Path
+) -> None:
+    daemon = serve({"talk": TALK}, "--data", str(small_disk), "--min-free", "0b")
+    run = daemon.trigger("talk", {"fifo": str(fifo)})
+    fd = reach(fifo)
+    filler = fill(small_disk, 0)
+    waiter = await_end_on_a_full_disk(daemon, run, fd)
+    filler.unlink()
+    assert b'"status":"success"' in waiter()
+    ended = daemon.run_now(run)
+    assert (ended["end_reason"], ended["exit_code"]) == ("success", 0)
+    within(DEADLINE_S, lambda: daemon.request("GET", "/readyz").status == 200, "room")
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit(2)")
+@pytest.mark.parametrize("room_again", [True, False])
+def test_end_that_the_kernel_refuses_to_write_is_not_lost(
+    serve: Callable[..., Served], fifo: Path, room_again: bool
+) -> None:
+    """No file may grow beyond what the write-ahead log has, which needs no root. A
+    shutdown meanwhile does not hang, and says what was lost."""
+    daemon = serve({"talk": TALK}, "--shutdown-timeout", "1s")
+    run = daemon.trigger("talk", {"fifo": str(fifo)})
+    fd = reach(fifo)
+    assert daemon.process
+    pid, limit = daemon.process.pid, resource.RLIMIT_FSIZE
+    _, hard = resource.prlimit(pid, limit)
+    size = (daemon.folder / ".taskrunnerd" / "history.sqlite3-wal").stat().st_size
+    assert size > 10 * daemon.log.stat().st_size, "the log can still be written"
+    resource.prlimit(pid, limit, (size, hard))
+    waiter = await_end_on_a_full_disk(daemon, run, fd)
+    if room_again:
+        resource.prlimit(pid, limit, (hard, hard))
+        assert b'"status":"success"' in waiter()
+        assert daemon.run_now(run)["end_reason"] == "success"
+        return
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.process.wait(DEADLINE_S) == 0
+    with contextlib.suppress(http.client.HTTPException, OSError):
+        waiter()
+    said = daemon.log.read_text()
+    assert "is not recorded; the next daemon will call it crashed" in said
+    assert f"run={run['id']}" in said.partition("is not recorded")[2]
+    daemon.start()
+    assert daemon.run_now(run)["end_reason"] == "crashed"
+
+
+def test_start_on_a_disk_that_cannot_take_what_was_left_is_71(
+    small_disk: Path, serve: Callable[..., Served], fifo: Path
+) -> None:
+    """Better than a daemon that is never ready and hears no signal."""
+    daemon = serve({"talk": TALK}, "--data", str(small_disk), "--min-free", "0b")
+    run = daemon.trigger("talk", {"fifo": str(fifo)})
+    fd = reach(fifo)
+    assert daemon.process
+    daemon.process.kill()
+    daemon.process.wait()
+    filler = fill(small_disk, 0)
+    refused = subprocess.run(
+        daemon.command("--port", "0", *daemon.flags),
+        cwd=daemon.folder,
+        env=daemon.environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert (refused.returncode, refused.stdout) == (tr.EX_OSERR, "")
+    assert "disk" in refused.stderr or "No space left" in refused.stderr
+    filler.unlink()
+    daemon.start()
+    os.close(fd)
+    assert daemon.run_now(run)["end_reason"] == "crashed"
 
 
 def test_text_that_is_not_unicode_does_not_stop_the_store(in_process: Any) -> None:
