@@ -46,8 +46,9 @@ Threads and locks
     connection has a thread; schedule sleeps until the next deadline; each running run
     has a thread. All changing state is in one Daemon behind one mutex; every live run
     has a Condition on that mutex, so that its end wakes those who wait for it and
-    nobody else. The store, each log, the process journal and the reaper of orphans
-    have a lock of their own, a leaf. No thread ever holds two locks.
+    nobody else. The store, each log, the process journal, the reaper of orphans and
+    the server's complaints have a lock of their own, a leaf. No thread ever holds two
+    locks.
 
 Invariants
     I1  A run is durable before its program starts and before anybody is told of it; its
@@ -172,6 +173,14 @@ HANGUP_CHECK_S = 0.5
 STREAM_COMMENT_S = 15.0
 THREAD_STACK_BYTES = MIB
 RETRY_AFTER_S = 5
+CONNECTIONS_DEFAULT = 2048
+CONNECTIONS_MIN = 4
+CONNECTIONS_MAX = 65_536
+# Of four connections three may wait or stream, of four open files three may be
+# connections: the rest is for those who ask what is going on, and for the runs.
+SHARE_OF_FOUR = 3
+REFUSED_KEPT = 64
+COMPLAINT_EVERY_S = 60.0
 
 WAIT_MAX_S = 3600
 WAIT_DEFAULT_S = 300
@@ -5403,7 +5412,7 @@ def event_text(name: str, document: Any, event_id: int | None = None) -> bytes:
     return f"{head}event: {name}\ndata: ".encode() + compact_json(document) + b"\n"
 
 
-_EVENTS = "text/event-stream"
+EVENT_STREAM = "text/event-stream"
 _UNBUFFERED = {"X-Accel-Buffering": "no"}
 _COMMENT = b": still here\n\n"
 
@@ -5449,7 +5458,8 @@ def stream_log(daemon: Daemon, request: Request) -> Stream:
         if re.fullmatch("[0-9]{1,18}", last_seen):
             start = int(last_seen) + 1
         start = max(start, log.total_lines - request.query["replay_limit"])
-    return Stream(200, _EVENTS, _log_events(daemon, run, start), headers=_UNBUFFERED)
+    events = _log_events(daemon, run, start)
+    return Stream(200, EVENT_STREAM, events, headers=_UNBUFFERED)
 
 
 _CURSOR = re.compile(RUN_ID_PATTERN[1:-1] + ":[0-9]{1,18}")
@@ -5534,7 +5544,7 @@ def stream_runs(daemon: Daemon, request: Request) -> Stream:
     last_seen = request.headers.get("last-event-id", "")
     known = re.fullmatch("[0-9]{1,18}", last_seen)
     after = int(last_seen) if known else daemon.newest_event_id()
-    return Stream(200, _EVENTS, _run_events(daemon, after), headers=_UNBUFFERED)
+    return Stream(200, EVENT_STREAM, _run_events(daemon, after), headers=_UNBUFFERED)
 
 
 def get_info(daemon: Daemon, request: Request) -> Answer:
@@ -5667,12 +5677,12 @@ ROUTES = (
     Route("GET", _LOG, get_log_page, "LogPage", query="from limit:log"),
     Route("GET", _LOG + "/raw", get_log_raw, media="text/plain"),
     Route("GET", _LOG + "/stream", stream_log, "LogLine",
-          query="from:stream replay_limit", media=_EVENTS),
+          query="from:stream replay_limit", media=EVENT_STREAM),
     Route("GET", "/api/tasks/{task_name}/log/search", search_logs, "LogSearch",
           query="q case run_id limit:search cursor", check=check_search),
     Route("GET", "/api/runs", get_all_runs, "Runs", query=_FILTERS),
     Route("GET", "/api/runs/summary", get_run_summary, "RunSummary"),
-    Route("GET", "/api/runs/stream", stream_runs, "RunEvent", media=_EVENTS),
+    Route("GET", "/api/runs/stream", stream_runs, "RunEvent", media=EVENT_STREAM),
     Route("GET", "/api/runs/{run_id}", get_run_by_id, "Run"),
     Route("POST", "/api/runs/bulk/cancel", bulk_cancel_runs, "BulkAffected",
           body="BulkSelector", check=check_selector, needs_body=True),
@@ -5807,6 +5817,7 @@ class Options(NamedTuple):
 
     token: str = ""
     allowed_hosts: frozenset[str] = frozenset()
+    max_connections: int = CONNECTIONS_DEFAULT
 
 
 class Head(NamedTuple):
@@ -6123,6 +6134,7 @@ def problem_document(problem: Problem, path: str) -> dict[str, Any]:
 
 
 _SECURITY_HEADERS = ("X-Content-Type-Options: nosniff", "Referrer-Policy: no-referrer")
+_NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE)
 _POLL_HANGUP = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
@@ -6131,6 +6143,27 @@ def _wants_keep_alive(head: Head) -> bool:
     return "close" not in words and (
         head.version == "HTTP/1.1" or "keep-alive" in words
     )
+
+
+class _Complaints:
+    """Log lines that any client can cause: each once a minute, with how often it was
+    left out since, so that nobody can fill the disk with them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next_s: dict[str, float] = {}
+        self._left_out: dict[str, int] = collections.Counter()
+
+    def say(self, what: str) -> None:
+        """Log a complaint, or count it when it was logged not long ago."""
+        now_s = time.monotonic()
+        with self._lock:
+            if now_s < self._next_s.get(what, now_s):
+                self._left_out[what] += 1
+                return
+            self._next_s[what] = now_s + COMPLAINT_EVERY_S
+            left_out = self._left_out.pop(what, 0)
+        LOG.warning("%s left_out=%d", what, left_out)
 
 
 class Connection(http.server.BaseHTTPRequestHandler):
@@ -6178,6 +6211,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
                 self._answer(head)
             finally:
                 self.server.busy.discard(self)
+                self.server.holding.discard(self)
         except _Malformed as error:
             self._keep_alive = False
             self._send_problem(Problem(error.status, error.detail))
@@ -6202,6 +6236,8 @@ class Connection(http.server.BaseHTTPRequestHandler):
             self._send_document(answer, route.answer)
         else:
             self._send_problem(answer)
+            if not self._keep_alive:
+                self._linger()
 
     def _operate(
         self, head: Head, route: Route, texts: dict[str, str], raw: bytes
@@ -6211,17 +6247,35 @@ class Connection(http.server.BaseHTTPRequestHandler):
             request = _bind(self.server.daemon, route, texts, head, raw)
             front = Front(bool(self.server.options.token), len(self.server.busy))
             request = request._replace(still_there=self._still_there, front=front)
+            if request.query.get("wait") or route.media == EVENT_STREAM:
+                self._hold()
             return route.operation(self.server.daemon, request)
         except Problem as problem:
             return problem
         except CallerGone:
             raise
         except StoreError as error:
-            LOG.error("store failed path=%s error=%s", head.path, error)
+            self.server.complaints.say(f"store failed error={error}")
             return Problem(503, f"the history cannot be used: {error}")
-        except Exception:
+        except Exception as error:
+            if getattr(error, "errno", None) in _NO_FILE_LEFT:
+                self.server.complaints.say("no file descriptor is left")
+                detail = "the daemon has no file descriptor left; try again"
+                return Problem(503, detail, headers=RETRY_LATER)
             LOG.exception("bug method=%s path=%s", head.method, head.path)
             return Problem(500, "a bug; the daemon's log has the details")
+
+    def _hold(self) -> None:
+        """Count this request among those that wait or stream, or raise Problem 503."""
+        server = self.server
+        # First in, then counted: two at once may both be refused, never both let in.
+        server.holding.add(self)
+        if len(server.holding) > server.max_holding:
+            server.holding.discard(self)
+            server.complaints.say("too many requests wait or stream")
+            self._keep_alive = False
+            detail = f"{server.max_holding} requests wait or stream already"
+            raise Problem(503, detail, headers=RETRY_LATER)
 
     def _admit(self, head: Head) -> tuple[Route | None, dict[str, str]]:
         """Who asks and for what, before the body is read. Raises Problem."""
@@ -6276,7 +6330,8 @@ class Connection(http.server.BaseHTTPRequestHandler):
             if not fresh:
                 return None
             if not self._buffer:
-                deadline_s = time.monotonic() + HEADER_TIMEOUT_S
+                # Empty lines before a request do not make its time longer.
+                deadline_s = min(deadline_s, time.monotonic() + HEADER_TIMEOUT_S)
             self._buffer += fresh
         self._check_head_so_far(end)
         raw, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
@@ -6482,6 +6537,20 @@ class Connection(http.server.BaseHTTPRequestHandler):
         self._keep_alive = keep_alive
 
 
+class Refusal(Connection):
+    """A connection for which there is no room: 503, whatever it would ask for. Runs in
+    the thread that accepts, and does not wait: the answer fits an empty send buffer."""
+
+    def handle(self) -> None:
+        """Tell the client, as far as it is still there."""
+        self._head = None
+        headers = {**RETRY_LATER, "Cache-Control": "no-store"}
+        problem = Problem(503, "too many connections; try again", headers=headers)
+        with contextlib.suppress(OSError):
+            self._send_problem(problem)
+            self.connection.shutdown(socket.SHUT_WR)
+
+
 class Server(http.server.ThreadingHTTPServer):
     """Accepts connections, a thread for each."""
 
@@ -6498,6 +6567,18 @@ class Server(http.server.ThreadingHTTPServer):
         self.options = options
         self.daemon: Daemon
         self.busy: set[Connection] = set()
+        self.holding: set[Connection] = set()
+        self.complaints = _Complaints()
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files == resource.RLIM_INFINITY:
+            files = 2 * CONNECTIONS_MAX  # more than can be asked for
+        room = min(options.max_connections, files * SHARE_OF_FOUR // 4)
+        self.max_connections = room
+        self.max_holding = room * SHARE_OF_FOUR // 4
+        self._open: set[Any] = set()
+        self._refused: collections.deque[tuple[float, socket.socket]]
+        self._refused = collections.deque()
+        self._spare: int | None = None
         # Connections that were taken and had no answer yet.
         self.unanswered: set[socket.socket] = set()
         self._closing = self._paused = False
@@ -6520,22 +6601,94 @@ class Server(http.server.ThreadingHTTPServer):
         """Accept until `stop_listening` or `pause`; blocks where the base class wakes
         up twice a second."""
         poll = select.poll()
-        poll.register(self.socket, select.POLLIN)
-        poll.register(self._wake_fds[0], select.POLLIN)
-        while not self._closing:
+        for fd in (self.socket.fileno(), self._wake_fds[0]):
+            poll.register(fd, select.POLLIN)
+        while not self._paused:
             try:
-                poll.poll()
-                if self._paused:
+                self._take_one(poll)
+            except OSError as error:
+                if self._closing:
                     break
-                client, address = self.get_request()
-                self.unanswered.add(client)
-                self.process_request(client, address)
-            except (OSError, RuntimeError) as error:
-                # No file descriptor or no thread is left: wait for one.
-                if not self._closing:
-                    LOG.error("cannot take a connection error=%s", error)
+                if error.errno not in _NO_FILE_LEFT:
+                    self.complaints.say(f"cannot take a connection error={error}")
                     time.sleep(ACCEPT_PAUSE_S)
+                    continue
+                self.complaints.say("no file descriptor is left")
+                if not self._give_up_a_file():
+                    time.sleep(ACCEPT_PAUSE_S)
+        while self._give_up_a_file():
+            pass
         self._rests.set()
+
+    def _take_one(self, poll: select.poll) -> None:
+        """Accept a connection, or let go of the refused one whose time has come."""
+        left_s = self._refused[0][0] - time.monotonic() if self._refused else None
+        ready = poll.poll(None if left_s is None else math.ceil(max(0, left_s) * 1000))
+        if not ready:
+            self._dismiss()
+        if not ready or self._paused:
+            return
+        client, address = self.get_request()
+        if self._has_spare():
+            self.process_request(client, address)
+        else:
+            self._refuse(client, address)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a connection its thread, or refuse it."""
+        if len(self._open) >= self.max_connections:
+            self.complaints.say("too many connections")
+            self._refuse(request, client_address)
+            return
+        # Adding to a set and taking out of it are atomic.
+        self._open.add(request)
+        self.unanswered.add(request)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError as error:
+            self._open.discard(request)
+            self.complaints.say(f"no thread is left error={error}")
+            self._refuse(request, client_address)
+
+    def close_request(self, request: Any) -> None:
+        """Close a connection, which makes room for another."""
+        # Closed first: the room is there only when its file descriptor is.
+        super().close_request(request)
+        self._open.discard(request)
+
+    def _refuse(self, client: socket.socket, address: Any) -> None:
+        """Answer 503. The socket stays open a while for the answer to be read: closing
+        with unread bytes would reset the connection and may destroy it."""
+        with contextlib.suppress(OSError):
+            Refusal(client, address, self)
+        self._refused.append((time.monotonic() + LINGER_S, client))
+        if len(self._refused) > REFUSED_KEPT:
+            self._dismiss()
+
+    def _dismiss(self) -> None:
+        """Close the connection that was refused first."""
+        _, client = self._refused.popleft()
+        with contextlib.suppress(OSError):
+            client.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        client.close()
+
+    def _has_spare(self) -> bool:
+        """Keep a file descriptor back with which a client can be refused when no other
+        is left. False when there is none to keep."""
+        if self._spare is None:
+            with contextlib.suppress(OSError):
+                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return self._spare is not None
+
+    def _give_up_a_file(self) -> bool:
+        """Free a file descriptor for the next client; False when there is none."""
+        if self._refused:
+            self._dismiss()
+            return True
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            os.close(spare)
+        return spare is not None
 
     def pause(self) -> None:
         """Take no more connections for now: they wait in the backlog of the socket."""
@@ -6564,7 +6717,10 @@ class Server(http.server.ThreadingHTTPServer):
         self.socket.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A bug outside of a request's own care."""
+        """A bug outside of a request's own care, or a client gone before the first."""
+        if isinstance(sys.exc_info()[1], OSError):
+            LOG.debug("client gone peer=%s", client_address)
+            return
         LOG.error("bug in connection peer=%s", client_address, exc_info=sys.exc_info())
 
     def date(self) -> str:
@@ -6662,6 +6818,9 @@ _SETTINGS = (
     ),
     _Setting(
         "min-free", "64mb", "room on the disk below which nothing is started", "SIZE"
+    ),
+    _Setting(
+        "max-connections", str(CONNECTIONS_DEFAULT), "open connections at most", "COUNT"
     ),
     _Setting("log-level", "info", "one of " + ", ".join(_LEVELS), "LEVEL"),
     _Setting("insecure-no-auth", "", "listen beyond loopback without a token", ""),
@@ -6856,6 +7015,15 @@ def _parse_port(text: str) -> int:
     return int(text)
 
 
+def _parse_connections(text: str) -> int:
+    wanted = f"write a number from {CONNECTIONS_MIN} to {CONNECTIONS_MAX}"
+    if not re.fullmatch("[0-9]{1,5}", text) or not (
+        CONNECTIONS_MIN <= int(text) <= CONNECTIONS_MAX
+    ):
+        raise UsageError(f'--max-connections "{text}": {wanted}', EX_USAGE)
+    return int(text)
+
+
 def _parse_time_setting(settings: dict[str, str], name: str) -> float:
     try:
         return parse_duration(settings[name])
@@ -6883,7 +7051,9 @@ def _server_options(settings: dict[str, str]) -> Options:
             f"{TOKEN_VARIABLE}, or --insecure-no-auth to let everybody in"
         )
     names = settings["allow-host"].lower().split(",")
-    return Options(token, frozenset(name.strip() for name in names if name.strip()))
+    allowed_hosts = frozenset(name.strip() for name in names if name.strip())
+    max_connections = _parse_connections(settings["max-connections"])
+    return Options(token, allowed_hosts, max_connections)
 
 
 def _open_folder(path: str, lock_fd: int) -> DataFolder:

@@ -11,6 +11,7 @@ the daemon's log.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import http.client
 import itertools
@@ -10350,6 +10351,285 @@ def test_a_thousand_clients_wait_at_once_and_all_are_answered(
     assert daemon.ended(first)["end_reason"] == "success"
 
 
+# -- hostile and unlucky clients
+
+
+def refusal(raw: bytes) -> Wire:
+    """The one answer of a connection that was refused: 503, when to come again."""
+    (answer,) = split_answers(raw)
+    assert answer.status == 503, answer
+    assert answer.headers["connection"] == "close"
+    assert int(answer.headers["retry-after"]) == tr.RETRY_AFTER_S
+    assert answer.problem["detail"]
+    return answer
+
+
+def read_all(client: socket.socket) -> bytes:
+    """What comes until the daemon closes the connection."""
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def connected(daemon: Served, stack: contextlib.ExitStack) -> socket.socket:
+    """A connection that has been answered once, and stays open."""
+    client = socket.create_connection(("127.0.0.1", daemon.port), DEADLINE_S)
+    stack.enter_context(client)
+    client.sendall(healthz())
+    assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    return client
+
+
+def log_lines(daemon: Served, text: str) -> list[str]:
+    """The lines of the daemon's log that hold a text."""
+    return [line for line in daemon.log.read_text().splitlines() if text in line]
+
+
+def test_connections_beyond_the_limit_are_told_and_delay_nobody(
+    serve: Callable[..., Served],
+) -> None:
+    daemon = serve({"true": {"run": "true"}}, "--max-connections", "8")
+    with contextlib.ExitStack() as stack:
+        clients = [connected(daemon, stack) for _ in range(8)]
+        # More than are kept until they have read it, and most of them never read.
+        for _ in range(3 * tr.REFUSED_KEPT):
+            address = ("127.0.0.1", daemon.port)
+            stack.enter_context(socket.create_connection(address, DEADLINE_S))
+        assert daemon.get("/api/info", 503).headers["Connection"] == "close"
+        refusal(daemon.exchange(b""))
+        body = b"x" * 30_000
+        fields = f"Content-Length: {len(body)}"
+        request = head("POST /api/tasks/true/run HTTP/1.1", fields) + body
+        refusal(daemon.exchange(request))
+        for client in clients:
+            client.sendall(LAST)
+            assert split_answers(read_all(client))[0].status == 200
+    within(DEADLINE_S, lambda: daemon.exchange(LAST)[9:12] == b"200", "room again")
+    assert daemon.run("true")["end_reason"] == "success"
+    assert daemon.get("/api/runs").json["total"] == 1
+    assert len(log_lines(daemon, "too many connections")) == 1
+
+
+def test_requests_that_wait_beyond_three_quarters_are_told_and_start_nothing(
+    serve: Callable[..., Served], fifo: Path
+) -> None:
+    tasks = {"block": {"run": f"cat {fifo}"}, "true": {"run": "true"}}
+    daemon = serve(tasks, "--max-connections", "8")
+    run = daemon.trigger("block")
+    streams = ("/api/runs/stream", f"/api/tasks/block/runs/{run['id']}/log/stream")
+    wait = head("POST /api/tasks/block/run?wait=true HTTP/1.1")
+    follow = [head(f"GET {path} HTTP/1.1") for path in streams]
+    with contextlib.ExitStack() as stack:
+        clients = [connected(daemon, stack) for _ in range(6)]
+        for number, client in enumerate(clients):
+            client.sendall([wait, *follow][number % 3])
+        within(DEADLINE_S, lambda: waiting(daemon) == 6, "six wait or stream")
+        total = daemon.get("/api/runs").json["total"]
+        for request in (wait, *follow):
+            refusal(daemon.exchange(request + LAST))
+        assert daemon.get("/api/runs").json["total"] == total == 3
+        # Those who do not wait are not concerned.
+        assert daemon.trigger("true")["task_name"] == "true"
+    within(DEADLINE_S, lambda: waiting(daemon) == 0, "all of them are gone")
+    assert daemon.run("true")["end_reason"] == "success"
+    assert len(log_lines(daemon, "too many requests wait or stream")) == 1
+    daemon.post("/api/runs/bulk/cancel", {"match_all": True})
+
+
+@pytest.mark.parametrize(
+    ("files", "asked", "connections", "holding"),
+    [(20_000, 2048, 2048, 1536), (1024, 2048, 768, 576), (-1, 65_536, 65_536, 49_152)],
+)
+def test_connections_leave_a_quarter_of_the_open_files_to_the_runs(
+    monkeypatch: pytest.MonkeyPatch,
+    files: int,
+    asked: int,
+    connections: int,
+    holding: int,
+) -> None:
+    soft = tr.resource.RLIM_INFINITY if files < 0 else files
+    monkeypatch.setattr(tr.resource, "getrlimit", lambda _: (soft, soft))
+    server = tr.Server(("127.0.0.1", 0), tr.Options(max_connections=asked))
+    server.stop_listening()
+    assert (server.max_connections, server.max_holding) == (connections, holding)
+
+
+@pytest.mark.parametrize("part", [b"\r\n", b"X"])
+def test_client_that_sends_drop_by_drop_is_closed_at_the_limit(
+    serve_here: Callable[..., Served], monkeypatch: pytest.MonkeyPatch, part: bytes
+) -> None:
+    monkeypatch.setattr(tr, "HEADER_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(tr, "BODY_TIMEOUT_S", 0.05)
+    daemon = serve_here({"true": {"run": "true"}})
+    size = f"Content-Length: {tr.BODY_MAX_BYTES}"
+    begin = head("POST /api/tasks/true/run HTTP/1.1", size) if part == b"X" else b""
+
+    def closed() -> bool:
+        try:
+            client.sendall(part)
+        except OSError:
+            return True
+        return False
+
+    with socket.create_connection(("127.0.0.1", daemon.port), DEADLINE_S) as client:
+        client.sendall(begin)
+        within(DEADLINE_S, closed, "the end of a client that never finishes")
+    assert daemon.get("/api/runs").json["total"] == 0
+
+
+def test_half_closed_client_gets_the_answers_to_all_it_asked(shared: Served) -> None:
+    with socket.create_connection(("127.0.0.1", shared.port), DEADLINE_S) as client:
+        client.sendall(healthz() + head("GET /api/none HTTP/1.1") + healthz())
+        client.shutdown(socket.SHUT_WR)
+        answers = split_answers(read_all(client))
+    assert [answer.status for answer in answers] == [200, 404, 200]
+
+
+def test_half_closed_client_that_waits_frees_its_thread(
+    shared: Served, fifo: Path
+) -> None:
+    body = json.dumps({"params": {"fifo": str(fifo)}}).encode()
+    path = "/api/tasks/wait-for-fifo/run?wait=true&wait_timeout=3600"
+    request = head(f"POST {path} HTTP/1.1", f"Content-Length: {len(body)}") + body
+    with socket.create_connection(("127.0.0.1", shared.port), DEADLINE_S) as client:
+        client.sendall(request)
+        within(DEADLINE_S, lambda: waiting(shared) == 1, "a waiting request")
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b""
+    (run,) = shared.get("/api/runs?status=running").json["runs"]
+    fifo.write_bytes(b"more")
+    assert shared.ended(run)["end_reason"] == "success"
+
+
+def test_reader_that_stops_reading_delays_nobody_and_is_cut_off(
+    serve_here: Callable[..., Served], monkeypatch: pytest.MonkeyPatch, fifo: Path
+) -> None:
+    monkeypatch.setattr(tr, "SEND_TIMEOUT_S", 0.5)
+    line = "x" * 999
+    fill = f"yes {line} | head -n 16000; cat {fifo}"
+    daemon = serve_here({"fill": {"run": fill}, "true": {"run": "true"}})
+    run = daemon.trigger("fill")
+    path = f"/api/tasks/fill/runs/{run['id']}/log"
+
+    def written() -> bool:
+        page = daemon.get(path + "?from=-1&limit=1").json
+        return bool(page["total_lines"] == 16_000)
+
+    within(DEADLINE_S, written, "output that no socket buffer holds")
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(DEADLINE_S)
+        client.connect(("127.0.0.1", daemon.port))
+        client.sendall(head(f"GET {path}/stream?from=0 HTTP/1.1"))
+        assert client.recv(12) == b"HTTP/1.1 200"
+        assert waiting(daemon) == 1
+        assert daemon.run("true")["end_reason"] == "success"
+        assert len(daemon.lines(run, "?from=0&limit=10")) == 10
+        within(DEADLINE_S, lambda: waiting(daemon) == 0, "the reader cut off")
+    fifo.write_bytes(b"the end")
+    last = f"/api/runs/{run['id']}"
+    within(DEADLINE_S, lambda: daemon.get(last).json["status"] == "ended", "its end")
+    assert daemon.get(last).json["end_reason"] == "success"
+
+
+def open_files(daemon: Served) -> int:
+    """How many file descriptors a daemon has open."""
+    assert daemon.process
+    return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+
+
+def threads(daemon: Served) -> int:
+    """How many threads a daemon has."""
+    assert daemon.process
+    return len(os.listdir(f"/proc/{daemon.process.pid}/task"))
+
+
+RESET = (1).to_bytes(4, sys.byteorder) + bytes(4)  # struct linger: at once
+
+
+@NEEDS_PROC
+def test_ten_thousand_clients_that_come_and_go_leave_nothing(
+    serve: Callable[..., Served],
+) -> None:
+    daemon = serve({"true": {"run": "true"}})
+    assert daemon.run("true")["end_reason"] == "success"
+    files = open_files(daemon)
+    parts = (b"", b"G", healthz(), head("POST /api/tasks/true/run HTTP/1.1")[:-3])
+    for number in range(10_000):
+        with socket.create_connection(("127.0.0.1", daemon.port), DEADLINE_S) as client:
+            # Most of them tear the connection down, the others close it.
+            if number % 8:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            client.sendall(parts[number % 4])
+    within(DEADLINE_S, lambda: open_files(daemon) <= files + 2, "all are closed")
+    within(DEADLINE_S, lambda: threads(daemon) < 20, "no thread is left")
+    assert daemon.run("true")["end_reason"] == "success"
+    assert daemon.get("/api/runs").json["total"] == 2
+
+
+@NEEDS_PROC
+def test_daemon_out_of_file_descriptors_says_so_once_and_goes_on(
+    serve: Callable[..., Served],
+) -> None:
+    resource = pytest.importorskip("resource")
+    daemon = serve({"true": {"run": "true"}})
+    assert daemon.process and daemon.run("true")["end_reason"] == "success"
+    pid, room = daemon.process.pid, 8
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    few = (open_files(daemon) + room, limits[1])
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, few)
+    address = ("127.0.0.1", daemon.port)
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(address, DEADLINE_S))
+            for _ in range(4 * room)
+        ]
+        # The first ones have a connection, all others are told.
+        for client in clients[2 * room :]:
+            refusal(read_all(client))
+        clients[0].sendall(healthz())
+        assert clients[0].recv(65536).startswith(b"HTTP/1.1 200")
+        # What needs a file says that there is none, and is no bug.
+        clients[1].sendall(head("GET /api/tasks/true/log/search?q=x HTTP/1.1"))
+        assert clients[1].recv(65536)[9:12] in (b"200", b"503")
+    assert len(log_lines(daemon, "no file descriptor is left")) == 1
+    within(DEADLINE_S, lambda: daemon.exchange(LAST)[9:12] == b"200", "room again")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert daemon.run("true")["end_reason"] == "success"
+    assert len(log_lines(daemon, "no file descriptor is left")) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_operation_without_a_file_descriptor_is_503_and_no_bug(
+    serve_here: Callable[..., Served],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+) -> None:
+    def fail(daemon: tr.Daemon, request: tr.Request) -> tr.Answer:
+        raise OSError(number, os.strerror(number))
+
+    (route,) = tr._STATIC["/api/info"]
+    monkeypatch.setitem(tr._STATIC, "/api/info", [route._replace(operation=fail)])
+    daemon = serve_here({"true": {"run": "true"}})
+    for _ in range(3):
+        reply = daemon.get("/api/info", 503)
+        assert "file descriptor" in reply.json["detail"]
+        assert int(reply.headers["Retry-After"]) == tr.RETRY_AFTER_S
+    assert [record.exc_info for record in caplog.records] == [None]
+
+
+def test_complaint_comes_again_with_the_number_that_was_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    complaints = tr._Complaints()
+    for what in ("full", "full", "other", "full"):
+        complaints.say(what)
+    later_s = time.monotonic() + tr.COMPLAINT_EVERY_S
+    monkeypatch.setattr(time, "monotonic", lambda: later_s)
+    complaints.say("full")
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["full left_out=0", "other left_out=0", "full left_out=2"]
+
+
 # ---- 15. Command line -------------------------------------------------------
 
 
@@ -10388,6 +10668,10 @@ def call(folder: Path, *arguments: str, **variables: str) -> Told:
         ("", {"TASKRUNNERD_PORT": "x"}, 64, "0 to 65535"),
         ("--log-level loud", {}, 64, "write one of debug, info, warning, error"),
         ("--shutdown-timeout soon", {}, 64, '--shutdown-timeout: "soon"'),
+        ("--max-connections x", {}, 64, '--max-connections "x": write a number'),
+        ("--max-connections 3", {}, 64, "from 4 to 65536"),
+        ("--max-connections 65537", {}, 64, "from 4 to 65536"),
+        ("", {"TASKRUNNERD_MAX_CONNECTIONS": "0"}, 64, "from 4 to 65536"),
         ("--config none.json", {}, 78, "none.json"),
         ("", {"TASKRUNNERD_CONFIG": "none.json"}, 78, "init"),
         ("--host 0.0.0.0", {}, 78, "--insecure-no-auth"),
