@@ -10630,6 +10630,85 @@ def test_complaint_comes_again_with_the_number_that_was_left_out(
     assert said == ["full left_out=0", "other left_out=0", "full left_out=2"]
 
 
+# What can be read to its end and is wrong all the same: the connection goes on.
+WRONG_TARGETS = (
+    "/", "/api", "/api/", "//", "/api/tasks/none", "/api/tasks/true/run", "/%", "/%00",
+    "/api/tasks/%ff/runs", "/api/tasks/../../etc", "/api/tasks/true/runs/x/log",
+    "/api/runs?limit=-1", "/api/runs?limit=x", "/api/runs?sort_field=;drop",
+    "/api/tasks/true/log/search", "/schemas/none.json", "/api/runs/" + "Z" * 26,
+)  # fmt: skip
+WRONG_BODIES = (
+    b"", b"{", b"[]", b"null", b'"\xff"', b"[" * 2000, b'{"params": 1}', b"{}{}",
+    b'{"ids": []}', b'{"ids": [1]}', b'{"a": 1, "a": 2}', b"\x00", b"NaN", b"1e999",
+)  # fmt: skip
+# What leaves nobody knowing where the next request begins.
+WRONG_HEADS = (
+    healthz(host=""), healthz("Host: b"), healthz("A b: 1"), healthz("A: \x01"),
+    healthz("No colon"), healthz("A: 1", " folded"), healthz("Content-Length: -1"),
+    healthz("Content-Length: 1e3"), healthz("Transfer-Encoding: x, chunked"),
+    healthz("Content-Length: 1", "Transfer-Encoding: chunked"),
+    healthz("Transfer-Encoding: chunked") + b"x\r\n", head("GET  / HTTP/1.1"),
+    head("G@T / HTTP/1.1"), head("GET / HTTP/3.0"), head("GET / HTTQ/1.1"),
+    head("GET x HTTP/1.1"), b"\x16\x03\x01\r\n\r\n", b"\x00\r\n\r\n", b"a\n\nb",
+)  # fmt: skip
+
+
+def wrong_request(rng: random.Random) -> bytes:
+    """A request that can be read to its end, and is refused."""
+    method = rng.choice(("GET", "POST", "PUT", "PATCH", "BREW", "get", "!"))
+    target = rng.choice(WRONG_TARGETS)
+    if method == "POST":
+        body = rng.choice(WRONG_BODIES)
+        length = f"Content-Length: {len(body)}"
+        return head("POST /api/runs/bulk/rerun HTTP/1.1", length) + body
+    host = rng.choice(("localhost", "127.0.0.1", "[::1]:80", "evil.example", "a:1"))
+    return head(f"{method} {target} HTTP/1.1", host=host)
+
+
+def mutated(rng: random.Random, raw: bytes) -> bytes:
+    """A request with some of its bytes changed, taken out or doubled."""
+    spoiled = bytearray(raw)
+    for _ in range(rng.randint(1, 6)):
+        at = rng.randrange(len(spoiled))
+        what = rng.randrange(3)
+        if what == 0:
+            spoiled[at] = rng.randrange(256)
+        elif what == 1:
+            spoiled[at:at] = spoiled[at : at + rng.randint(1, 9)]
+        elif len(spoiled) > 20:
+            del spoiled[at : at + rng.randint(1, 9)]
+    return bytes(spoiled)
+
+
+def test_twenty_thousand_malformed_requests_get_a_problem_or_a_close(
+    serve: Callable[..., Served],
+) -> None:
+    rng = random.Random(20_000)
+    daemon = serve({"true": {"run": "true", "api_trigger": False}})
+    sent, problems = 0, 0
+    while sent < 20_000:
+        wrong = [wrong_request(rng) for _ in range(9)]
+        spoil = rng.random() < 0.5
+        last = mutated(rng, wrong[0]) if spoil else rng.choice(WRONG_HEADS)
+        with socket.create_connection(("127.0.0.1", daemon.port), DEADLINE_S) as client:
+            client.sendall(b"".join(wrong) + last)
+            client.shutdown(socket.SHUT_WR)
+            answers = split_answers(read_all(client))
+        for request, answer in zip([*wrong, last], answers):
+            if request is last and spoil and answer.status < 400:
+                continue  # What was spoiled was what was wrong with it.
+            assert answer.status in (*range(400, 500), 501, 505), request
+            assert answer.problem, request
+            problems += 1
+        # Every readable one has its answer, in order; a spoiled one has it, or a close.
+        assert len(answers) >= len(wrong) + (not spoil), (wrong, last, answers)
+        sent += len(wrong) + 1
+    assert problems >= 19_000
+    assert daemon.get("/api/runs").json["total"] == 0
+    assert daemon.get("/healthz").status == 200
+    assert not log_lines(daemon, "bug")
+
+
 # ---- 15. Command line -------------------------------------------------------
 
 
