@@ -146,7 +146,7 @@ TOKEN_VARIABLE = "TASKRUNNERD_TOKEN"
 RUN_ID_VARIABLE = "TASKRUNNERD_RUN_ID"
 
 # sysexits(3), as init systems and scripts know them.
-EX_OK, EX_USAGE, EX_UNAVAILABLE = 0, 64, 69
+EX_OK, EX_DIFFERS, EX_USAGE, EX_UNAVAILABLE = 0, 1, 64, 69
 EX_OSERR, EX_TEMPFAIL, EX_CONFIG = 71, 75, 78
 
 KIB, MIB = 1024, 1024 * 1024
@@ -226,6 +226,7 @@ RETENTION_EVERY_S = 3600.0
 RETENTION_BATCH_RUNS = 500
 RESTORE_S = 600.0
 SCHEDULE_MAX_SLEEP_S = 60.0
+SELFTEST_WAIT_S = 10
 
 # Of the record that an upgrade in place hands to the new program.
 HANDOVER_VERSION = 1
@@ -6869,6 +6870,7 @@ def _parser() -> argparse.ArgumentParser:
         "upgrade", help="replace a running daemon by the program now on disk"
     )
     upgrade.add_argument("--data", dest="own_data", metavar="DIR")
+    commands.add_parser("selftest", help="check on this machine what is promised")
     return parser
 
 
@@ -7355,6 +7357,331 @@ def _serve(settings: dict[str, str]) -> None:
     _start_thread(_give_back_memory, "memory")
 
 
+# -- selftest: the promises, kept on the machine where it is called
+
+
+_PYTHON_THAT_ESCAPES = """\
+import os, signal
+ready, tell = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    os.dup2(1, 2)
+    os.write(tell, b"x")
+    signal.pause()
+os.read(ready, 1)
+"""
+_PYTHON_THAT_FLOODS = "print('first', *(f'{n:0100}' for n in range(9999)), 'last')"
+_SELFTEST_TASKS: dict[str, Any] = {
+    "exit": {"params": [{"arg": "code"}], "run": 'echo out; exit "$1"'},
+    "die": {"params": [{"arg": "signal"}], "run": 'kill -s "$1" $$'},
+    "missing": {"run": ["/nowhere/program"]},
+    "slow": {"timeout": "200ms", "run": "sleep 300 & sleep 300"},
+    "trap": {
+        # Some shells say on stderr how their sleep was ended.
+        "run": "exec 2>&-; trap 'echo last words; exit 3' TERM\n"
+        "echo armed; while :; do sleep 1 || :; done"
+    },
+    "stubborn": {
+        "graceful_stop": "200ms",
+        "run": "trap '' TERM; echo armed; sleep 300 & sleep 300",
+    },
+    "escape": {
+        "graceful_stop": "1s",
+        "run": [sys.executable, "-c", _PYTHON_THAT_ESCAPES],
+    },
+    "holder": {"graceful_stop": "1s", "run": "sleep 300 & echo out"},
+    "service": {"orphans": "leave", "run": "sleep 300 & echo out"},
+    "flood": {
+        "log_max_size": "128kb",
+        "run": [sys.executable, "-c", _PYTHON_THAT_FLOODS],
+    },
+    # Holds on until a file exists.
+    "hold": {
+        "params": [{"arg": "file"}],
+        "run": 'echo armed; until [ -e "$1" ]; do sleep 1; done; echo done',
+    },
+}
+
+
+class _Differs(Exception):
+    """What a check found to be otherwise than it must be."""
+
+
+class _Subject:
+    """The daemon under selftest: a process of its own in a temporary folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.port = 0
+        self.run_ids: set[str] = set()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.is_starting = self.is_interrupted = False
+        with open(os.path.join(folder, "tasks.json"), "w", encoding="utf-8") as file:
+            json.dump({"tasks": _SELFTEST_TASKS}, file)
+
+    def interrupt(self, *_: Any) -> None:
+        """A signal's handler: leave, but never before a new process is known."""
+        self.is_interrupted = True
+        if not self.is_starting:
+            raise KeyboardInterrupt
+
+    def start(self) -> None:
+        """Start it, unless it runs, and wait until it is ready."""
+        if self.process and self.process.poll() is None:
+            return
+        self.is_starting = True
+        self.process = self._popen()
+        self.is_starting = False
+        if self.is_interrupted:
+            raise KeyboardInterrupt
+        assert self.process.stdout
+        with self.process.stdout as stdout:
+            ready = select.select([stdout], [], [], SELFTEST_WAIT_S)[0]
+            line = stdout.readline() if ready else b""
+        if not line:
+            with open(os.path.join(self.folder, "stderr"), encoding="utf-8") as stderr:
+                raise _Differs(f"the daemon does not start: {stderr.read()[-KIB:]}")
+        self.port = int(json.loads(line)["url"].rpartition(":")[2])
+
+    def _popen(self) -> subprocess.Popen[bytes]:
+        own = {k: v for k, v in os.environ.items() if not k.startswith("TASKRUNNERD_")}
+        command = [sys.executable, os.path.abspath(__file__), "--port", "0"]
+        with open(os.path.join(self.folder, "stderr"), "ab") as stderr:
+            # In a session of its own: Ctrl-C is for the selftest, which then ends it.
+            return subprocess.Popen(
+                [*command, "--shutdown-timeout", "2s"],
+                cwd=self.folder,
+                env=own,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+            )
+
+    def end(self, number: int) -> int:
+        """Signal it and return its exit code; it is killed when it does not end."""
+        assert self.process
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(SELFTEST_WAIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise _Differs("the daemon does not end") from None
+
+    def ask(self, method: str, path: str, body: Any = None) -> bytes:
+        """The body of an answer, which must not be an error."""
+        import http.client
+
+        client = http.client.HTTPConnection("127.0.0.1", self.port, SELFTEST_WAIT_S)
+        with contextlib.closing(client):
+            headers = {"Content-Type": "application/json"} if body else {}
+            client.request(method, path, json.dumps(body) if body else None, headers)
+            answer = client.getresponse()
+            text = answer.read()
+        if answer.status >= 400:
+            raise _Differs(f"{method} {path}: {answer.status} {text.decode()}")
+        return text
+
+    def trigger(self, task: str, params: Any, query: str = "") -> dict[str, Any]:
+        """Trigger a run."""
+        path = f"/api/tasks/{task}/run{query}"
+        run: dict[str, Any] = json.loads(self.ask("POST", path, {"params": params}))
+        self.run_ids.add(run["id"])
+        return run
+
+    def await_run(self, run: dict[str, Any], is_there: Callable[[Any], bool]) -> Any:
+        """The run once it is as it should be."""
+        give_up_s = time.monotonic() + SELFTEST_WAIT_S
+        while True:
+            now = json.loads(self.ask("GET", f"/api/runs/{run['id']}"))
+            if is_there(now):
+                return now
+            if time.monotonic() > give_up_s:
+                raise _Differs(f"{run['task_name']} is still {now['status']}")
+            time.sleep(SURVIVOR_CHECK_S)
+
+    def hold(self, task: str, params: Any) -> dict[str, Any]:
+        """A run whose program has come so far as to say that it is armed."""
+        run = self.trigger(task, params)
+        self.await_run(run, lambda _: self.output(run).startswith(b"armed\n"))
+        return run
+
+    def output(self, run: dict[str, Any]) -> bytes:
+        """What a run wrote."""
+        path = f"/api/tasks/{run['task_name']}/runs/{run['id']}/log/raw"
+        return self.ask("GET", path)
+
+    def expect(self, run: Any, output: bytes | None, **fields: Any) -> None:
+        """Hold an ended run against what must have become of it; nothing of it lives
+        (which can be seen where there is /proc)."""
+        for name, right in fields.items():
+            if run.get(name) != right:
+                raise _Differs(f"{name} is {run.get(name)!r}, not {right!r}")
+        written = self.output(run)
+        if output is not None and written != output:
+            raise _Differs(f"output is {shortened(repr(written))}, not {output!r}")
+        alive = ", ".join(map(process_text, self.living(run)))
+        if alive:
+            raise _Differs(f"still alive: {alive}")
+
+    def living(self, *runs: dict[str, Any]) -> list[int]:
+        """Processes of some runs that are alive, for none given of all."""
+        run_ids = {run["id"] for run in runs} or self.run_ids
+        return [pid for run_id, pid in marked_processes() if run_id in run_ids]
+
+    def close(self) -> None:
+        """End it, and whatever it should have ended."""
+        with contextlib.suppress(_Differs):
+            if self.process:
+                self.end(signal.SIGTERM)
+        for pid in self.living():
+            signal_process(pid, signal.SIGKILL)
+
+
+def _ends(
+    task: str, params: Any, output: bytes | None, **fields: Any
+) -> Callable[[_Subject], None]:
+    """A check that a run, left alone, ends so."""
+
+    def check(subject: _Subject) -> None:
+        query = f"?wait=true&wait_timeout={SELFTEST_WAIT_S}"
+        subject.expect(subject.trigger(task, params, query), output, **fields)
+
+    return check
+
+
+def _ends_when_stopped(
+    task: str, output: bytes, **fields: Any
+) -> Callable[[_Subject], None]:
+    """A check that a run ends so after it was asked to stop."""
+
+    def check(subject: _Subject) -> None:
+        run = subject.hold(task, {})
+        subject.ask("POST", f"/api/tasks/{task}/runs/{run['id']}/stop")
+        ended = subject.await_run(run, lambda now: now["status"] == ENDED)
+        subject.expect(ended, output, **fields)
+
+    return check
+
+
+def _check_service(subject: _Subject) -> None:
+    """With orphans: leave, what holds the pipe lives on and is named."""
+    run = subject.trigger("service", {}, f"?wait=true&wait_timeout={SELFTEST_WAIT_S}")
+    left = subject.living(run)
+    for pid in left:
+        signal_process(pid, signal.SIGKILL)
+    if os.path.exists("/proc/self/environ") and len(left) != 1:
+        raise _Differs(f"{len(left)} processes live on, not 1")
+    if "still held stdout" not in run.get("error", ""):
+        raise _Differs(f"error does not name who held stdout: {run.get('error')!r}")
+
+
+def _check_flood(subject: _Subject) -> None:
+    """A log cap keeps the head and the newest part, and counts what it drops."""
+    run = subject.trigger("flood", {}, f"?wait=true&wait_timeout={SELFTEST_WAIT_S}")
+    subject.expect(run, None, end_reason=SUCCESS, output_bytes=9999 * 101 + 11)
+    kept = subject.output(run)
+    if not (kept.startswith(b"first 000") and kept.endswith(b"9998 last\n")):
+        raise _Differs(f"not head and newest part: {kept[:20]!r} {kept[-20:]!r}")
+    counted = run["output_bytes"] - run["output_dropped_bytes"]
+    if not counted == len(kept) <= 128 * KIB:
+        raise _Differs(f"{counted} bytes kept by its count, {len(kept)} in the log")
+
+
+def _check_crash(subject: _Subject) -> None:
+    """After kill -9 the next daemon says so, ends what was left, and goes on."""
+    run = subject.hold("hold", {"file": "never"})
+    queued = subject.trigger("hold", {"file": "."})
+    subject.end(signal.SIGKILL)
+    subject.start()
+    crashed = subject.await_run(run, lambda now: now["status"] == ENDED)
+    subject.expect(crashed, b"armed\n", end_reason=CRASHED, exit_code=NO_EXIT_CODE)
+    ended = subject.await_run(queued, lambda now: now["status"] == ENDED)
+    subject.expect(ended, b"armed\ndone\n", end_reason=SUCCESS)
+
+
+def _check_restart(subject: _Subject) -> None:
+    """After SIGTERM the running run has been stopped and the queued one goes on."""
+    run = subject.hold("hold", {"file": "never"})
+    queued = subject.trigger("hold", {"file": "."})
+    code = subject.end(signal.SIGTERM)
+    if code:
+        raise _Differs(f"the daemon left with exit code {code}, not 0")
+    subject.start()
+    stopped = subject.await_run(run, lambda now: now["status"] == ENDED)
+    subject.expect(stopped, b"armed\n", end_reason=DAEMON_STOPPED, signal="SIGTERM")
+    ended = subject.await_run(queued, lambda now: now["status"] == ENDED)
+    subject.expect(ended, b"armed\ndone\n", end_reason=SUCCESS)
+
+
+_OUT = b"out\n"
+_CHECKS: tuple[tuple[str, Callable[[_Subject], None]], ...] = (
+    ("exit code 0", _ends("exit", {"code": "0"}, _OUT, end_reason=SUCCESS)),
+    ("exit code 7", _ends("exit", {"code": "7"}, _OUT, exit_code=7)),
+    ("exit code 255", _ends("exit", {"code": "255"}, _OUT, exit_code=255)),
+    ("SIGTERM", _ends("die", {"signal": "TERM"}, b"", exit_code=143, signal="SIGTERM")),
+    ("SIGKILL", _ends("die", {"signal": "KILL"}, b"", exit_code=137, signal="SIGKILL")),
+    ("no such program", _ends("missing", {}, b"", end_reason=START_FAILED)),
+    ("timeout", _ends("slow", {}, b"", end_reason=TIMEOUT, exit_code=143)),
+    (
+        "last words",
+        _ends_when_stopped(
+            "trap", b"armed\nlast words\n", end_reason=STOPPED, exit_code=3
+        ),
+    ),
+    (
+        "stubborn family",
+        _ends_when_stopped("stubborn", b"armed\n", end_reason=STOPPED, exit_code=137),
+    ),
+    ("escaped child", _ends("escape", {}, b"", end_reason=SUCCESS, survivors=1)),
+    ("pipe holder", _ends("holder", {}, _OUT, end_reason=SUCCESS, survivors=1)),
+    ("pipe holder left", _check_service),
+    ("log cap", _check_flood),
+    ("crash", _check_crash),
+    ("restart", _check_restart),
+)  # fmt: skip
+
+
+def _holds(subject: _Subject, name: str, check: Callable[[_Subject], None]) -> bool:
+    """Make a check and print its line."""
+    from http.client import HTTPException
+
+    try:
+        subject.start()
+        check(subject)
+    except (_Differs, HTTPException, OSError, ValueError) as error:
+        what = str(error) if isinstance(error, _Differs) else repr(error)
+        print(f"differs {name}: {what}", flush=True)
+        return False
+    print(f"ok {name}", flush=True)
+    return True
+
+
+def _selftest() -> int:
+    """Run every check against a daemon of its own; leaves nothing behind, also when a
+    signal ends it."""
+    import tempfile
+
+    folder = tempfile.mkdtemp(prefix=f"{PROGRAM}-selftest-")
+    subject = _Subject(folder)
+    wrong = len(_CHECKS)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    try:
+        for number in signals:
+            signal.signal(number, subject.interrupt)
+        wrong -= sum([_holds(subject, *row) for row in _CHECKS])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    finally:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
+        subject.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    return EX_DIFFERS if wrong else EX_OK
+
+
 def main(argv: Sequence[str] | None = None) -> int | None:
     """Run a command; returns its exit code, None when a daemon lives on in threads."""
     arguments = _parser().parse_args(argv)
@@ -7368,6 +7695,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
             return _init(settings)
         if arguments.command == "upgrade":
             return _upgrade_daemon(settings)
+        if arguments.command == "selftest":
+            return _selftest()
         _serve(settings)
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -11582,6 +11582,110 @@ def test_schema_and_validate_agree(
     assert (faults_of(tmp_path, document) == []) is is_right
 
 
+# -- selftest
+
+
+def selftest(folder: Path, program: Path = HERE / "taskrunnerd.py") -> Told:
+    """A selftest with a place for its temporary files, misled by its environment, to
+    its end; fails when anything of it is left."""
+    mark = uuid.uuid4().hex
+    names = ("CONFIG", "DATA", "HOST", "PORT", "TOKEN")
+    misled = {f"TASKRUNNERD_{name}": "/dev/null" for name in names}
+    base = {k: v for k, v in os.environ.items() if k != "HOME"}
+    ended = subprocess.run(
+        [sys.executable, str(program), "selftest"],
+        env={**base, **misled, "TMPDIR": str(folder), "TR_TEST_MARK": mark},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=2 * DEADLINE_S,
+    )
+    assert os.listdir(folder) == [], ended
+    assert not marked_pids(mark), describe(marked_pids(mark))
+    return Told(ended.returncode, ended.stdout, ended.stderr)
+
+
+def altered(folder: Path, checks: list[str], *changes: tuple[str, str]) -> Path:
+    """A copy of the program with (old, new) texts changed, which makes a few checks."""
+    text = (HERE / "taskrunnerd.py").read_text(encoding="utf-8")
+    main = 'if __name__ == "__main__":\n'
+    few = f"_CHECKS = tuple(row for row in _CHECKS if row[0] in {checks})\n"
+    for old, new in [*changes, (main, few + main)]:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    copy = folder / "altered.py"
+    copy.write_text(text, encoding="utf-8")
+    return copy
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    """An empty folder."""
+    path = tmp_path / "empty"
+    path.mkdir()
+    return path
+
+
+def test_selftest_is_ok_and_leaves_nothing(empty: Path) -> None:
+    told = selftest(empty)
+    assert (told.code, told.err) == (0, ""), told
+    assert told.out.splitlines() == [f"ok {name}" for name, _ in tr._CHECKS]
+
+
+@NEEDS_PROC
+def test_selftest_tells_what_differs(tmp_path: Path, empty: Path) -> None:
+    """Four promises broken on purpose, and one that is kept."""
+    changes = [
+        ("            exit_code=exit_code,\n", "            exit_code=0,\n"),
+        ("undead = _end_survivors(daemon, live)", 'undead = ""'),
+        ("LogWriter(base, task.log_max_bytes,", "LogWriter(base, 1 << 40,"),
+        ("processes.end_leftovers({run.id for run in runs})", "{}"),
+    ]
+    checks = ["exit code 7", "no such program", "pipe holder", "log cap", "crash"]
+    told = selftest(empty, altered(tmp_path, checks, *changes))
+    assert told.code == 1 and "Traceback" not in told.err, told
+    lines = told.out.splitlines()
+    assert lines[:3] == [
+        "differs exit code 7: exit_code is 0, not 7",
+        "ok no such program",
+        "differs pipe holder: survivors is 0, not 1",
+    ]
+    cap, crash = lines[3:]
+    assert cap.startswith("differs log cap: 1009910 bytes kept by its count")
+    assert re.match(r"differs crash: still alive: \d+ \(", crash)
+
+
+def test_selftest_says_why_the_daemon_does_not_start(
+    tmp_path: Path, empty: Path
+) -> None:
+    change = ('"exit": {"params": [{"arg": "code"}]', '"exit": {"params": [{"arg": 7}]')
+    told = selftest(empty, altered(tmp_path, ["exit code 0"], change))
+    assert told.code == 1, told
+    assert told.out.startswith("differs exit code 0: the daemon does not start: ")
+    assert "tasks.exit.params" in told.out
+
+
+INTERRUPT = "os.kill(os.getpid(), signal.SIGINT)"
+
+
+@pytest.mark.parametrize(
+    ("check", "before"),
+    [
+        ("exit code 0", "self.is_starting = False\n        if"),
+        ("stubborn family", "ended = subject.await_run(run, lambda now: now["),
+        ("pipe holder left", "left = subject.living(run)"),
+        ("crash", "subject.start()\n    crashed ="),
+    ],
+    ids=["daemon starts", "run stops", "service lives on", "daemon is dead"],
+)
+def test_interrupted_selftest_leaves_nothing(
+    tmp_path: Path, empty: Path, check: str, before: str
+) -> None:
+    """Ctrl-C at the moments at which something could be left."""
+    change = (before, f"{INTERRUPT}; {before}")
+    told = selftest(empty, altered(tmp_path, [check], change))
+    assert told == Told(1, "", "interrupted\n")
+
+
 # ---- README -----------------------------------------------------------------
 
 README = (HERE / "README.md").read_text(encoding="utf-8")
