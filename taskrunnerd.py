@@ -7616,6 +7616,25 @@ def _check_restart(subject: _Subject) -> None:
     subject.expect(ended, b"armed\ndone\n", end_reason=SUCCESS)
 
 
+def _check_upgrade(subject: _Subject) -> None:
+    """After SIGUSR2 the same process is a new daemon, and the run has not noticed."""
+    assert subject.process
+    before = json.loads(subject.ask("GET", "/api/info"))
+    go_on = os.path.join(subject.folder, "go on")
+    run = subject.hold("hold", {"file": go_on})
+    subject.process.send_signal(signal.SIGUSR2)
+
+    def is_new(_: Any) -> bool:
+        now = json.loads(subject.ask("GET", "/api/info"))
+        return bool(now["started_at"] != before["started_at"])
+
+    subject.await_run(run, is_new)
+    with open(go_on, "wb"):
+        pass
+    ended = subject.await_run(run, lambda now: now["status"] == ENDED)
+    subject.expect(ended, b"armed\ndone\n", end_reason=SUCCESS, exit_code=0)
+
+
 _OUT = b"out\n"
 _CHECKS: tuple[tuple[str, Callable[[_Subject], None]], ...] = (
     ("exit code 0", _ends("exit", {"code": "0"}, _OUT, end_reason=SUCCESS)),
@@ -7641,6 +7660,7 @@ _CHECKS: tuple[tuple[str, Callable[[_Subject], None]], ...] = (
     ("log cap", _check_flood),
     ("crash", _check_crash),
     ("restart", _check_restart),
+    ("upgrade in place", _check_upgrade),
 )  # fmt: skip
 
 
