@@ -48,7 +48,8 @@ Threads and locks
     has a Condition on that mutex, so that its end wakes those who wait for it and
     nobody else. The store, each log, the process journal, the reaper of orphans and
     the server's complaints have a lock of their own, a leaf. No thread ever holds two
-    locks.
+    locks. Of the threads of runs, PUMPS_AT_ONCE write output at a time, so that a
+    flood leaves the interpreter to the others.
 
 Invariants
     I1  A run is durable before its program starts and before anybody is told of it; its
@@ -199,6 +200,7 @@ EXIT_LOOK_S = 0.1
 EXIT_LOOK_READS = 8
 SPAWNS_AT_ONCE = 4
 PROCESS_JOURNAL_MAX_BYTES = MIB
+PUMPS_AT_ONCE = 4
 
 LINE_MAX_BYTES = 64 * KIB
 HOLD_S = 0.5
@@ -3993,9 +3995,11 @@ def _copy_output(daemon: Daemon, live: LiveRun, timeout_s: float | None) -> bool
     chunks = child.read(timeout_s)
     now_s, wall_ms = clock.monotonic_s(), clock.wall_ms()
     log.no_room = daemon.disk.why_low()
-    for stream, chunk in chunks:
-        log.write(stream, chunk, wall_ms, now_s)
-    log.release(wall_ms, now_s)
+    # More would only fight for the interpreter, and requests would lose that fight.
+    with daemon.pumping:
+        for stream, chunk in chunks:
+            log.write(stream, chunk, wall_ms, now_s)
+        log.release(wall_ms, now_s)
     if log.disk_full:
         log.disk_full = False
         daemon.disk.note_full()
@@ -4309,6 +4313,7 @@ class Daemon:
         self.pausing = False
         self._started_s = clock.monotonic_s()
         self.processes = Processes(folder.path)
+        self.pumping = threading.BoundedSemaphore(PUMPS_AT_ONCE)
         self._crew = Crew(functools.partial(conduct, self))
         self._ids = Ulids(self.store.newest_id())
         self._mutex = threading.Lock()

@@ -6501,6 +6501,73 @@ def test_child_that_left_the_group_is_ended_too(
 
 
 @NEEDS_PROC
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs /proc")
+@pytest.mark.parametrize(
+    "program",
+    ["yes 'a line of some length' | head -c", "head </dev/zero -c"],
+    ids=["lines", "one line"],
+)
+def test_flood_of_output_takes_no_memory(
+    serve: Callable[..., Served], program: str
+) -> None:
+    """The most memory there ever was while 250 MB went through."""
+    flood_bytes = 250_000_000
+    tasks = {"flood": {"run": f"{program} {flood_bytes}"}, "true": {"run": "true"}}
+    daemon = serve(tasks)
+    daemon.run("true")
+    assert daemon.process
+    proc = Path(f"/proc/{daemon.process.pid}")
+
+    def memory_kib(name: str) -> int:
+        found = re.search(rf"{name}:\s+(\d+) kB", (proc / "status").read_text())
+        assert found
+        return int(found[1])
+
+    # From here on the kernel notes the peak anew: proc_pid_clear_refs(5).
+    (proc / "clear_refs").write_text("5")
+    idle_kib = memory_kib("VmRSS")
+    run = daemon.run("flood")
+    assert run["output_bytes"] == flood_bytes
+    assert memory_kib("VmHWM") - idle_kib < 20_000_000 // tr.KIB
+
+
+def test_flood_of_many_runs_is_written_by_a_few_at_a_time(
+    in_process: Any, monkeypatch: Any
+) -> None:
+    """So that requests find the interpreter free."""
+    programs = 3 * tr.PUMPS_AT_ONCE
+    daemon = in_process({"say": {"run": "echo x", "max_concurrent": programs}})
+    read, write = tr.Child.read, tr.LogWriter.write
+    lock, all_read = _plain_lock(), threading.Event()
+    have_read: set[int] = set()
+    within_now: list[int] = []
+    most: list[int] = []
+
+    def spy_read(child: tr.Child, timeout_s: float | None) -> Any:
+        chunks = read(child, timeout_s)
+        if chunks:
+            with lock:
+                have_read.add(child.pid)
+            if len(have_read) == programs:
+                all_read.set()
+        return chunks
+
+    def spy_write(log: tr.LogWriter, *chunk: Any) -> None:
+        with lock:
+            within_now.append(1)
+            most.append(len(within_now))
+        assert all_read.wait(DEADLINE_S)
+        write(log, *chunk)
+        with lock:
+            within_now.pop()
+
+    monkeypatch.setattr(tr.Child, "read", spy_read)
+    monkeypatch.setattr(tr.LogWriter, "write", spy_write)
+    runs = [daemon.trigger("say", {}, "api") for _ in range(programs)]
+    assert {end_of(daemon, run).output_bytes for run in runs} == {2}
+    assert max(most) == tr.PUMPS_AT_ONCE
+
+
 def test_orphans_are_left_alone_if_the_task_says_so(
     in_process: Any, fifos: Any
 ) -> None:
@@ -9208,6 +9275,45 @@ def test_log_stream_tells_what_was_dropped(serve: Callable[..., Served]) -> None
     assert seen[-2].data["text"] == "line 1999" and seen[-1].name == "done"
 
 
+def test_log_gap_of_a_capped_run_is_the_same_in_page_stream_and_search(
+    serve: Callable[..., Served],
+) -> None:
+    """The first 64 KiB and the newest part, between them a line with the numbers."""
+    task = {"run": "seq -f 'number %08.0f.' 0 39999", "log_max_size": "400kb"}
+    daemon = serve({"count": task})
+    run = daemon.run("count")
+    lines = daemon.lines(run)
+    # A page has 10,000 lines at most; more are kept.
+    while lines[-1]["n"] < 39_999:
+        lines += daemon.lines(run, f"?from={lines[-1]['n'] + 1}&limit=10000")
+    (place_of_gap,) = [i for i, n in enumerate(lines) if n["stream"] == "system"]
+    gap, after = lines[place_of_gap], lines[place_of_gap + 1]["n"]
+    own = lines[:place_of_gap] + lines[place_of_gap + 1 :]
+    assert [n["text"] for n in own] == [f"number {n['n']:08}." for n in own]
+    assert [n["n"] for n in own] == [*range(place_of_gap), *range(after, 40_000)]
+    assert tr.LOG_HEAD_BYTES - 17 < place_of_gap * 17 <= tr.LOG_HEAD_BYTES
+    assert (40_000 - after) * 17 > 200 * tr.KIB
+    left_out = after - place_of_gap
+    assert run["output_dropped_bytes"] == left_out * 17
+    assert gap["text"] == f"{left_out} lines ({left_out * 17} bytes) were left out here"
+
+    with daemon.events(place(run) + "/log/stream?replay_limit=50000") as events:
+        seen = list(events)
+    assert [e.data for e in seen if e.name == "line"] == lines
+    assert [e.name for e in seen if e.name != "line"] == ["rotated", "done"]
+
+    for n, found in (
+        (place_of_gap - 1, 1),
+        (place_of_gap, 0),
+        (after - 1, 0),
+        (after, 1),
+    ):
+        query = f"/api/tasks/count/log/search?q=number+{n:08}."
+        hits = daemon.get(query).json["hits"]
+        assert [hit["n"] for hit in hits] == [n] * found, n
+    assert daemon.get("/api/tasks/count/log/search?q=left+out").json["hits"] == []
+
+
 @pytest.mark.parametrize("wanted, status, start, end", [
     (None, 200, 0, 10), ("bytes=0-3", 206, 0, 4), ("bytes=9-9", 206, 9, 10),
     ("bytes=4-", 206, 4, 10), ("bytes=4-999", 206, 4, 10), ("bytes=-3", 206, 7, 10),
@@ -9233,6 +9339,21 @@ def test_log_raw_ranges(
         assert reply.headers["Content-Type"].startswith("text/plain")
         given = reply.headers["Content-Range"]
         assert given == (f"bytes {start}-{end - 1}/10" if status == 206 else None)
+
+
+def test_log_raw_is_binary_output_byte_for_byte(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    """Every value of a byte, newlines by chance, none at the end, and a long piece
+    without any."""
+    rng = random.Random(7)
+    written = bytes(range(256)) + rng.randbytes(2 * tr.MIB) + b"\x00\xff" * tr.MIB
+    source = tmp_path / "binary"
+    source.write_bytes(written)
+    daemon = serve({"cat": {"run": ["cat", str(source)]}})
+    run = daemon.run("cat")
+    assert (run["output_bytes"], run["output_dropped_bytes"]) == (len(written), 0)
+    assert daemon.raw(run) == written
 
 
 def test_log_raw_of_a_range_beyond_all_numbers(ops: Served) -> None:
