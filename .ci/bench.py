@@ -7,10 +7,10 @@
 
 A figure means little alone: the same disk is twice as slow an hour later. So whatever
 has a counterpart without the daemon is measured in turns with it, and the ratio of the
-two is what the targets (issue 1 of the project) are about. The clients run in a process
-of their own, one epoll loop with prebuilt requests, so that they take little from the
-cores they share with the daemon. All state lies in a temporary directory on a real
-disk, because every run costs two commits: `--dir` says where, else TMPDIR.
+two is what the targets (issues 1 and 3 of the project) are about. The clients run in a
+process of their own, one epoll loop with prebuilt requests, so that they take little
+from the cores they share with the daemon. All state lies in a temporary directory on a
+real disk, because every run costs two commits: `--dir` says where, else TMPDIR.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ CLIENTS = (1, 16, 64)
 WAITING_CLIENTS = 500
 SMALL_HISTORY_RUNS = 2_000
 LIST_PATH = "/api/runs?limit=50"
+TASKS_PATH = "/api/tasks"
+FLOODS = 64
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 TIMES = ("created_at", "scheduled_at", "start_at", "end_at")
 
@@ -56,6 +58,9 @@ READY_MS_MAX = 200
 IDLE_MB_MAX = 32
 WAITING_MB_MAX = 25
 LIST_RATIO_MAX = 2.0
+# from issue 3
+FLOOD_MB_MAX = 20
+FLOODED_P99_MS_MAX = 50
 
 WARM_UP_S = 0.5
 SETTLE_S = 1.0
@@ -74,10 +79,12 @@ class Plan(NamedTuple):
     starts: int
     large_history_runs: int
     list_requests: int
+    flood_bytes: int
+    flooded_requests: int
 
 
-FULL = Plan(5.0, 200, 200_000_000, 3, 5, 200_000, 300)
-QUICK = Plan(1.5, 60, 50_000_000, 1, 3, 50_000, 60)
+FULL = Plan(5.0, 200, 200_000_000, 3, 5, 200_000, 300, 1_000_000_000, 2_000)
+QUICK = Plan(1.5, 60, 50_000_000, 1, 3, 50_000, 60, 200_000_000, 300)
 
 
 class Figure(NamedTuple):
@@ -120,11 +127,19 @@ class Daemon(NamedTuple):
 def tasks_json(plan: Plan) -> dict[str, Any]:
     """The configuration of all measurements."""
     line = "0123456789" * 5
-    writer = f"yes {line[: LINE_BYTES - 1]} | head -c {plan.output_bytes}"
+    endless = f"yes {line[: LINE_BYTES - 1]}"
+    writer = f"{endless} | head -c {plan.output_bytes}"
     return {
         "tasks": {
             "true": {"run": "true", "max_concurrent": 64},
             "lines": {"run": writer, "log_max_size": "1gb"},
+            "flood": {"run": f"{endless} | head -c {plan.flood_bytes}"},
+            "line": {"run": f"head -c {plan.flood_bytes} /dev/zero"},
+            "endless": {
+                "run": f"exec {endless}",
+                "max_concurrent": FLOODS,
+                "log_max_size": "1mb",
+            },
             "hold": {"run": "sleep 600", "queue_max": 2 * WAITING_CLIENTS},
         }
     }
@@ -174,12 +189,12 @@ def running_daemon(directory: Path, plan: Plan) -> Iterator[Daemon]:
                 process.kill()
 
 
-def resident_mb(pid: int) -> float:
-    """VmRSS of a process, in 10^6 bytes."""
+def resident_mb(pid: int, field: str = "VmRSS") -> float:
+    """VmRSS of a process, or its peak VmHWM, in 10^6 bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024 / 1e6
-    raise BenchError(f"/proc/{pid}/status has no VmRSS")
+    raise BenchError(f"/proc/{pid}/status has no {field}")
 
 
 # ---- Clients ---------------------------------------------------------------------
@@ -420,6 +435,54 @@ def measure_memory(directory: Path, plan: Plan) -> Iterator[Figure]:
     )
 
 
+def measure_flood(directory: Path, plan: Plan) -> Iterator[Figure]:
+    """The most memory one run's flood ever took, and how the API answers in many."""
+    with running_daemon(directory, plan) as daemon:
+        client = Client(daemon.port)
+        client.ask("POST", "/api/tasks/true/run?wait=true")
+        time.sleep(SETTLE_S)
+        idle_mb = resident_mb(daemon.process.pid)
+        for task, shape in (("flood", "lines"), ("line", "one line")):
+            # see proc_pid_clear_refs(5): the peak is noted anew
+            Path(f"/proc/{daemon.process.pid}/clear_refs").write_text("5")
+            run = client.ask("POST", f"/api/tasks/{task}/run?wait=true")
+            if run["output_bytes"] != plan.flood_bytes:
+                raise BenchError(f"the output is not complete: {run}")
+            more_mb = resident_mb(daemon.process.pid, "VmHWM") - idle_mb
+            yield Figure(
+                f"memory, {plan.flood_bytes / 1e6:.0f} MB of output, {shape}: more",
+                more_mb,
+                "MB",
+                target=f"<= {FLOOD_MB_MAX} MB",
+                reached=more_mb <= FLOOD_MB_MAX,
+            )
+        quiet_s = ask_many(client, TASKS_PATH, plan.flooded_requests)
+        for _ in range(FLOODS):
+            client.ask("POST", "/api/tasks/endless/run")
+        time.sleep(SETTLE_S)
+        took_s = ask_many(client, TASKS_PATH, plan.flooded_requests)
+        client.close()
+    quiet_ms, p99_ms = (percentile(each, 99) * 1e3 for each in (quiet_s, took_s))
+    yield Figure(
+        f"GET {TASKS_PATH} while {FLOODS} runs write, p99",
+        p99_ms,
+        "ms",
+        f"while none does {quiet_ms:.2f} ms",
+        p99_ms / quiet_ms,
+        f"<= {FLOODED_P99_MS_MAX} ms",
+        p99_ms <= FLOODED_P99_MS_MAX,
+    )
+
+
+def ask_many(client: Client, path: str, count: int) -> list[float]:
+    """Seconds that each of so many requests took, one after the other."""
+    took_s = []
+    for _ in range(count):
+        client.ask("GET", path)
+        took_s.append(time.perf_counter() - client.sent_at)
+    return took_s
+
+
 def wait_for_runs(client: Client, count: int) -> None:
     """Blocks until `count` runs of the held task are recorded."""
     deadline = time.monotonic() + ANSWER_LIMIT_S
@@ -533,6 +596,7 @@ MEASUREMENTS: dict[str, Callable[[Path, Plan], Iterator[Figure]]] = {
     "output": measure_output,
     "start": measure_start,
     "memory": measure_memory,
+    "flood": measure_flood,
     "list": measure_list,
 }
 
