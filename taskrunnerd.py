@@ -1895,10 +1895,14 @@ class StoreError(Exception):
     """The database could not do what was asked: disk full, unreadable, …"""
 
     @property
-    def of_the_disk(self) -> bool:
-        """Whether the disk is why, or something else that may pass, and not a value
-        that cannot be stored. (SQLite's own code is known from Python 3.11 on only.)"""
+    def may_pass(self) -> bool:
+        """Whether the disk or another process is why, not a value nobody can store."""
         return isinstance(self.__cause__, sqlite3.OperationalError)
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether there was no room. Before Python 3.11 only the text tells."""
+        return self.may_pass and "disk is full" in str(self)
 
 
 class Write:
@@ -3855,6 +3859,8 @@ class LiveRun:
         self.untold: Run | None = None
         # The record of the start, when it is in line but nobody has waited for it yet.
         self.start: Write | None = None
+        # The run as it ended, while that is not durable.
+        self.end: Run | None = None
         self.usage: Usage | None = None
         # Its thread has left it to the program that replaces this one.
         self.parked = False
@@ -4320,7 +4326,7 @@ class Daemon:
         self._idle = threading.Condition(self._mutex)
         self._due = threading.Condition(self._mutex)
         self._live: dict[str, LiveRun] = {}
-        # Runs whose record the store refuses, and why if it is for want of room.
+        # Runs whose record the store refuses; why, if new ones would fare no better.
         self._unwritten: dict[str, str] = {}
         self._give_up_s = math.inf
         self._deadlines = Deadlines()
@@ -4410,11 +4416,12 @@ class Daemon:
             while self._running() and not self._gives_up():
                 left_s = self._give_up_s - self.clock.monotonic_s()
                 self._idle.wait(left_s if left_s > 0 else None)
-            lost = [live.run for live in self._running()]
+            lost = [live.end or live.run for live in self._running()]
         for run in lost:
             LOG.error(
-                "stopping although the end of a run is not recorded; the next daemon "
-                "will call it crashed task=%s run=%s", run.task_name, run.id,
+                "stopping although the store refuses the last record of a run, which "
+                "the next daemon will not know task=%s run=%s reason=%s exit_code=%d",
+                run.task_name, run.id, run.end_reason, run.exit_code,
             )  # fmt: skip
 
     def _gives_up(self) -> bool:
@@ -4566,7 +4573,7 @@ class Daemon:
             self.store.flush(write)
         except StoreError as error:
             self._withdraw(live, endings)
-            if error.of_the_disk:
+            if error.disk_full:
                 self.disk.note_full()
             text = f"the run cannot be recorded: {error}"
             raise Problem(507, text, headers=RETRY_LATER) from error
@@ -4733,7 +4740,7 @@ class Daemon:
         wall_ms = self.clock.wall_ms()
         if live.log:
             live.log.close(wall_ms)
-        ended = self._ended_run(live, outcome, wall_ms)
+        ended = live.end = self._ended_run(live, outcome, wall_ms)
         with self._mutex:
             live.lane.active.pop(ended.id, None)
             write = self.store.enqueue(write_ended(ended))
@@ -4811,7 +4818,9 @@ class Daemon:
     def _note_unwritten(self, run_id: str, error: StoreError) -> None:
         if run_id not in self._unwritten:
             LOG.error("store failed, trying again run=%s error=%s", run_id, error)
-        reason = f"runs cannot be recorded: {error}" if error.of_the_disk else ""
+        if error.disk_full:
+            self.disk.note_full()
+        reason = f"runs cannot be recorded: {error}" if error.may_pass else ""
         with self._mutex:
             self._unwritten[run_id] = reason
             self._idle.notify_all()

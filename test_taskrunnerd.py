@@ -7046,6 +7046,25 @@ def test_disk_full_in_a_log_refuses_triggers_at_once(
     assert "No space left on device" in ended.error
 
 
+def test_store_that_is_locked_refuses_a_trigger_but_drops_no_output(
+    in_process: Any, monkeypatch: Any
+) -> None:
+    """Another process in the database is no full disk."""
+    daemon = in_process({"ok": {"run": "echo x"}}, FakeClock())
+
+    def locked(batch: list[Any]) -> None:
+        raise tr.sqlite3.OperationalError("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon.store, "_commit", locked)
+        with pytest.raises(tr.Problem, match="database is locked") as caught:
+            daemon.trigger("ok", {}, "api")
+    assert caught.value.status == 507
+    assert daemon.disk.why_low() == ""
+    ended = end_of(daemon, daemon.trigger("ok", {}, "api"))
+    assert (ended.output_bytes, ended.output_dropped_bytes) == (2, 0)
+
+
 def store_without_room(daemon: tr.Daemon, monkeypatch: Any) -> threading.Event:
     """From now on no commit finds room, until the event is set."""
     monkeypatch.setattr(tr, "STORE_RETRY_S", 0.01)
@@ -7097,8 +7116,8 @@ def test_drain_does_not_wait_for_ever_for_an_end_without_room(
     within(DEADLINE_S, daemon.why_not_ready, "the refused record")
     daemon.drain(0.05)
     assert waiter().status == "running"
-    (said,) = [r.getMessage() for r in caplog.records if "not recorded" in r.msg]
-    assert run.id in said
+    (said,) = [r.getMessage() for r in caplog.records if "will not know" in r.msg]
+    assert said.endswith(f"task=hold run={run.id} reason=success exit_code=0")
     has_room.set()
 
 
@@ -7256,8 +7275,7 @@ def test_end_that_the_kernel_refuses_to_write_is_not_lost(
     with contextlib.suppress(http.client.HTTPException, OSError):
         waiter()
     said = daemon.log.read_text()
-    assert "is not recorded; the next daemon will call it crashed" in said
-    assert f"run={run['id']}" in said.partition("is not recorded")[2]
+    assert f"not know task=talk run={run['id']} reason=success exit_code=0" in said
     daemon.start()
     assert daemon.run_now(run)["end_reason"] == "crashed"
 
@@ -10872,6 +10890,7 @@ def call(folder: Path, *arguments: str, **variables: str) -> Told:
         ("--max-connections 3", {}, 64, "from 4 to 65536"),
         ("--max-connections 65537", {}, 64, "from 4 to 65536"),
         ("", {"TASKRUNNERD_MAX_CONNECTIONS": "0"}, 64, "from 4 to 65536"),
+        ("--min-free 64", {}, 64, '--min-free: "64" is not a size; write 64kb'),
         ("--config none.json", {}, 78, "none.json"),
         ("", {"TASKRUNNERD_CONFIG": "none.json"}, 78, "init"),
         ("--host 0.0.0.0", {}, 78, "--insecure-no-auth"),
