@@ -4217,16 +4217,18 @@ class Housekeeper:
             self._all_at_s = now_s + RETENTION_EVERY_S
             self._unkempt.update(daemon.config.tasks)
         self._look_at_s = self._all_at_s
-        while self._unkempt:
-            task = daemon.config.tasks.get(self._unkempt.pop())
-            try:
+        task = None
+        try:
+            while self._unkempt:
+                task = daemon.config.tasks.get(self._unkempt.pop())
                 if task:
                     self._forget_expired(task)
-            except StoreError:
-                # Not in an hour: this is what makes room on a full disk.
-                self.expect(STORE_RETRY_S, task)
-                raise
-        self._empty_trash()
+            task = None
+            self._empty_trash()
+        except StoreError:
+            # Not in an hour: this is what makes room on a full disk.
+            self.expect(STORE_RETRY_S, task)
+            raise
 
     def _forget_expired(self, task: Task) -> None:
         before = forget_before(task, self._clock.wall_ms())

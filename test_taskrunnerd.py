@@ -7144,6 +7144,24 @@ def test_retention_that_finds_no_room_is_tried_again_soon_and_no_timeout_missed(
     assert [daemon.store.find_run(run.id) for run in runs] == [None, None, runs[2]]
 
 
+def test_trash_that_finds_no_room_is_emptied_soon_after(
+    in_process: Any, monkeypatch: Any
+) -> None:
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "echo x"}}, clock)
+    run = end_of(daemon, daemon.trigger("ok", {}, "api"))
+    assert daemon.delete([run.id]) == 1
+    has_room = store_without_room(daemon, monkeypatch)
+    clock.pass_time(tr.RESTORE_S + 2)
+    with pytest.raises(tr.StoreError, match="full"):
+        daemon.tick()
+    has_room.set()
+    clock.pass_time(1)
+    daemon.tick()
+    assert daemon.store.oldest_trash_ms() is None
+    assert daemon.restore([run.id]) == 0
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MB, which only root may mount."""
