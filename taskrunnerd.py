@@ -7126,7 +7126,9 @@ def _start_logging(level: str) -> None:
 
 
 _DRAINED = 0
-_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR2}
+# An upgrade loads tasks.json as well, so that SIGHUP, the sign to do that, is one too.
+_UPGRADES = {signal.SIGUSR2, signal.SIGHUP}
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, *_UPGRADES}
 
 
 def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
@@ -7138,7 +7140,9 @@ def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
     for number in _SIGNALS:
-        signal.signal(number, lambda *_: None)
+        # nohup(1) has it ignored, which is to stay so.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     # Blocked over the exec of an upgrade, so that none was lost.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     return reader, writer
@@ -7295,7 +7299,6 @@ def _wait_for_end(signals: tuple[int, int], server: Server, shutdown_s: float) -
     """Return when a signal has come and everything has ended; a second one hurries."""
     reader, writer = signals
     daemon = server.daemon
-    upgrade = signal.SIGUSR2
 
     def drain() -> None:
         daemon.drain(shutdown_s)
@@ -7306,7 +7309,7 @@ def _wait_for_end(signals: tuple[int, int], server: Server, shutdown_s: float) -
         number = os.read(reader, 1)[0]
         if number == _DRAINED:
             break
-        if number == upgrade:
+        if number in _UPGRADES:
             if not draining:
                 _upgrade(server, signals)
             continue

@@ -11466,6 +11466,27 @@ def test_process_1_can_be_upgraded(inside: Any, fifos: Any) -> None:
     assert daemon.ended(run)["exit_code"] == 9
 
 
+def test_hangup_loads_the_tasks_unless_it_is_ignored(serve: Any) -> None:
+    daemon = serve({"old": {"run": "true"}})
+    daemon.write_tasks({"new": {"run": "true"}})
+
+    def names() -> list[str]:
+        return [task["name"] for task in daemon.get("/api/tasks").json]
+
+    daemon.process.send_signal(signal.SIGHUP)
+    within(DEADLINE_S, lambda: names() == ["new"], "the new tasks")
+    assert daemon.end() == 0
+    was = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        daemon.start()
+    finally:
+        signal.signal(signal.SIGHUP, was)
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.wait() == 0
+    assert daemon.log.read_text().count("upgraded") == 1
+
+
 def test_quit_signal_writes_all_stacks_and_changes_nothing(serve: Any) -> None:
     daemon = serve({"ok": {"run": "true"}})
     # An answer, so that every thread is in its loop.
