@@ -7208,6 +7208,11 @@ def _replacement_fault(daemon: Daemon) -> str:
     return ""
 
 
+def _write_whole(fd: int, content: bytes) -> None:
+    with open(fd, "wb", closefd=False) as file:
+        file.write(content)
+
+
 def _unnamed_file(content: bytes) -> int:
     """A descriptor of a file without a name, open over an exec, at its beginning."""
     if hasattr(os, "memfd_create"):
@@ -7223,9 +7228,8 @@ def _unnamed_file(content: bytes) -> int:
     return fd
 
 
-def _write_whole(fd: int, content: bytes) -> None:
-    with open(fd, "wb", closefd=False) as file:
-        file.write(content)
+class UpgradeError(Exception):
+    """An upgrade that was begun and cannot be done, and why."""
 
 
 def _replace(server: Server, signals: tuple[int, int]) -> NoReturn:
@@ -7262,8 +7266,10 @@ def _go_on(server: Server) -> None:
     _start_thread(server.serve_forever, "accept")
 
 
-class UpgradeError(Exception):
-    """An upgrade that was begun and cannot be done, and why."""
+def _sign(server: Server, **more: Any) -> None:
+    """Tell in the data directory who listens where."""
+    url, started_ms = f"http://{server.address_text()}", server.daemon.started_ms
+    server.daemon.folder.sign(url=url, started_ms=started_ms, **more)
 
 
 def _upgrade(server: Server, signals: tuple[int, int]) -> None:
@@ -7278,12 +7284,6 @@ def _upgrade(server: Server, signals: tuple[int, int]) -> None:
             _go_on(server)
     LOG.error("upgrade refused error=%s", error)
     _sign(server, refused={"at": time.time_ns(), "error": error})
-
-
-def _sign(server: Server, **more: Any) -> None:
-    """Tell in the data directory who listens where."""
-    url, started_ms = f"http://{server.address_text()}", server.daemon.started_ms
-    server.daemon.folder.sign(url=url, started_ms=started_ms, **more)
 
 
 def _take_over() -> dict[str, Any] | None:
