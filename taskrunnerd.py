@@ -6694,7 +6694,7 @@ class Server(http.server.ThreadingHTTPServer):
         is left. False when there is none to keep."""
         if self._spare is None:
             with contextlib.suppress(OSError):
-                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+                self._spare = os.open(os.devnull, os.O_RDONLY)
         return self._spare is not None
 
     def _give_up_a_file(self) -> bool:

@@ -10559,9 +10559,19 @@ def test_connections_beyond_the_limit_are_told_and_delay_nobody(
         for client in clients:
             client.sendall(LAST)
             assert split_answers(read_all(client))[0].status == 200
-    within(DEADLINE_S, lambda: daemon.exchange(LAST)[9:12] == b"200", "room again")
-    assert daemon.run("true")["end_reason"] == "success"
-    assert daemon.get("/api/runs").json["total"] == 1
+
+    def let_in() -> http.client.HTTPConnection | None:
+        connection = daemon.connect()
+        if daemon.request("GET", "/healthz", connection=connection).status == 200:
+            return connection
+        connection.close()
+        return None
+
+    with contextlib.closing(within(DEADLINE_S, let_in, "room again")) as connection:
+        path = "/api/tasks/true/run?wait=true"
+        assert daemon.request("POST", path, connection=connection).status == 201
+        runs = daemon.request("GET", "/api/runs", connection=connection).json
+        assert runs["total"] == 1
     assert len(log_lines(daemon, "too many connections")) == 1
 
 
@@ -10569,26 +10579,41 @@ def test_requests_that_wait_beyond_three_quarters_are_told_and_start_nothing(
     serve: Callable[..., Served], fifo: Path
 ) -> None:
     tasks = {"block": {"run": f"cat {fifo}"}, "true": {"run": "true"}}
-    daemon = serve(tasks, "--max-connections", "8")
+    # Twelve of them may wait; one connection asks, which leaves three to be refused.
+    daemon = serve(tasks, "--max-connections", "16")
     run = daemon.trigger("block")
     streams = ("/api/runs/stream", f"/api/tasks/block/runs/{run['id']}/log/stream")
     wait = head("POST /api/tasks/block/run?wait=true HTTP/1.1")
     follow = [head(f"GET {path} HTTP/1.1") for path in streams]
-    with contextlib.ExitStack() as stack:
-        clients = [connected(daemon, stack) for _ in range(6)]
-        for number, client in enumerate(clients):
-            client.sendall([wait, *follow][number % 3])
-        within(DEADLINE_S, lambda: waiting(daemon) == 6, "six wait or stream")
-        total = daemon.get("/api/runs").json["total"]
-        for request in (wait, *follow):
-            refusal(daemon.exchange(request + LAST))
-        assert daemon.get("/api/runs").json["total"] == total == 3
-        # Those who do not wait are not concerned.
-        assert daemon.trigger("true")["task_name"] == "true"
-    within(DEADLINE_S, lambda: waiting(daemon) == 0, "all of them are gone")
-    assert daemon.run("true")["end_reason"] == "success"
+    with contextlib.closing(daemon.connect()) as asking:
+
+        def ask(method: str, path: str) -> Any:
+            return daemon.request(method, path, connection=asking).json
+
+        def held() -> int:
+            waiting_now: int = ask("GET", "/api/system")["http_waiting"] - 1
+            return waiting_now
+
+        within(DEADLINE_S, lambda: ask("GET", "/api/runs")["total"] == 1, "asking")
+        with contextlib.ExitStack() as stack:
+            for number in range(12):
+                client = connected(daemon, stack)
+                client.sendall([wait, *follow][number % 3])
+                if number % 3:
+                    assert client.recv(12) == b"HTTP/1.1 200"
+            within(DEADLINE_S, lambda: ask("GET", "/api/runs")["total"] == 5, "waits")
+            assert held() == 12
+            for request in (wait, *follow):
+                refusal(daemon.exchange(request + LAST))
+            assert ask("GET", "/api/runs")["total"] == 5
+            # Those who do not wait are not concerned.
+            assert ask("POST", "/api/tasks/true/run")["task_name"] == "true"
+        within(DEADLINE_S, lambda: held() == 0, "all of them are gone")
+        ended = ask("POST", "/api/tasks/true/run?wait=true")
+        assert ended["end_reason"] == "success"
+        asking.request("POST", "/api/runs/bulk/cancel", b'{"match_all": true}')
+        assert asking.getresponse().read()
     assert len(log_lines(daemon, "too many requests wait or stream")) == 1
-    daemon.post("/api/runs/bulk/cancel", {"match_all": True})
 
 
 @pytest.mark.parametrize(
