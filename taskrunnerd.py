@@ -11,6 +11,7 @@ use it; this page is for those who read it. Sections use only earlier ones.
 Contents
     1. Words and limits
     2. Values: clock, time text, identifiers, durations, sizes
+    3. Cron: parse an expression, find the next tick in a zone; pure
     4. Schemas: the shape of everything that crosses the wire
     5. Validation: one walk over value and schema
     6. Tasks and configuration: tasks.json, parameters
@@ -80,6 +81,7 @@ Words
 from __future__ import annotations
 
 import argparse
+import bisect
 import collections
 import contextlib
 import dataclasses
@@ -157,6 +159,11 @@ JSON_MAX_DEPTH = 64
 PARAM_MAX_BYTES = 32_768
 ECHO_MAX_CHARS = 200
 SECRET_MIN_CHARS = 6
+
+CRON_MAX_CHARS = 1000
+ZONES_KEPT = 640  # more than the database has
+SPANS_KEPT = 2048  # per zone and 400 days; a few hundred bytes each
+MARKS_KEPT = 256
 
 REQUEST_LINE_MAX_BYTES = 8 * KIB
 HEADERS_MAX_BYTES = 32 * KIB
@@ -379,6 +386,473 @@ def size_text(size_bytes: int) -> str:
         amount /= KIB
         del units[0]
     return f"{amount:.1f} {units[0]}" if amount != size_bytes else f"{size_bytes} B"
+
+
+# ---- 3. Cron: parse an expression, find the next tick in a zone; pure -------
+# Owns the grammar of expressions and what daylight saving does to a tick.
+# Relies on zoneinfo for one thing only: the UTC offset at an instant. A zone is
+# read as spans of steady offset; between their edges all is whole-number
+# arithmetic, and the rules of daylight saving stand in next_tick and _odd_tick.
+# Never reads the clock. "Wall" is what a clock in the zone shows, as a number:
+# Unix seconds plus the UTC offset.
+
+_HOUR_S, _DAY_S = 3600, 86400
+# Offsets are under 24 hours either way, so two of them differ by less than this.
+_REACH_S = 2 * _DAY_S
+_CHUNK_S = 400 * _DAY_S
+_EPOCH_DAY = datetime.date(1970, 1, 1).toordinal()
+_UTC_NAMES = {"UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu"}
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+_WEEKDAYS = (
+    "Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday",
+)  # fmt: skip
+_MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_MACROS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
+
+class Cron(NamedTuple):
+    """A parsed expression. Days, months and weekdays (Sunday is 0) are bits."""
+
+    text: str
+    zone_name: str
+    every_s: int = 0  # of @every, which uses nothing below
+    hours: tuple[int, ...] = ()
+    marks: tuple[int, ...] = ()  # seconds of the hour
+    days: int = 0
+    months: int = 0
+    weekdays: int = 0
+    either: bool = False  # one of day and weekday suffices, else both must match
+    any_day: bool = False
+    fixed: bool = False  # the hour field neither begins with * nor has a step
+
+
+class Tick(NamedTuple):
+    """An instant of a schedule, and in words what daylight saving does to it."""
+
+    at_s: int
+    fires: bool  # False: the second showing of a fixed hour, which only leaves a row
+    note: str
+
+
+class _Field(NamedTuple):
+    """One field of an expression: `*` means low to high, numbers go up to most."""
+
+    noun: str
+    low: int
+    high: int
+    most: int
+    names: tuple[str, ...] = ()
+
+
+class _Span(NamedTuple):
+    """Instants of one UTC offset, with what their edges do to wall times."""
+
+    start_s: int
+    end_s: int
+    offset_s: int
+    due_wall_s: int  # what the clock would have shown at the start, left alone
+    plain_from_s: int  # wall times before this are skipped or come a second time
+    plain_until_s: int  # wall times from this on come again after the end
+
+
+_FIELDS = (
+    _Field("a second", 0, 59, 59),
+    _Field("a minute", 0, 59, 59),
+    _Field("an hour", 0, 23, 23),
+    _Field("a day of the month", 1, 31, 31),
+    _Field("a month", 1, 12, 12, tuple(name[:3].lower() for name in _MONTHS)),
+    _Field("a weekday", 0, 6, 7, tuple(name[:3].lower() for name in _WEEKDAYS)),
+)
+
+
+def _zone_fault(name: str, known: set[str]) -> str:
+    """Why there is no such zone, and which one may have been meant."""
+    if not known:
+        return (
+            "no time zone database on this machine;"
+            " install tzdata (Debian: apt install tzdata) or use UTC"
+        )
+    # Only a faulty name needs it, and it is slow to import.
+    import difflib
+
+    by_folded = {zone.lower(): zone for zone in sorted(known)}
+    near = [folded for folded in by_folded if folded.endswith("/" + name.lower())]
+    near += difflib.get_close_matches(name.lower(), by_folded, 1)
+    better = f"did you mean {by_folded[near[0]]}" if near else "write one like Etc/UTC"
+    return f'unknown time zone "{name}"; {better}'
+
+
+@functools.lru_cache(ZONES_KEPT)
+def zone_named(name: str) -> datetime.tzinfo:
+    """The zone of that name. UTC needs no database. Raises ValueError."""
+    if name in _UTC_NAMES:
+        return datetime.timezone.utc
+    # Importing it takes longer than the rest of a start, and UTC does without.
+    import zoneinfo
+
+    # KeyError: not there. ValueError: not a name or not a zone's file. OSError: a
+    # folder of zones, or a name too long to be one.
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        fault = _zone_fault(name[:60], zoneinfo.available_timezones())
+        raise ValueError(fault) from None
+
+
+def local_zone_name(etc_path: str = "/etc") -> str:
+    """The system's zone: $TZ, the link localtime, the file timezone, else UTC."""
+    named = os.environ.get("TZ", "").lstrip(":").rpartition("zoneinfo/")[2]
+    if named and not named.startswith("/"):
+        return named
+    try:
+        link = os.readlink(os.path.join(etc_path, "localtime"))
+    except OSError:  # readlink: missing, or a copy of the zone's file
+        link = ""
+    if "zoneinfo/" in link:
+        return link.rpartition("zoneinfo/")[2]
+    try:
+        with open(os.path.join(etc_path, "timezone"), encoding="utf-8") as file:
+            return file.readline(CRON_MAX_CHARS).strip() or "UTC"
+    except (OSError, UnicodeDecodeError):  # open, readline
+        return "UTC"
+
+
+def _cron_number(field: _Field, text: str) -> int:
+    """A number or a name of one field."""
+    if text.lower() in field.names:
+        return field.names.index(text.lower()) + field.low
+    if re.fullmatch("[0-9]{1,4}", text) and field.low <= int(text) <= field.most:
+        return int(text)
+    names = f" or {field.names[0]} to {field.names[-1]}" if field.names else ""
+    span = f"{field.low} to {field.most}{names}"
+    raise ValueError(f'"{text}" is not {field.noun}; write {span}')
+
+
+def _part_range(field: _Field, text: str, *, open_ended: bool) -> tuple[int, int]:
+    """First and last value of `*`, `a` or `a-b`; `a` runs on when open-ended."""
+    if text in ("*", "?"):
+        return field.low, field.high
+    first_text, dash, last_text = text.partition("-")
+    first = _cron_number(field, first_text)
+    if not dash:
+        return first, max(first, field.high) if open_ended else first
+    last = _cron_number(field, last_text)
+    if field.most == 7 and first > last:  # Sunday begins a range as 0, ends it as 7
+        first, last = first % 7, last or 7
+    if first > last:
+        better = f"{first}-{field.high},{field.low}-{last}"
+        raise ValueError(f'"{text}" runs backwards; write {better}')
+    return first, last
+
+
+def _part_values(field: _Field, text: str) -> range:
+    """The values of one part of a list: `*`, `a`, `a-b`, each also with `/n`."""
+    span, slash, step = text.partition("/")
+    first, last = _part_range(field, span, open_ended=bool(slash))
+    if not slash:
+        return range(first, last + 1)
+    # A step past the whole field is a mistake: */90 is not every 90 minutes.
+    most = field.high - field.low + 1
+    if not re.fullmatch("[0-9]{1,4}", step) or not 1 <= int(step) <= most:
+        raise ValueError(f'"{text}" has a faulty step; write 1 to {most} after the /')
+    return range(first, last + 1, int(step))
+
+
+def _field_values(field: _Field, text: str) -> tuple[int, ...]:
+    """All values of a field, sorted; weekday 7 becomes 0."""
+    values = {value for part in text.split(",") for value in _part_values(field, part)}
+    if field.most == 7:
+        values = {value % 7 for value in values}
+    return tuple(sorted(values))
+
+
+@functools.lru_cache(MARKS_KEPT)
+def _marks(minutes: tuple[int, ...], seconds: tuple[int, ...]) -> tuple[int, ...]:
+    """Seconds of the hour; cached, so that equal schedules share one tuple."""
+    return tuple(minute * 60 + second for minute in minutes for second in seconds)
+
+
+def _bits(values: tuple[int, ...]) -> int:
+    return sum(1 << value for value in values)
+
+
+def _check_dates(days: tuple[int, ...], months: tuple[int, ...]) -> None:
+    """Refuse days that none of the months has."""
+    if all(days[0] > _MONTH_DAYS[month - 1] for month in months):
+        names = " or ".join(f"{days[0]} {_MONTHS[month - 1]}" for month in months)
+        raise ValueError(f"can never fire: no such date as {names}")
+
+
+def _parse_cron_fields(text: str, zone_name: str) -> Cron:
+    texts = _MACROS.get(text.lower(), text).split()
+    if len(texts) not in (5, 6):
+        plural = "field" if len(texts) == 1 else "fields"
+        raise ValueError(
+            f"{len(texts)} {plural}; write 5 (minute hour day month weekday)"
+            " or 6 with seconds first"
+        )
+    texts = ["0", *texts][-6:]
+    values = [_field_values(field, part) for field, part in zip(_FIELDS, texts)]
+    seconds, minutes, hours, days, months, weekdays = values
+    # Vixie's rule: a field that begins with * restricts nothing by itself.
+    either = not any(texts[place][0] in "*?" for place in (3, 5))
+    if not either:
+        _check_dates(days, months)
+    full = len(days) == 31, len(weekdays) == 7
+    return Cron(
+        text,
+        zone_name,
+        hours=hours,
+        marks=_marks(minutes, seconds),
+        days=_bits(days),
+        months=_bits(months),
+        weekdays=_bits(weekdays),
+        either=either,
+        any_day=len(months) == 12 and (any(full) if either else all(full)),
+        fixed=texts[2][0] not in "*?" and "/" not in texts[2],
+    )
+
+
+def _parse_every(text: str, zone_name: str) -> Cron:
+    every_s = parse_duration("".join(text.split()[1:]))
+    if every_s != int(every_s) or every_s < 1:
+        raise ValueError(f'"{text}" is not whole seconds, at least 1s')
+    return Cron(text, zone_name, every_s=int(every_s))
+
+
+def parse_cron(text: str, zone_name: str = "UTC") -> Cron:
+    """The schedule that `text` means; a zone in front of it beats `zone_name`.
+
+    Raises ValueError whose message says what is wrong and what would be right.
+    """
+    if len(text) > CRON_MAX_CHARS:
+        raise ValueError(f"{len(text)} characters; write at most {CRON_MAX_CHARS}")
+    body = text.strip()
+    if body.startswith(("CRON_TZ=", "TZ=")):
+        assignment, *rest = body.split(None, 1)
+        zone_name, body = assignment.partition("=")[2], "".join(rest)
+    zone_named(zone_name)
+    word = "".join(body.lower().split(None, 1)[:1])
+    if word == "@every":
+        return _parse_every(body, zone_name)
+    if word == "@reboot":
+        raise ValueError('"@reboot" is no time of its own; use run_on_start instead')
+    if word.startswith("@") and body.lower() not in _MACROS:
+        raise ValueError(f'"{body}" is unknown; write {", ".join(_MACROS)}, @every 5m')
+    return _parse_cron_fields(body, zone_name)
+
+
+def _offset_s(zone: datetime.tzinfo, at_s: int) -> int:
+    offset = datetime.datetime.fromtimestamp(at_s, zone).utcoffset()
+    return offset // datetime.timedelta(seconds=1) if offset else 0
+
+
+def _next_change(zone: datetime.tzinfo, from_s: int, until_s: int) -> int:
+    """The first instant with another offset than at `from_s`, else `until_s`.
+
+    Relies on there being at most one change a day, as in all zones since 1970.
+    """
+    offset_s = _offset_s(zone, from_s)
+    step_s = _DAY_S
+    while from_s < until_s:
+        if _offset_s(zone, from_s + step_s) == offset_s:
+            from_s += step_s
+        elif step_s > 1:
+            step_s //= 2
+        else:
+            return from_s + 1
+    return until_s
+
+
+@functools.lru_cache(SPANS_KEPT)
+def _spans(zone_name: str, chunk: int) -> tuple[_Span, ...]:
+    """The spans that cover a chunk of time and somewhat more on either side.
+
+    The margins let a span know of changes that lie just outside of the chunk.
+    """
+    zone = zone_named(zone_name)
+    from_s = chunk * _CHUNK_S - _REACH_S
+    until_s = from_s + _CHUNK_S + 2 * _REACH_S
+    spans = []
+    while from_s < until_s:
+        end_s = _next_change(zone, from_s, until_s)
+        offset_s = _offset_s(zone, from_s)
+        due_wall_s = from_s + _offset_s(zone, from_s - 1)
+        plain_from_s = max(due_wall_s, from_s + offset_s)
+        plain_until_s = end_s + _offset_s(zone, end_s)
+        spans.append(
+            _Span(from_s, end_s, offset_s, due_wall_s, plain_from_s, plain_until_s)
+        )
+        from_s = end_s
+    # What follows the last span is unknown, so nobody may come near its end.
+    spans[-1] = spans[-1]._replace(end_s=until_s - _REACH_S)
+    return tuple(spans)
+
+
+def _month_days(cron: Cron, year: int, month: int) -> int:
+    """The days of a month on which there are ticks, as bits 1 to 31."""
+    if not cron.months >> month & 1:
+        return 0
+    first = datetime.date(year, month, 1)
+    # Two bits up and `weekday` down: bit 1 is the weekday of the first.
+    six_weeks = cron.weekdays * 0b1_0000001_0000001_0000001_0000001_0000001
+    by_weekday = six_weeks >> first.isoweekday() % 7 << 1
+    days = cron.days | by_weekday if cron.either else cron.days & by_weekday
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    length = 28 if month == 2 and not leap else _MONTH_DAYS[month - 1]
+    return days & (2 << length) - 1
+
+
+def _next_day(cron: Cron, day: int) -> int:
+    """The first day, counted from 1970, at or after `day` that has ticks."""
+    if cron.any_day:
+        return day
+    start = datetime.date.fromordinal(day + _EPOCH_DAY)
+    year, month, first = start.year, start.month, start.day
+    while True:
+        days = _month_days(cron, year, month) >> first
+        if days:
+            lowest = (days & -days).bit_length() - 1
+            return datetime.date(year, month, first + lowest).toordinal() - _EPOCH_DAY
+        year, month, first = year + month // 12, month % 12 + 1, 1
+
+
+def _next_time(cron: Cron, second: int) -> int:
+    """The first tick at or after a second of the day, or -1."""
+    hour, rest = divmod(second, _HOUR_S)
+    place = bisect.bisect_left(cron.hours, hour)
+    if place < len(cron.hours) and cron.hours[place] == hour:
+        mark = bisect.bisect_left(cron.marks, rest)
+        if mark < len(cron.marks):
+            return hour * _HOUR_S + cron.marks[mark]
+        place += 1
+    if place < len(cron.hours):
+        return cron.hours[place] * _HOUR_S + cron.marks[0]
+    return -1
+
+
+def _next_wall(cron: Cron, wall_s: int) -> int:
+    """The first wall time at or after `wall_s` that matches the expression."""
+    today, second = divmod(wall_s, _DAY_S)
+    day = _next_day(cron, today)
+    if day == today:
+        time = _next_time(cron, second)
+        if time >= 0:
+            return day * _DAY_S + time
+        day = _next_day(cron, today + 1)
+    return day * _DAY_S + cron.hours[0] * _HOUR_S + cron.marks[0]
+
+
+def _time_text(wall_s: int) -> str:
+    """The time of day as a clock shows it, with seconds if there are any."""
+    minutes, second = divmod(wall_s % _DAY_S, 60)
+    text = f"{minutes // 60:02}:{minutes % 60:02}"
+    return f"{text}:{second:02}" if second else text
+
+
+def _odd_tick(cron: Cron, span: _Span, wall_s: int, at_s: int) -> Tick:
+    """A tick whose wall time is skipped or comes twice."""
+    day = datetime.date.fromordinal(wall_s // _DAY_S + _EPOCH_DAY)
+    time = f"{_time_text(wall_s)} on {day}"
+    if wall_s < at_s + span.offset_s:
+        return Tick(at_s, True, f"no {time}; fires at the first instant after the gap")
+    if wall_s >= span.plain_until_s:
+        return Tick(at_s, True, f"first of two {time}")
+    if cron.fixed:
+        return Tick(at_s, False, f"second of two {time}; does not fire again")
+    return Tick(at_s, True, f"second of two {time}")
+
+
+def next_tick(cron: Cron, after_s: int, anchor_s: int = 0) -> Tick:
+    """The first tick strictly after a Unix second; @every counts from the anchor.
+
+    Ends with datetime's ValueError or OverflowError beyond the year 9999.
+    """
+    if cron.every_s:
+        past = max(0, after_s - anchor_s) // cron.every_s
+        return Tick(anchor_s + (past + 1) * cron.every_s, True, "")
+    from_s = after_s + 1
+    while True:
+        for span in _spans(cron.zone_name, from_s // _CHUNK_S):
+            if from_s < span.end_s:
+                break
+        wall_s = from_s + span.offset_s
+        # A fixed hour that was skipped fires at the first instant after the gap.
+        if cron.fixed and from_s == span.start_s:
+            wall_s = min(wall_s, span.due_wall_s)
+        wall_s = _next_wall(cron, wall_s)
+        at_s = max(wall_s - span.offset_s, from_s)
+        if at_s < span.end_s:
+            if span.plain_from_s <= wall_s < span.plain_until_s:
+                return Tick(at_s, True, "")
+            return _odd_tick(cron, span, wall_s, at_s)
+        # No wall time before this one matches, whatever the offset will be, so go
+        # near it at once; but wall times just passed may come again.
+        passed = span.end_s - from_s > _REACH_S
+        from_s = max(span.end_s, at_s - _REACH_S) if passed else span.end_s
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _day_words(cron: Cron) -> str:
+    """The days in words, or "" when they are not simple."""
+    if cron.any_day:
+        return "every day"
+    days = [day for day in range(1, 32) if cron.days >> day & 1]
+    months = [month for month in range(1, 13) if cron.months >> month & 1]
+    week = [day % 7 for day in range(1, 8) if cron.weekdays >> day % 7 & 1]
+    if len(days) == 31 and len(months) == 12:
+        names = [_WEEKDAYS[day] for day in week]
+        in_a_row = len(week) > 2 and (week[-1] - week[0]) % 7 == len(week) - 1
+        return f"{names[0]} to {names[-1]}" if in_a_row else _listed(names)
+    if len(days) > 1 or len(week) < 7:
+        return ""
+    if len(months) == 12:
+        return f"on day {days[0]} of the month"
+    return f"every {days[0]} " + _listed([_MONTHS[month - 1] for month in months])
+
+
+def _pace_words(cron: Cron) -> str:
+    """The pace in words, or "" when the ticks of a day are not even."""
+    if len(cron.hours) < 24:
+        step = 24 // len(cron.hours)
+        even = cron.marks == (0,) and cron.hours == tuple(range(0, 24, step))
+        return f"every {step} hours" if even else ""
+    if len(cron.marks) == 1:
+        minute = _time_text(cron.marks[0])[2:]
+        return "every hour" + (f" at {minute}" if cron.marks[0] else "")
+    step = _HOUR_S // len(cron.marks)
+    if cron.marks != tuple(range(0, _HOUR_S, step)):
+        return ""
+    count, unit = (step // 60, "minute") if step % 60 == 0 else (step, "second")
+    return f"every {unit}" if count == 1 else f"every {count} {unit}s"
+
+
+def cron_words(cron: Cron) -> str:
+    """The schedule in plain English, or the expression when that says it better."""
+    if cron.every_s:
+        return cron.text[1:]
+    days = _day_words(cron)
+    if days and len(cron.hours) * len(cron.marks) <= 3:
+        seconds = [hour * _HOUR_S + mark for hour in cron.hours for mark in cron.marks]
+        return f"{days} at {_listed([_time_text(second) for second in seconds])}"
+    pace = _pace_words(cron)
+    if pace and days:
+        return pace if cron.any_day else f"{pace}, {days}"
+    return cron.text
 
 
 # ---- 4. Schemas: the shape of everything that crosses the wire --------------

@@ -10,6 +10,7 @@ the daemon's log.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import functools
@@ -31,8 +32,11 @@ import time
 import traceback
 import types
 import uuid
+import zoneinfo
+from bisect import bisect_right
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -785,6 +789,763 @@ def test_parse_size_refuses_what_no_number_can_hold() -> None:
 )
 def test_size_text_is_for_people(size_bytes: int, text: str) -> None:
     assert tr.size_text(size_bytes) == text
+
+
+# ---- 3. Cron: parse an expression, find the next tick in a zone; pure -------
+
+
+def has_zones():
+    try:
+        return bool(zoneinfo.ZoneInfo("Europe/Berlin"))
+    except zoneinfo.ZoneInfoNotFoundError:
+        return False
+
+
+needs_zones = pytest.mark.skipif(
+    not has_zones(), reason="no time zone database on this machine"
+)
+CRON_START = "2026-03-04 10:17:30"  # a Wednesday
+
+
+def utc_s(text):
+    """Unix seconds of a UTC date with time, `2026-03-04 10:17[:30]`."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timestamp())
+
+
+def utc_text(at_s):
+    text = f"{datetime.fromtimestamp(at_s, timezone.utc):%Y-%m-%d %H:%M:%S}"
+    return text.removesuffix(":00")
+
+
+def next_ticks(cron, after_s, count):
+    ticks = []
+    for _ in range(count):
+        ticks.append(tr.next_tick(cron, after_s))
+        after_s = ticks[-1].at_s
+    return ticks
+
+
+def ticks_until(cron, after_s, until_s):
+    ticks = []
+    tick = tr.next_tick(cron, after_s)
+    while tick.at_s <= until_s:
+        ticks.append(tick)
+        tick = tr.next_tick(cron, tick.at_s)
+    return ticks
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # minutes
+        ("* * * * *", "2026-03-04 10:18, 2026-03-04 10:19"),
+        ("? ? ? ? ?", "2026-03-04 10:18, 2026-03-04 10:19"),
+        ("*/5 * * * *", "2026-03-04 10:20, 2026-03-04 10:25"),
+        ("*/7 * * * *", "2026-03-04 10:21, 2026-03-04 10:28"),
+        ("*/60 * * * *", "2026-03-04 11:00, 2026-03-04 12:00"),
+        ("0-59/15 * * * *", "2026-03-04 10:30, 2026-03-04 10:45"),
+        ("50/5 * * * *", "2026-03-04 10:50, 2026-03-04 10:55, 2026-03-04 11:50"),
+        ("5 * * * *", "2026-03-04 11:05, 2026-03-04 12:05"),
+        ("17,19 * * * *", "2026-03-04 10:19, 2026-03-04 11:17"),
+        ("19,17,19 * * * *", "2026-03-04 10:19, 2026-03-04 11:17"),
+        ("10-19/3 * * * *", "2026-03-04 10:19, 2026-03-04 11:10"),
+        ("1-3,58-59 * * * *", "2026-03-04 10:58, 2026-03-04 10:59, 2026-03-04 11:01"),
+        ("*,5 * * * *", "2026-03-04 10:18, 2026-03-04 10:19"),
+        # hours
+        ("0 12 * * *", "2026-03-04 12:00, 2026-03-05 12:00"),
+        (" 0  12\t* * * ", "2026-03-04 12:00, 2026-03-05 12:00"),
+        ("30 3 * * *", "2026-03-05 03:30, 2026-03-06 03:30"),
+        ("0 0 * * *", "2026-03-05 00:00, 2026-03-06 00:00"),
+        ("0 8-18 * * *", "2026-03-04 11:00, 2026-03-04 12:00"),
+        ("0 8-18/4 * * *", "2026-03-04 12:00, 2026-03-04 16:00, 2026-03-05 08:00"),
+        ("0 22,2 * * *", "2026-03-04 22:00, 2026-03-05 02:00"),
+        ("*/20 9-10 * * *", "2026-03-04 10:20, 2026-03-04 10:40, 2026-03-05 09:00"),
+        ("30 */6 * * *", "2026-03-04 12:30, 2026-03-04 18:30, 2026-03-05 00:30"),
+        ("15 10/5 * * *", "2026-03-04 15:15, 2026-03-04 20:15, 2026-03-05 10:15"),
+        # weekdays
+        ("0 9 * * 1-5", "2026-03-05 09:00, 2026-03-06 09:00, 2026-03-09 09:00"),
+        ("0 9 * * mon-fri", "2026-03-05 09:00, 2026-03-06 09:00, 2026-03-09 09:00"),
+        ("0 9 * * MON,wEd", "2026-03-09 09:00, 2026-03-11 09:00"),
+        ("0 9 * * 0", "2026-03-08 09:00, 2026-03-15 09:00"),
+        ("0 9 * * 7", "2026-03-08 09:00, 2026-03-15 09:00"),
+        ("0 9 * * sun", "2026-03-08 09:00, 2026-03-15 09:00"),
+        ("00 09 * * 01", "2026-03-09 09:00, 2026-03-16 09:00"),
+        ("0 9 * * 5-7", "2026-03-06 09:00, 2026-03-07 09:00, 2026-03-08 09:00"),
+        ("0 9 * * fri-sun", "2026-03-06 09:00, 2026-03-07 09:00, 2026-03-08 09:00"),
+        ("0 9 * * 7-2", "2026-03-08 09:00, 2026-03-09 09:00, 2026-03-10 09:00"),
+        ("0 9 * * fri-sun/2", "2026-03-06 09:00, 2026-03-08 09:00, 2026-03-13 09:00"),
+        ("0 9 * * 1/2", "2026-03-06 09:00, 2026-03-09 09:00, 2026-03-11 09:00"),
+        ("0 9 * * */3", "2026-03-07 09:00, 2026-03-08 09:00, 2026-03-11 09:00"),
+        ("0 9 * * 7/2", "2026-03-08 09:00, 2026-03-15 09:00"),
+        # days and months
+        ("0 0 1 * *", "2026-04-01 00:00, 2026-05-01 00:00"),
+        ("0 0 30 * *", "2026-03-30 00:00, 2026-04-30 00:00"),
+        ("0 0 31 * *", "2026-03-31 00:00, 2026-05-31 00:00, 2026-07-31 00:00"),
+        ("0 0 * 6 *", "2026-06-01 00:00, 2026-06-02 00:00"),
+        ("59 23 31 12 *", "2026-12-31 23:59, 2027-12-31 23:59"),
+        ("0 0 1 jan *", "2027-01-01 00:00, 2028-01-01 00:00"),
+        ("0 0 1 JAN-mar/2 *", "2027-01-01 00:00, 2027-03-01 00:00"),
+        ("0 0 1 */3 *", "2026-04-01 00:00, 2026-07-01 00:00"),
+        ("0 0 1 11/1 *", "2026-11-01 00:00, 2026-12-01 00:00, 2027-11-01 00:00"),
+        ("0 0 29 2 *", "2028-02-29 00:00, 2032-02-29 00:00"),
+        ("0 0 28-31 2 *", "2027-02-28 00:00, 2028-02-28 00:00, 2028-02-29 00:00"),
+        ("0 0 31 2,5 *", "2026-05-31 00:00, 2027-05-31 00:00"),
+        # a day or a weekday, and Vixie's rule: a star in front makes it both
+        ("0 0 13 * 5", "2026-03-06 00:00, 2026-03-13 00:00, 2026-03-20 00:00"),
+        ("0 0 1,15 * mon", "2026-03-09 00:00, 2026-03-15 00:00, 2026-03-16 00:00"),
+        ("0 0 30 2 mon", "2027-02-01 00:00, 2027-02-08 00:00"),
+        ("0 0 1-31 * mon", "2026-03-05 00:00, 2026-03-06 00:00"),
+        ("0 0 ? * mon", "2026-03-09 00:00, 2026-03-16 00:00"),
+        ("0 0 13 * ?", "2026-03-13 00:00, 2026-04-13 00:00"),
+        ("0 0 */2 * mon", "2026-03-09 00:00, 2026-03-23 00:00, 2026-04-13 00:00"),
+        ("0 0 1-7 * */2", "2026-03-05 00:00, 2026-03-07 00:00, 2026-04-02 00:00"),
+        ("0 0 */31 2 *", "2027-02-01 00:00, 2028-02-01 00:00"),
+        ("0 0 29 2 */7", "2032-02-29 00:00, 2060-02-29 00:00, 2088-02-29 00:00"),
+        ("0 0 29 2 */6", "2032-02-29 00:00, 2048-02-29 00:00"),
+        # seconds
+        ("* * * * * *", "2026-03-04 10:17:31, 2026-03-04 10:17:32"),
+        ("*/10 * * * * *", "2026-03-04 10:17:40, 2026-03-04 10:17:50"),
+        ("30 * * * * *", "2026-03-04 10:18:30, 2026-03-04 10:19:30"),
+        ("0 * * * * *", "2026-03-04 10:18, 2026-03-04 10:19"),
+        ("30 17 10 4 3 *", "2027-03-04 10:17:30"),
+        ("15,45 30 6 * * 1", "2026-03-09 06:30:15, 2026-03-09 06:30:45"),
+        ("59/1 59 23 31 12 ?", "2026-12-31 23:59:59, 2027-12-31 23:59:59"),
+        # words for all of it
+        ("@yearly", "2027-01-01 00:00, 2028-01-01 00:00"),
+        ("@annually", "2027-01-01 00:00, 2028-01-01 00:00"),
+        ("@monthly", "2026-04-01 00:00, 2026-05-01 00:00"),
+        ("@weekly", "2026-03-08 00:00, 2026-03-15 00:00"),
+        ("@daily", "2026-03-05 00:00, 2026-03-06 00:00"),
+        (" @Midnight ", "2026-03-05 00:00, 2026-03-06 00:00"),
+        ("@hourly", "2026-03-04 11:00, 2026-03-04 12:00"),
+        ("@every 90s", "2026-03-04 10:18, 2026-03-04 10:19:30"),
+        ("@every 1h30m", "2026-03-04 10:30, 2026-03-04 12:00"),
+        ("@EVERY\t1d", "2026-03-05 00:00, 2026-03-06 00:00"),
+        # zones that are there without a database
+        ("CRON_TZ=UTC 0 12 * * *", "2026-03-04 12:00, 2026-03-05 12:00"),
+        ("TZ=Etc/UTC\t@hourly", "2026-03-04 11:00, 2026-03-04 12:00"),
+    ],
+)
+def test_cron_ticks_of_an_expression(text, expected):
+    expected = expected.split(", ")
+    ticks = next_ticks(tr.parse_cron(text), utc_s(CRON_START), len(expected))
+    assert [utc_text(tick.at_s) for tick in ticks] == expected
+    assert all(tick.fires and not tick.note for tick in ticks)
+
+
+CRON_WEEKDAYS = "write 0 to 7 or sun to sat"
+CRON_MACROS = (
+    "@yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly, @every 5m"
+)
+CRON_FIELDS = "write 5 (minute hour day month weekday) or 6 with seconds first"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("61 * * * *", '"61" is not a minute; write 0 to 59'),
+        ("60 * * * * *", '"60" is not a second; write 0 to 59'),
+        ("0 24 * * *", '"24" is not an hour; write 0 to 23'),
+        ("0 0 0 * *", '"0" is not a day of the month; write 1 to 31'),
+        ("0 0 1-32 * *", '"32" is not a day of the month; write 1 to 31'),
+        ("0 0 L * *", '"L" is not a day of the month; write 1 to 31'),
+        ("0 0 * 13 *", '"13" is not a month; write 1 to 12 or jan to dec'),
+        ("0 0 * mon *", '"mon" is not a month; write 1 to 12 or jan to dec'),
+        ("0 0 * * 8", f'"8" is not a weekday; {CRON_WEEKDAYS}'),
+        ("0 0 * * monday", f'"monday" is not a weekday; {CRON_WEEKDAYS}'),
+        ("0 0 * * 5#2", f'"5#2" is not a weekday; {CRON_WEEKDAYS}'),
+        ("-1 * * * *", '"" is not a minute; write 0 to 59'),
+        ("1,,2 * * * *", '"" is not a minute; write 0 to 59'),
+        ("1- * * * *", '"" is not a minute; write 0 to 59'),
+        ("1-2-3 * * * *", '"2-3" is not a minute; write 0 to 59'),
+        ("*-5 * * * *", '"*" is not a minute; write 0 to 59'),
+        ("** * * * *", '"**" is not a minute; write 0 to 59'),
+        ("1.5 * * * *", '"1.5" is not a minute; write 0 to 59'),
+        ("+5 * * * *", '"+5" is not a minute; write 0 to 59'),
+        ("\u0663 * * * *", '"\u0663" is not a minute; write 0 to 59'),
+        ("00005 * * * *", '"00005" is not a minute; write 0 to 59'),
+        ("30-10 * * * *", '"30-10" runs backwards; write 30-59,0-10'),
+        ("0 22-2 * * *", '"22-2" runs backwards; write 22-23,0-2'),
+        ("0 0 * nov-feb *", '"nov-feb" runs backwards; write 11-12,1-2'),
+        ("0 0 * * fri-mon", '"fri-mon" runs backwards; write 5-6,0-1'),
+        ("*/0 * * * *", '"*/0" has a faulty step; write 1 to 60 after the /'),
+        ("*/ * * * *", '"*/" has a faulty step; write 1 to 60 after the /'),
+        ("*/90 * * * *", '"*/90" has a faulty step; write 1 to 60 after the /'),
+        ("0 1-9/-2 * * *", '"1-9/-2" has a faulty step; write 1 to 24 after the /'),
+        ("0 */2/3 * * *", '"*/2/3" has a faulty step; write 1 to 24 after the /'),
+        ("0 0 * * */8", '"*/8" has a faulty step; write 1 to 7 after the /'),
+        ("/5 * * * *", '"" is not a minute; write 0 to 59'),
+        ("", f"0 fields; {CRON_FIELDS}"),
+        (" \t", f"0 fields; {CRON_FIELDS}"),
+        ("hourly", f"1 field; {CRON_FIELDS}"),
+        ("0 3 * *", f"4 fields; {CRON_FIELDS}"),
+        ("0 0 0 1 1 * 2026", f"7 fields; {CRON_FIELDS}"),
+        ("CRON_TZ=UTC", f"0 fields; {CRON_FIELDS}"),
+        ("0 0 30 2 *", "can never fire: no such date as 30 February"),
+        ("0 0 30,31 feb ?", "can never fire: no such date as 30 February"),
+        ("0 0 30 2 */2", "can never fire: no such date as 30 February"),
+        ("0 0 31 4,6 *", "can never fire: no such date as 31 April or 31 June"),
+        ("@reboot", '"@reboot" is no time of its own; use run_on_start instead'),
+        ("@dialy", f'"@dialy" is unknown; write {CRON_MACROS}'),
+        ("@daily 5", f'"@daily 5" is unknown; write {CRON_MACROS}'),
+        ("@every 0s", '"@every 0s" is not whole seconds, at least 1s'),
+        ("@every 0.5s", '"@every 0.5s" is not whole seconds, at least 1s'),
+        ("@every 1.5s", '"@every 1.5s" is not whole seconds, at least 1s'),
+        ("@every 9999d", '"9999d" is longer than ten years'),
+        ("*," * 600, "1200 characters; write at most 1000"),
+    ],
+)
+def test_cron_fault_says_what_would_be_right(text, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        tr.parse_cron(text)
+
+
+@pytest.mark.parametrize("text", ["@every", "@every x", "@every 5", "@everyhour"])
+def test_cron_every_wants_a_duration(text):
+    with pytest.raises(ValueError, match=r"duration|@everyhour"):
+        tr.parse_cron(text)
+
+
+def test_cron_leap_day_waits_through_2100():
+    cron = tr.parse_cron("0 0 29 2 *")
+    assert utc_text(tr.next_tick(cron, utc_s("2096-03-01 00:00")).at_s) == (
+        "2104-02-29 00:00"
+    )
+
+
+def test_cron_every_counts_from_the_anchor():
+    cron = tr.parse_cron("@every 1h30m")
+    anchor_s = utc_s("2026-03-04 10:00:07")
+    before = tr.next_tick(cron, anchor_s - 10**6, anchor_s)
+    first = tr.next_tick(cron, anchor_s, anchor_s)
+    second = tr.next_tick(cron, first.at_s, anchor_s)
+    assert before == first == (anchor_s + 5400, True, "")
+    assert second == (anchor_s + 10800, True, "")
+    assert tr.next_tick(cron, first.at_s - 1, anchor_s) == first
+
+
+@needs_zones
+def test_cron_zone_in_front_beats_the_zone_given():
+    cron = tr.parse_cron("CRON_TZ=Asia/Kathmandu 0 0 * * *", "No/Matter")
+    assert cron.zone_name == "Asia/Kathmandu"
+    assert cron.text == "0 0 * * *"
+    tick = tr.next_tick(cron, utc_s(CRON_START))
+    assert utc_text(tick.at_s) == "2026-03-04 18:15"
+
+
+@needs_zones
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Europe/Berln", "did you mean Europe/Berlin"),
+        ("europe/berlin", "did you mean Europe/Berlin"),
+        ("Berlin", "did you mean Europe/Berlin"),
+        ("new_york", "did you mean America/New_York"),
+        ("Europe", "did you mean "),
+        ("", "write one like Etc/UTC"),
+        ("CET-1CEST,M3.5.0,M10.5.0/3", "write one like Etc/UTC"),
+        ("../../etc/passwd", "write one like Etc/UTC"),
+        ("/etc/passwd", "write one like Etc/UTC"),
+        ("zone.tab", ""),
+        ("a\0b", "write one like Etc/UTC"),
+        ("x" * 900, "write one like Etc/UTC"),
+    ],
+)
+def test_cron_unknown_zone_is_refused(name, message):
+    message = f'unknown time zone "{name[:60]}"; {message}'
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        tr.parse_cron("* * * * *", name)
+
+
+@pytest.fixture
+def no_zones(monkeypatch):
+    """A machine without a zone database."""
+    monkeypatch.setitem(sys.modules, "tzdata", None)
+    zoneinfo.reset_tzpath(to=[])
+    zoneinfo.ZoneInfo.clear_cache()
+    tr.zone_named.cache_clear()
+    yield
+    zoneinfo.reset_tzpath()
+    tr.zone_named.cache_clear()
+
+
+def test_cron_without_zones_runs_utc_and_says_what_to_install(no_zones):
+    for name in ("UTC", "Etc/UTC"):
+        assert tr.next_tick(tr.parse_cron("@hourly", name), 0).at_s == 3600
+    message = (
+        "no time zone database on this machine;"
+        " install tzdata (Debian: apt install tzdata) or use UTC"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        tr.parse_cron("@hourly", "Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("variable", "link", "file", "expected"),
+    [
+        ("Asia/Tokyo", "/usr/share/zoneinfo/Europe/Berlin", "Asia/Dili", "Asia/Tokyo"),
+        (":Asia/Tokyo", "", "", "Asia/Tokyo"),
+        (":/usr/share/zoneinfo/Asia/Tokyo", "", "", "Asia/Tokyo"),
+        (":/etc/localtime", "../usr/share/zoneinfo/Asia/Dili", "", "Asia/Dili"),
+        ("", "/usr/share/zoneinfo/Europe/Berlin", "Asia/Dili", "Europe/Berlin"),
+        ("", "/var/db/timezone/zoneinfo/Asia/Dili", "", "Asia/Dili"),
+        ("", "/somewhere/else", "Asia/Dili\n", "Asia/Dili"),
+        ("", "", "Asia/Dili\n", "Asia/Dili"),
+        ("", "", "\n", "UTC"),
+        ("", "", "", "UTC"),
+    ],
+)
+def test_cron_local_zone_name(tmp_path, monkeypatch, variable, link, file, expected):
+    monkeypatch.setenv("TZ", variable)
+    if link:
+        os.symlink(link, tmp_path / "localtime")
+    if file:
+        (tmp_path / "timezone").write_text(file)
+    assert tr.local_zone_name(str(tmp_path)) == expected
+
+
+# Every tick in UTC; x: does not fire.
+BERLIN, NEW_YORK, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"
+
+
+@needs_zones
+@pytest.mark.parametrize(
+    ("zone", "text", "after", "expected"),
+    [
+        # Berlin skips 02:00 to 03:00 at 01:00 UTC on 29 March
+        (BERLIN, "30 2 * * *", "03-28 00:00", "28 01:30, 29 01:00, 30 00:30"),
+        (BERLIN, "0,30 2 * * *", "03-29 00:00", "29 01:00, 30 00:00, 30 00:30"),
+        (BERLIN, "* 2 * * *", "03-29 00:00", "29 01:00, 30 00:00, 30 00:01"),
+        (BERLIN, "0,30 2,3 * * *", "03-29 00:00", "29 01:00, 29 01:30, 30 00:00"),
+        (BERLIN, "59 59 2 * * *", "03-29 00:00", "29 01:00, 30 00:59:59"),
+        (BERLIN, "0 3 * * *", "03-29 00:00", "29 01:00, 30 01:00"),
+        (BERLIN, "0 2 29 3 *", "03-29 00:59:59", "29 01:00"),
+        (BERLIN, "30 * * * *", "03-29 00:00", "29 00:30, 29 01:30, 29 02:30"),
+        (BERLIN, "0 */2 * * *", "03-28 22:00", "28 23:00, 29 02:00, 29 04:00"),
+        (BERLIN, "0 2/6 * * *", "03-28 20:00", "29 06:00, 29 12:00"),
+        (BERLIN, "0 1-3/1 * * *", "03-28 22:00", "29 00:00, 29 01:00, 29 23:00"),
+        # and shows 02:00 to 03:00 again from 01:00 UTC on 25 October
+        (BERLIN, "30 2 * * *", "10-25 00:00", "25 00:30, 25 01:30x, 26 01:30"),
+        (BERLIN, "0 2,3 * * *", "10-24 23:00", "25 00:00, 25 01:00x, 25 02:00"),
+        (BERLIN, "0 3 * * *", "10-24 23:00", "25 02:00, 26 02:00"),
+        (BERLIN, "59 1 * * *", "10-24 23:00", "24 23:59, 26 00:59"),
+        (BERLIN, "30 2 25 10 *", "10-25 00:30", "25 01:30x"),
+        (BERLIN, "30 * * * *", "10-25 00:00", "25 00:30, 25 01:30, 25 02:30"),
+        (BERLIN, "0 */2 * * *", "10-24 23:00", "25 00:00, 25 01:00, 25 03:00"),
+        (BERLIN, "0 2-4/2 * * *", "10-24 23:00", "25 00:00, 25 01:00, 25 03:00"),
+        (BERLIN, "@every 30m", "10-25 00:15", "25 00:30, 25 01:00, 25 01:30"),
+        ("UTC", "30 2 * * *", "10-25 00:00", "25 02:30, 26 02:30"),
+        # New York skips 02:00 to 03:00 at 07:00 UTC on 8 March
+        (NEW_YORK, "30 2 * * *", "03-07 00:00", "07 07:30, 08 07:00, 09 06:30"),
+        (NEW_YORK, "0 2,3 * * *", "03-08 00:00", "08 07:00, 09 06:00, 09 07:00"),
+        (NEW_YORK, "@hourly", "03-08 05:30", "08 06:00, 08 07:00, 08 08:00"),
+        # and shows 01:00 to 02:00 again from 06:00 UTC on 1 November
+        (NEW_YORK, "30 1 * * *", "11-01 00:00", "01 05:30, 01 06:30x, 02 06:30"),
+        (NEW_YORK, "@hourly", "11-01 04:30", "01 05:00, 01 06:00, 01 07:00"),
+        # Lord Howe shows 01:30 to 02:00 again from 15:00 UTC on 4 April
+        (LORD_HOWE, "45 1 * * *", "04-04 00:00", "04 14:45, 04 15:15x, 05 15:15"),
+        (LORD_HOWE, "15 1 * * *", "04-04 00:00", "04 14:15, 05 14:45"),
+        (LORD_HOWE, "45 * * * *", "04-04 14:00", "04 14:45, 04 15:15, 04 16:15"),
+        (LORD_HOWE, "*/15 * * * *", "04-04 14:30", "04 14:45, 04 15:00, 04 15:15"),
+        # and skips 02:00 to 02:30 at 15:30 UTC on 3 October
+        (LORD_HOWE, "15 2 * * *", "10-03 00:00", "03 15:30, 04 15:15"),
+        (LORD_HOWE, "0,15,30 2 * * *", "10-03 00:00", "03 15:30, 04 15:00, 04 15:15"),
+        (LORD_HOWE, "15 * * * *", "10-03 14:30", "03 14:45, 03 16:15"),
+        (LORD_HOWE, "@hourly", "10-03 14:00", "03 14:30, 03 16:00, 03 17:00"),
+    ],
+)
+def test_cron_daylight_saving(zone, text, after, expected):
+    expected = expected.split(", ")
+    ticks = next_ticks(tr.parse_cron(text, zone), utc_s(f"2026-{after}"), len(expected))
+    assert [
+        utc_text(tick.at_s)[8:] + ("" if tick.fires else "x") for tick in ticks
+    ] == expected
+
+
+@needs_zones
+@pytest.mark.parametrize(
+    ("text", "after", "note"),
+    [
+        ("30 2 * * *", "2026-03-28 12:00", "no 02:30 on 2026-03-29; fires at"),
+        ("0 3 * * *", "2026-03-28 12:00", ""),
+        ("30 2 * * *", "2026-10-25 00:00", "first of two 02:30 on 2026-10-25"),
+        ("30 2 * * *", "2026-10-25 00:30", "second of two 02:30 on 2026-10-25; does"),
+        ("5 30 * * * *", "2026-10-25 01:00", "second of two 02:30:05 on 2026-10-25"),
+        ("0 * * * *", "2026-10-25 01:00", ""),
+    ],
+)
+def test_cron_note_says_what_daylight_saving_does(text, after, note):
+    tick = tr.next_tick(tr.parse_cron(text, BERLIN), utc_s(after))
+    assert tick.note.startswith(note)
+    assert bool(tick.note) == bool(note)
+
+
+@needs_zones
+def test_cron_day_that_does_not_exist_fires_once_after_it():
+    after_s = utc_s("2011-12-30 09:00")  # 23:00 on the 29th, and the 31st comes next
+    for text in ("0 12 30 12 *", "*/5 9-17 30 12 *", "0 0 * * *"):
+        tick = tr.next_tick(tr.parse_cron(text, "Pacific/Apia"), after_s)
+        assert (utc_text(tick.at_s), tick.fires) == ("2011-12-30 10:00", True)
+        assert tick.note.startswith("no ")
+    hourly = next_ticks(tr.parse_cron("0 * * * *", "Pacific/Apia"), after_s, 3)
+    assert [utc_text(tick.at_s) for tick in hourly] == [
+        "2011-12-30 10:00",
+        "2011-12-30 11:00",
+        "2011-12-30 12:00",
+    ]
+
+
+@needs_zones
+def test_cron_change_at_midnight_moves_the_daily_tick():
+    # St John's went from 00:01 back to 23:01 of the day before.
+    cron = tr.parse_cron("30 23 * * *", "America/St_Johns")
+    ticks = next_ticks(cron, utc_s("2006-10-29 00:00"), 3)
+    assert [(utc_text(tick.at_s), tick.fires) for tick in ticks] == [
+        ("2006-10-29 02:00", True),
+        ("2006-10-29 03:00", False),
+        ("2006-10-30 03:00", True),
+    ]
+    # Santiago skips from 00:00 to 01:00.
+    tick = tr.next_tick(
+        tr.parse_cron("@daily", "America/Santiago"), utc_s("2026-09-05 12:00")
+    )
+    assert utc_text(tick.at_s) == "2026-09-06 04:00"
+
+
+class Drawn(NamedTuple):
+    """A random expression, with the values its fields were made from."""
+
+    text: str
+    values: list[set[int]]  # second, minute, hour, day, month, weekday
+    either: bool
+    fixed: bool
+
+    def matches(self, wall):
+        seconds, minutes, hours, days, months, weekdays = self.values
+        if wall.minute not in minutes or wall.hour not in hours:
+            return False
+        if wall.second not in seconds or wall.month not in months:
+            return False
+        found = wall.day in days, wall.isoweekday() % 7 in weekdays
+        return any(found) if self.either else all(found)
+
+
+def drawn_part(rng, low, high):
+    first, last = sorted(rng.randint(low, high) for _ in range(2))
+    step = rng.randint(1, min(20, high - low))
+    return rng.choice(
+        [
+            (str(first), {first}),
+            (f"{first}-{last}", set(range(first, last + 1))),
+            (f"{first}-{last}/{step}", set(range(first, last + 1, step))),
+            (f"{first}/{step}", set(range(first, high + 1, step))),
+            (f"*/{step}", set(range(low, high + 1, step))),
+        ]
+    )
+
+
+def drawn_field(rng, low, high, star_chance):
+    if rng.random() < star_chance:
+        return rng.choice("*?"), set(range(low, high + 1))
+    parts = [drawn_part(rng, low, high) for _ in range(rng.choice([1, 1, 2, 3]))]
+    return ",".join(text for text, _ in parts), set().union(*(v for _, v in parts))
+
+
+def drawn_cron(rng, star_chances=(1, 0.2, 0.4, 0.8, 0.9, 0.8)):
+    bounds = [(0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6)]
+    fields = [
+        drawn_field(rng, low, high, chance)
+        for (low, high), chance in zip(bounds, star_chances)
+    ]
+    if star_chances[0] == 1:
+        fields[0] = "0", {0}
+    texts, values = [text for text, _ in fields], [values for _, values in fields]
+    either = not any(texts[place][0] in "*?" for place in (3, 5))
+    fixed = texts[2][0] not in "*?" and "/" not in texts[2]
+    return Drawn(" ".join(texts), values, either, fixed)
+
+
+class Shown(NamedTuple):
+    """What the clock of a zone shows at an instant."""
+
+    at_s: int
+    wall: datetime
+    again: bool  # it has shown the same before
+    twice: bool  # it has, or it will
+    skipped: list[datetime]  # what it has not shown, right before this
+
+
+def shown_times(zone, from_s, until_s, step_s):
+    step = timedelta(seconds=step_s)
+    instants = range(from_s, until_s, step_s)
+    walls = [
+        datetime.fromtimestamp(at_s, zone).replace(tzinfo=None, fold=0)
+        for at_s in instants
+    ]
+    counts = collections.Counter(walls)
+    shown, seen = [], set()
+    for at_s, wall, before in zip(instants, walls, [walls[0], *walls]):
+        missing = (wall - before) // step - 1
+        skipped = [before + step * (1 + place) for place in range(missing)]
+        shown.append(Shown(at_s, wall, wall in seen, counts[wall] > 1, skipped))
+        seen.add(wall)
+    return shown
+
+
+def oracle_ticks(drawn, shown):
+    """Ticks found by looking at every instant: the rules, word for word.
+
+    Each with whether it fires and whether daylight saving does something to it.
+    """
+    ticks = []
+    for at_s, wall, again, twice, skipped in shown:
+        late = drawn.fixed and any(drawn.matches(missed) for missed in skipped)
+        if late or drawn.matches(wall):
+            ticks.append((at_s, not (drawn.fixed and again), late or twice))
+    return ticks
+
+
+def changes_of(zone, from_s, until_s):
+    """Instants, to the minute, at which the offset changes."""
+
+    def offset(at_s):
+        return datetime.fromtimestamp(at_s, zone).utcoffset()
+
+    changes = []
+    for at_s in range(from_s, until_s, 43200):
+        if offset(at_s) != offset(at_s + 43200):
+            minutes = range(at_s, at_s + 43200, 60)
+            changes += [m + 60 for m in minutes if offset(m) != offset(m + 60)]
+    return changes
+
+
+def assert_ticks_as_oracle(rng, drawn, zone_name, shown):
+    """From the middle of `shown`, in a walk and from instants at random."""
+    from_s, until_s = shown[len(shown) // 2].at_s, shown[-1].at_s
+    expected = [tick for tick in oracle_ticks(drawn, shown) if tick[0] > from_s]
+    cron = tr.parse_cron(drawn.text, zone_name)
+    ticks = ticks_until(cron, from_s, until_s)
+    where = f"{drawn.text} in {zone_name} after {from_s}"
+    assert [(*tick[:2], bool(tick.note)) for tick in ticks] == expected, where
+    for _ in range(3 if ticks else 0):
+        at_s = rng.randrange(from_s, ticks[-1].at_s)
+        later = bisect_right([tick.at_s for tick in ticks], at_s)
+        assert tr.next_tick(cron, at_s) == ticks[later], where
+
+
+@needs_zones
+@pytest.mark.parametrize(
+    "zone_name",
+    [
+        "Australia/Lord_Howe",
+        "Pacific/Apia",
+        "Africa/Casablanca",
+        "America/St_Johns",
+        "Asia/Kathmandu",
+        "Europe/Berlin",
+        "America/New_York",
+        "UTC",
+        "America/Santiago",
+        "Pacific/Chatham",
+    ],
+)
+def test_cron_agrees_with_looking_at_every_minute(zone_name):
+    rng = random.Random(zone_name)
+    zone = zoneinfo.ZoneInfo(zone_name)
+    from_s, until_s = utc_s("2020-01-01 00:00"), utc_s("2041-01-01 00:00")
+    centres = changes_of(zone, from_s, until_s)
+    centres += [rng.randrange(from_s, until_s, 60) for _ in range(5)]
+    for centre_s in centres:
+        shown = shown_times(zone, centre_s - 15 * 3600, centre_s + 8 * 3600, 60)
+        for _ in range(4):
+            assert_ticks_as_oracle(rng, drawn_cron(rng), zone_name, shown)
+
+
+@needs_zones
+def test_cron_agrees_with_looking_at_every_minute_around_a_missing_day():
+    rng = random.Random(2011)
+    change_s = utc_s("2011-12-30 10:00")
+    apia = zoneinfo.ZoneInfo("Pacific/Apia")
+    shown = shown_times(apia, change_s - 80 * 3600, change_s + 60 * 3600, 60)
+    for _ in range(60):
+        assert_ticks_as_oracle(rng, drawn_cron(rng), "Pacific/Apia", shown)
+
+
+class MadeUpZone(tzinfo):
+    """A zone that changes its offset once."""
+
+    def __init__(self, change_s, before_s, later_s):
+        self.before, self.later = (timedelta(seconds=s) for s in (before_s, later_s))
+        change = datetime.fromtimestamp(change_s, timezone.utc).replace(tzinfo=None)
+        self.walls = change + self.before, change + self.later
+
+    def fromutc(self, when):
+        old, new = when + self.before, when + self.later
+        if old.replace(tzinfo=None) < self.walls[0]:
+            return old
+        return new.replace(fold=new.replace(tzinfo=None) < self.walls[0])
+
+    def utcoffset(self, when):
+        wall = when.replace(tzinfo=None)
+        changed = wall >= self.walls[0] or (wall >= self.walls[1] and when.fold)
+        return self.later if changed else self.before
+
+    def dst(self, when):
+        return None
+
+    def tzname(self, when):
+        return None
+
+
+def test_cron_agrees_with_looking_at_every_minute_of_changes_of_any_size(monkeypatch):
+    rng = random.Random(24)
+    zones = {}
+    monkeypatch.setattr(tr, "zone_named", zones.get)
+    for _ in range(50):
+        size_s = rng.choice([1800, 3600, 7200, rng.randrange(60, 86400, 60)])
+        # Next to where the spans of a zone are cut; nothing of it must show.
+        change_s = rng.randint(0, 60) * tr._CHUNK_S + rng.choice([0, 0, 2]) * 86400
+        change_s += rng.randrange(-size_s, size_s, 60)
+        shift_s = rng.choice([1, -1]) * size_s
+        before_s = rng.randrange(-36000, 36000, 900) - shift_s // 120 * 60
+        later_s = before_s + shift_s
+        zone_name = f"Made/Up {change_s} {before_s} {later_s}"
+        zone = zones[zone_name] = MadeUpZone(change_s, before_s, later_s)
+        around_s = max(size_s, 10800)
+        shown = shown_times(zone, change_s - 2 * around_s, change_s + 2 * around_s, 60)
+        for _ in range(5):
+            drawn = drawn_cron(rng, (1, 0.2, 0.4, 0.9, 1, 0.9))
+            assert_ticks_as_oracle(rng, drawn, zone_name, shown)
+
+
+def test_cron_tick_is_the_same_from_however_far_away(monkeypatch):
+    change_s = 51 * tr._CHUNK_S + 2 * 86400 + 1800
+    monkeypatch.setattr(tr, "zone_named", lambda _: MadeUpZone(change_s, 3600, 0))
+    first_s, second_s = change_s - 2700, change_s + 900
+    wall = datetime.fromtimestamp(second_s, timezone.utc)
+    cron = tr.parse_cron(f"{wall:%M %H %d %m} *", "Made/Up again")
+    for after_s in range(first_s - 350 * 86400, first_s, 21599):
+        tick = tr.next_tick(cron, after_s)
+        assert tick[:2] == (first_s, True)
+        assert tick.note.startswith("first of two")
+    assert tr.next_tick(cron, first_s)[:2] == (second_s, False)
+
+
+@needs_zones
+@pytest.mark.parametrize(
+    ("zone_name", "change"),
+    [
+        ("Europe/Berlin", "2026-03-29 01:00"),
+        ("Europe/Berlin", "2026-10-25 01:00"),
+        ("Australia/Lord_Howe", "2026-04-04 15:00"),
+        ("Australia/Lord_Howe", "2026-10-03 15:30"),
+        ("America/St_Johns", "2006-10-29 02:31"),
+    ],
+)
+def test_cron_agrees_with_looking_at_every_second(zone_name, change):
+    rng = random.Random(change)
+    change_s = utc_s(change)
+    zone = zoneinfo.ZoneInfo(zone_name)
+    shown = shown_times(zone, change_s - 5400, change_s + 4000, 1)
+    for _ in range(10):
+        drawn = drawn_cron(rng, (0.2, 0.5, 0.5, 1, 1, 1))
+        assert_ticks_as_oracle(rng, drawn, zone_name, shown)
+
+
+def test_cron_agrees_with_looking_at_every_day():
+    rng = random.Random(29)
+    for _ in range(150):
+        drawn = drawn_cron(rng, (1, 1, 1, 0.3, 0.3, 0.3))
+        text = " ".join(["0 0 0", *drawn.text.split()[3:]])
+        start = datetime(rng.randint(1970, 2110), rng.randint(1, 12), 1, 12)  # noqa: DTZ001
+        days = (start.replace(hour=0) + timedelta(days=n) for n in range(1, 366 * 41))
+        expected = next(filter(drawn.matches, days), None)
+        if expected is None:
+            with pytest.raises(ValueError, match="can never fire"):
+                tr.parse_cron(text)
+            continue
+        tick = tr.next_tick(tr.parse_cron(text), utc_s(str(start)))
+        assert utc_text(tick.at_s) == f"{expected:%Y-%m-%d %H:%M}", text
+
+
+@needs_zones
+def test_cron_every_minute_is_never_dark_and_never_twice():
+    for zone_name in (BERLIN, NEW_YORK, LORD_HOWE, "Pacific/Apia"):
+        cron = tr.parse_cron("* * * * *", zone_name)
+        for after in ("2011-12-30 00:00", "2026-03-28 20:00", "2026-10-24 20:00"):
+            after_s = utc_s(after)
+            ticks = next_ticks(cron, after_s, 1500)
+            assert [tick.at_s - after_s for tick in ticks] == [
+                60 * count for count in range(1, 1501)
+            ]
+            assert all(tick.fires for tick in ticks)
+
+
+@needs_zones
+def test_cron_year_of_a_thousand_schedules():
+    rng = random.Random(1000)
+    zones = ["UTC", BERLIN, NEW_YORK, "America/Santiago", "Asia/Kathmandu"]
+    kinds = (
+        [("{minute} * * * *", 8760)] * 16
+        + [("*/20 * * * *", 26280)] * 4
+        + [("{minute} {hour} * * *", 365)] * 880
+        + [("{minute} {hour} * * {weekday}", 52)] * 100
+    )
+    from_s, until_s = utc_s("2026-01-01 00:00"), utc_s("2027-01-01 00:00")
+    for pattern, count in kinds:
+        text = pattern.format(
+            minute=rng.randrange(60), hour=rng.randrange(24), weekday=rng.randrange(7)
+        )
+        cron = tr.parse_cron(text, rng.choice(zones))
+        ticks = ticks_until(cron, from_s - 1, until_s - 1)
+        fired = sum(tick.fires for tick in ticks)
+        assert fired == count or (count == 52 and fired == 53), (text, cron.zone_name)
+        assert len(ticks) - fired <= 1, (text, cron.zone_name)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("* * * * *", "every minute"),
+        ("*/5 * * * *", "every 5 minutes"),
+        ("*/7 * * * *", "*/7 * * * *"),
+        ("* * * * * *", "every second"),
+        ("*/10 * * * * *", "every 10 seconds"),
+        ("@hourly", "every hour"),
+        ("15 * * * *", "every hour at :15"),
+        ("30 15 * * * *", "every hour at :15:30"),
+        ("0 */2 * * *", "every 2 hours"),
+        ("0 */2 * * 1-5", "every 2 hours, Monday to Friday"),
+        ("0 */5 * * *", "0 */5 * * *"),
+        ("30 */2 * * *", "30 */2 * * *"),
+        ("30 3 * * *", "every day at 03:30"),
+        ("5 30 3 * * *", "every day at 03:30:05"),
+        ("0 6,18 * * *", "every day at 06:00 and 18:00"),
+        ("0 */8 * * *", "every day at 00:00, 08:00 and 16:00"),
+        ("0 9 * * 1-5", "Monday to Friday at 09:00"),
+        ("0 9 * * fri-sun", "Friday to Sunday at 09:00"),
+        ("0 9 * * 0,6", "Saturday and Sunday at 09:00"),
+        ("0 9 * * mon,wed,fri", "Monday, Wednesday and Friday at 09:00"),
+        ("@weekly", "Sunday at 00:00"),
+        ("@monthly", "on day 1 of the month at 00:00"),
+        ("@yearly", "every 1 January at 00:00"),
+        ("0 8 15 1,7 *", "every 15 January and July at 08:00"),
+        ("0 0 13 * 5", "0 0 13 * 5"),
+        ("*/5 9-17 * * 1-5", "*/5 9-17 * * 1-5"),
+        ("@every 1h30m", "every 1h30m"),
+    ],
+)
+def test_cron_words(text, words):
+    assert tr.cron_words(tr.parse_cron(text)) == words
+
+
+def test_cron_words_of_any_expression_are_short():
+    rng = random.Random(5)
+    for _ in range(500):
+        drawn = drawn_cron(rng, (0.5, 0.5, 0.5, 0.5, 0.5, 0.5))
+        if "31" in drawn.text or "30" in drawn.text or "29" in drawn.text:
+            continue
+        assert 0 < len(tr.cron_words(tr.parse_cron(drawn.text))) < 200
 
 
 # ---- 4. Schemas: the shape of everything that crosses the wire --------------
