@@ -140,6 +140,7 @@ TRIGGERS = ("cron", "api", "startup", "service", "cloud")
 QUEUE, SKIP, TERMINATE = OVERLAPS = ("queue", "skip", "terminate")
 DROP_OLD, DROP_NEW, KILL_TASK = LOG_POLICIES = ("drop_old", "drop_new", "kill_task")
 KILL, LEAVE = ORPHAN_POLICIES = ("kill", "leave")
+CATCH_LATEST, CATCH_ALL, CATCH_SKIP = CATCH_UPS = ("latest", "all", "skip")
 STDOUT, STDERR, SYSTEM = range(3)
 STREAMS = ("stdout", "stderr", "system")
 NO_EXIT_CODE = -1
@@ -161,6 +162,8 @@ ECHO_MAX_CHARS = 200
 SECRET_MIN_CHARS = 6
 
 CRON_MAX_CHARS = 1000
+NEXT_MAX_TICKS = 1000
+CATCH_UP_MAX_RUNS = 10_000
 ZONES_KEPT = 640  # more than the database has
 SPANS_KEPT = 2048  # per zone and 400 days; a few hundred bytes each
 MARKS_KEPT = 256
@@ -803,6 +806,22 @@ def next_tick(cron: Cron, after_s: int, anchor_s: int = 0) -> Tick:
         from_s = max(span.end_s, at_s - _REACH_S) if passed else span.end_s
 
 
+def upcoming(cron: Cron, after_s: int, anchor_s: int = 0) -> Iterator[Tick]:
+    """The ticks after a Unix second, one by one, as far as the calendar goes."""
+    while True:
+        try:
+            tick = next_tick(cron, after_s, anchor_s)
+        except (ValueError, OverflowError):  # beyond the year 9999
+            return
+        yield tick
+        after_s = tick.at_s
+
+
+def zone_text(unix_s: int, zone_name: str) -> str:
+    """RFC 3339 as a clock in the zone shows it: 2026-01-31T09:00:00+01:00."""
+    return datetime.datetime.fromtimestamp(unix_s, zone_named(zone_name)).isoformat()
+
+
 def _listed(words: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
@@ -1007,6 +1026,18 @@ TASK_KEYS: dict[str, JsonSchema] = {
     ),
     "keep_runs": _number("Newest ended runs to keep", 1, 10_000_000),
     "keep_for": _positive("Keep ended runs this long"),
+    "cron": _text("When to run: 30 3 * * *, @daily, @every 1h30m", minLength=1),
+    "timezone": _text("Time zone of cron, such as Europe/Berlin", minLength=1),
+    "jitter": _duration("Starts of tasks are spread over this long", default="0s"),
+    "run_on_start": _flag("Run once whenever the daemon starts", default=False),
+    "catch_up": _choice(
+        "Which of the ticks that were missed run afterwards",
+        CATCH_UPS,
+        default=CATCH_LATEST,
+    ),
+    "max_catch_up_runs": _number(
+        "Most runs of catch_up all", 1, CATCH_UP_MAX_RUNS, default=100
+    ),
 }
 
 _PARAM_FIELDS: dict[str, JsonSchema] = {
@@ -1064,8 +1095,8 @@ _RUN = _answer(
 _TASK_ANSWER = _answer(
     "A declared task",
     "name description group api_trigger params max_concurrent on_overlap queue_max"
-    " graceful_stop stop_signal exit_codes orphans log_max_size log_on_full running"
-    " queued",
+    " graceful_stop stop_signal exit_codes orphans log_max_size log_on_full jitter"
+    " run_on_start catch_up max_catch_up_runs running queued",
     name=_TASK_NAME,
     description=_text("What the task does"),
     group=_text("Heading under which the task is listed"),
@@ -1083,6 +1114,13 @@ _TASK_ANSWER = _answer(
     log_on_full=_choice("What happens beyond log_max_size", LOG_POLICIES),
     keep_runs=_integer("Newest ended runs kept"),
     keep_for=_integer(f"How long ended runs are kept, {_NS}"),
+    cron=_text("The schedule"),
+    timezone=_text("Time zone of the schedule"),
+    schedule=_text("The schedule in words"),
+    jitter=_integer(f"Starts are spread over this long, {_NS}"),
+    run_on_start=_flag("Whether it runs whenever the daemon starts"),
+    catch_up=_choice("Which missed ticks run afterwards", CATCH_UPS),
+    max_catch_up_runs=_integer("Most runs of catch_up all"),
     running=_integer("Runs running now"),
     queued=_integer("Runs waiting in the queue"),
     last_run=_ref("Run"),
@@ -1144,6 +1182,23 @@ SCHEMAS: dict[str, JsonSchema] = {
     "Param": {**_object("A declared parameter"), "properties": _PARAM_FIELDS},
     "Task": _TASK_ANSWER,
     "Tasks": _list("The declared tasks, in the order of tasks.json", _ref("Task")),
+    "Tick": _object(
+        "A coming tick of a schedule",
+        "at local fires",
+        at=_time("When it is"),
+        local=_text("The same as a clock in the zone shows it", format="date-time"),
+        fires=_flag("False: the second showing of a fixed hour, recorded only"),
+        note=_text("What daylight saving does to it"),
+    ),
+    "NextTicks": _answer(
+        "The coming ticks of a task; none without a schedule",
+        "task_name ticks",
+        task_name=_TASK_NAME,
+        cron=_text("The schedule"),
+        timezone=_text("Time zone of the schedule"),
+        schedule=_text("The schedule in words"),
+        ticks=_list("The ticks, soonest first", _ref("Tick")),
+    ),
     "Trigger": _answer(
         "What a trigger may send",
         params=_map(
@@ -1259,6 +1314,7 @@ SCHEMAS: dict[str, JsonSchema] = {
         "tasks.json",
         "tasks",
         **{"$schema": _text("URL or path of this schema")},
+        timezone=_text("Time zone of all schedules that name none", minLength=1),
         defaults=_ref("TaskSettings"),
         tasks=_map(
             "The tasks by name",
@@ -1297,6 +1353,7 @@ PARAMS: dict[str, JsonSchema] = {
     ),
     "q": _text("Text to look for", minLength=1, maxLength=1024),
     "case": _flag("Whether case matters", default=False),
+    "n": _number("Most ticks to list", 1, NEXT_MAX_TICKS, default=10),
     "run_id": _RUN_ID,
     "limit:search": _number("Most lines", 1, 1000, default=200),
     "cursor": _text("Where to go on: next_cursor of the answer before", maxLength=64),
@@ -1626,7 +1683,7 @@ def json_value(raw: bytes, parse_float: Callable[[str], Any] = _finite) -> Any:
 # ---- 6. Tasks and configuration: tasks.json, parameters ---------------------
 # Owns Param, Task and Config, and how a trigger's parameters become arguments
 # and environment. The only place that reads tasks.json and the files it names.
-# Relies on 2, 4 and 5. A Config is whole and right, or load_config raises.
+# Relies on 2 to 5. A Config is whole and right, or load_config raises.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1683,6 +1740,11 @@ class Task:
     log_on_full: str
     keep_runs: int | None
     keep_for_s: float | None
+    cron: Cron | None
+    jitter_s: float
+    run_on_start: bool
+    catch_up: str
+    max_catch_up_runs: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1760,6 +1822,7 @@ class _Source:
         self.folder = os.path.dirname(os.path.abspath(path))
         self.faults: list[Fault] = []
         self.misshapen: set[Where] = set()
+        self.zone_name = ""  # of schedules that name none; empty for the system's
 
     def sound(self, settings: Any, at: Where) -> dict[str, Any]:
         """The settings of an object whose shape is right, so that they are checked
@@ -2029,6 +2092,37 @@ def _base_environment(env_base: str, account: Account | None) -> dict[str, str]:
     return base
 
 
+def _checked_zone(source: _Source, at: Where, name: str) -> str:
+    """The name of a zone that there is; UTC in place of one that there is not."""
+    try:
+        zone_named(name)
+    except ValueError as error:
+        source.fault(at, str(error))
+        return "UTC"
+    return name
+
+
+def _build_cron(
+    source: _Source, at: Callable[[str], Where], setting: dict[str, Any]
+) -> Cron | None:
+    """The schedule of a task, if it has one; `at` tells where a key stands."""
+    zone_name = source.zone_name
+    if "timezone" in setting:
+        zone_name = _checked_zone(source, at("timezone"), setting["timezone"])
+    cron = None
+    if "cron" in setting:
+        try:
+            cron = parse_cron(setting["cron"], zone_name or local_zone_name())
+        except ValueError as error:
+            source.fault(at("cron"), str(error))
+    scheduled = "cron" in setting or setting["run_on_start"]
+    for index, param in enumerate(setting["params"] if scheduled else ()):
+        if param.get("required") and "default" not in param:
+            message = "is required, so a task with a schedule must give it a default"
+            source.fault((*at("params"), index), message)
+    return cron
+
+
 def _build_task(
     source: _Source, name: str, own: dict[str, Any], defaults: dict[str, Any]
 ) -> Task | None:
@@ -2047,6 +2141,7 @@ def _build_task(
     _check_name(source, name)
     params = _build_params(source, at("params"), setting["params"])
     _check_run(source, name, setting.get("run"), params)
+    cron = _build_cron(source, at, setting)
     account = _find_account(source, at("user"), setting.get("user"))
     shared = {k: v for k, v in defaults.items() if k in _MERGED_KEYS or k not in own}
     common = _build_layer(source, ("defaults",), shared)
@@ -2085,6 +2180,11 @@ def _build_task(
         log_on_full=setting["log_on_full"],
         keep_runs=setting.get("keep_runs"),
         keep_for_s=parse_duration(keep_for) if keep_for else None,
+        cron=cron,
+        jitter_s=parse_duration(setting["jitter"]),
+        run_on_start=setting["run_on_start"],
+        catch_up=setting["catch_up"],
+        max_catch_up_runs=setting["max_catch_up_runs"],
     )
 
 
@@ -2098,6 +2198,9 @@ def load_config(path: str) -> Config:
     top = document if isinstance(document, dict) else {}
     defaults = source.sound(top.get("defaults"), ("defaults",))
     _check_defaults(source, defaults)
+    zone_name = source.sound(top, ()).get("timezone")
+    if zone_name:
+        source.zone_name = _checked_zone(source, ("timezone",), zone_name)
     named = top.get("tasks")
     tasks = {
         name: _build_task(source, name, source.sound(own, ("tasks", name)), defaults)
@@ -5566,6 +5669,30 @@ def _param_document(param: Param) -> dict[str, Any]:
     return {**document, "secret": param.secret, "description": param.description}
 
 
+def _schedule_document(task: Task) -> dict[str, Any]:
+    """A task's schedule as JSON, nothing without one."""
+    if not task.cron:
+        return {}
+    words = cron_words(task.cron)
+    return {"cron": task.cron.text, "timezone": task.cron.zone_name, "schedule": words}
+
+
+def next_document(
+    task: Task, after_s: int, anchor_s: int, count: int
+) -> dict[str, Any]:
+    """The coming ticks of a task as JSON."""
+    ticks: list[dict[str, Any]] = []
+    document = {"task_name": task.name, **_schedule_document(task), "ticks": ticks}
+    if not task.cron:
+        return document
+    for tick in itertools.islice(upcoming(task.cron, after_s, anchor_s), count):
+        at = time_text(tick.at_s * 1000)
+        local = zone_text(tick.at_s, task.cron.zone_name)
+        note = {"note": tick.note} if tick.note else {}
+        ticks.append({"at": at, "local": local, "fires": tick.fires, **note})
+    return document
+
+
 def task_document(state: TaskState) -> dict[str, Any]:
     """A task as JSON, without its command and environment."""
     task = state.task
@@ -5584,8 +5711,13 @@ def task_document(state: TaskState) -> dict[str, Any]:
         "queue_max": task.queue_max,
         "log_max_size": task.log_max_bytes,
         "log_on_full": task.log_on_full,
+        "jitter": nanoseconds(task.jitter_s),
+        "run_on_start": task.run_on_start,
+        "catch_up": task.catch_up,
+        "max_catch_up_runs": task.max_catch_up_runs,
         "running": state.running,
         "queued": state.queued,
+        **_schedule_document(task),
     }
     if task.timeout_s is not None:
         document["timeout"] = nanoseconds(task.timeout_s)
@@ -5611,6 +5743,14 @@ def get_task(daemon: Daemon, request: Request) -> Answer:
     name = daemon.task(request.path["task_name"]).name
     state = next(s for s in daemon.task_states() if s.task.name == name)
     return Answer(200, task_document(state))
+
+
+def get_next_ticks(daemon: Daemon, request: Request) -> Answer:
+    """Show the coming ticks of a task, and what daylight saving does to them."""
+    task = daemon.task(request.path["task_name"])
+    after_s = daemon.clock.wall_ms() // 1000
+    anchor_s = daemon.started_ms // 1000
+    return Answer(200, next_document(task, after_s, anchor_s, request.query["n"]))
 
 
 def trigger_run(daemon: Daemon, request: Request) -> Answer:
@@ -6161,6 +6301,7 @@ ROUTES = (
           query="wait wait_timeout", body="Trigger", check=check_trigger),
     Route("GET", "/api/tasks", get_tasks, "Tasks"),
     Route("GET", "/api/tasks/{task_name}", get_task, "Task"),
+    Route("GET", "/api/tasks/{task_name}/next", get_next_ticks, "NextTicks", query="n"),
     Route("GET", "/api/tasks/{task_name}/runs", get_task_runs, "Runs", query=_FILTERS),
     Route("GET", "/api/tasks/{task_name}/runs/{run_id}", get_run, "Run"),
     Route("DELETE", "/api/tasks/{task_name}/runs/{run_id}", delete_run, "", 204),
@@ -7361,6 +7502,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     upgrade.add_argument("--data", dest="own_data", metavar="DIR")
     commands.add_parser("selftest", help="check on this machine what is promised")
+    coming = commands.add_parser("next", help="print the coming ticks of schedules")
+    coming.add_argument("task", nargs="?", metavar="TASK", help="of this task only")
+    coming.add_argument("-n", dest="count", default="10", metavar="COUNT")
+    coming.add_argument("--json", action="store_true", help="print JSON")
+    coming.add_argument("--config", dest="own_config", metavar="FILE")
     return parser
 
 
@@ -7481,6 +7627,39 @@ def _upgrade_daemon(settings: dict[str, str]) -> int:
             return EX_OK
     limit = f"{UPGRADE_WAIT_S:.0f} s"
     raise UsageError(f"no upgrade within {limit}; see the daemon's log", EX_TEMPFAIL)
+
+
+def _parse_count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= NEXT_MAX_TICKS:
+        message = f'-n "{text}": write a number from 1 to {NEXT_MAX_TICKS}'
+        raise UsageError(message, EX_USAGE)
+    return int(text)
+
+
+def _print_next(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Print the coming ticks of one task or of all, soonest first."""
+    count = _parse_count(arguments.count)
+    tasks = load_config(settings["config"]).tasks
+    name = arguments.task
+    if name and name not in tasks:
+        raise UsageError(f'no task "{name}"{nearest(name, tasks)}', EX_USAGE)
+    now_s = int(time.time())
+    found = [
+        next_document(task, now_s, now_s, count)
+        for task in ([tasks[name]] if name else tasks.values())
+        if task.cron or name
+    ]
+    if arguments.json:
+        print(json.dumps(found[0] if name else found, ensure_ascii=False))
+        return EX_OK
+    rows = [(t["at"], d["task_name"], t, d) for d in found for t in d["ticks"]]
+    for at, task_name, tick, document in sorted(rows, key=lambda row: row[:2])[:count]:
+        notes = f"  ({tick['note']})" if "note" in tick else ""
+        zone = f"{tick['local']} {document['timezone']}"
+        print(f"{zone}  {at}  {task_name}{notes}")
+    if not rows:
+        print(f"{name or settings['config']}: no schedule, so no ticks")
+    return EX_OK
 
 
 # -- serving
@@ -8210,6 +8389,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
             return _upgrade_daemon(settings)
         if arguments.command == "selftest":
             return _selftest()
+        if arguments.command == "next":
+            return _print_next(settings, arguments)
         _serve(settings)
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -2109,6 +2109,13 @@ GOOD_SETTINGS = [
     ("log_on_full", "kill_task", "log_on_full", "kill_task"),
     ("keep_runs", 1, "keep_runs", 1),
     ("keep_for", "90d", "keep_for_s", 90 * 86_400),
+    ("cron", "TZ=UTC @daily", "cron", tr.parse_cron("@daily")),
+    ("timezone", "UTC", "cron", None),
+    ("jitter", "5m", "jitter_s", 300),
+    ("run_on_start", True, "run_on_start", True),
+    ("catch_up", "all", "catch_up", "all"),
+    ("catch_up", "skip", "catch_up", "skip"),
+    ("max_catch_up_runs", 10_000, "max_catch_up_runs", 10_000),
 ]
 
 
@@ -2148,7 +2155,52 @@ def test_task_without_settings_has_the_defaults(tmp_path: Path) -> None:
         log_on_full="drop_old",
         keep_runs=None,
         keep_for_s=None,
+        cron=None,
+        jitter_s=0,
+        run_on_start=False,
+        catch_up="latest",
+        max_catch_up_runs=100,
     )
+
+
+@needs_zones
+def test_zone_of_a_schedule_is_the_nearest_one_named(tmp_path: Path) -> None:
+    tasks = {
+        "top": {"cron": "@daily", "run": "true"},
+        "own": {"cron": "@daily", "timezone": "Asia/Tokyo", "run": "true"},
+        "front": {"cron": "TZ=UTC @daily", "timezone": "Asia/Tokyo", "run": "true"},
+    }
+    document = {"timezone": "Europe/Berlin", "tasks": tasks}
+    loaded = tr.load_config(write_config(tmp_path, document)).tasks
+    zones = [task.cron.zone_name for task in loaded.values()]
+    assert zones == ["Europe/Berlin", "Asia/Tokyo", "UTC"]
+
+
+@needs_zones
+def test_zone_at_the_top_is_checked_once(tmp_path: Path) -> None:
+    tasks = {name: {"cron": "@daily", "run": "true"} for name in "ab"}
+    tasks["c"] = {"timezone": "Berlin", "run": "true"}
+    document = {"timezone": "Europe/Berln", "tasks": tasks}
+    top, own = faults_of(tmp_path, document)
+    better = "did you mean Europe/Berlin"
+    unknown = 'unknown time zone "Europe/Berln"'
+    assert top == f"tasks.json:2:15: timezone: {unknown}; {better}"
+    assert own.endswith(f': tasks.c.timezone: unknown time zone "Berlin"; {better}')
+
+
+@pytest.mark.parametrize("key, value", [("cron", "@daily"), ("run_on_start", True)])
+def test_schedule_wants_defaults_for_required_parameters(
+    tmp_path: Path, key: str, value: Any
+) -> None:
+    params: list[Any] = [{"env": "A"}, {"env": "B", "required": True}]
+    document = {"tasks": {"a": {"run": "true", key: value, "params": params}}}
+    (fault,) = faults_of(tmp_path, document)
+    assert fault.endswith(
+        "tasks.a.params[1]: is required, so a task with a schedule must give it a "
+        "default"
+    )
+    params[1]["default"] = "x"
+    assert faults_of(tmp_path, document) == []
 
 
 DURATION = "is not a duration; write 30s, 5m, 1h30m, 2d"
@@ -2258,6 +2310,23 @@ BAD_SETTINGS = [
         ),
     ),
     ("keep_runs", 0, "2:14: tasks.a.keep_runs: must be 1 to 10000000"),
+    ("cron", 5, "2:9: tasks.a.cron: must be text"),
+    ("cron", "0 3 * *", "2:9: tasks.a.cron: 4 fields; "),
+    ("cron", "61 * * * *", '2:9: tasks.a.cron: "61" is not a minute; write 0 to 59'),
+    (
+        "cron",
+        "0 0 30 2 *",
+        "2:9: tasks.a.cron: can never fire: no such date as 30 February",
+    ),
+    ("timezone", "", "2:13: tasks.a.timezone: must not be empty"),
+    ("jitter", "-1s", f'2:11: tasks.a.jitter: "-1s" {DURATION}'),
+    ("run_on_start", 1, "2:17: tasks.a.run_on_start: must be true or false"),
+    (
+        "catch_up",
+        "newest",
+        "2:13: tasks.a.catch_up: must be one of latest, all, skip",
+    ),
+    ("max_catch_up_runs", 0, "2:22: tasks.a.max_catch_up_runs: must be 1 to 10000"),
     ("keep_for", "0d", '2:13: tasks.a.keep_for: "0d" is not longer than nothing; '),
     ("tiemout", "5s", "2:1: tasks.a.tiemout: unknown key; did you mean timeout?"),
     ("Timeout", "5s", "2:1: tasks.a.Timeout: unknown key; did you mean timeout?"),
@@ -10404,6 +10473,57 @@ def test_schemas_that_do_not_exist_are_404(shared: Served) -> None:
     assert "Task?" in shared.get("/schemas/Tusk.json", 404).json["detail"]
 
 
+NEXT_TASKS = {
+    "night": {"run": "true", "cron": "30 2 * * *", "timezone": "Europe/Berlin"},
+    "often": {"run": "true", "cron": "@every 90s"},
+    "never": {"run": "true"},
+}
+
+
+@needs_zones
+def test_next_ticks_say_what_daylight_saving_does(in_process: Any) -> None:
+    clock = FakeClock()
+    clock.ms = utc_s("2026-10-24 12:00") * 1000
+    daemon = in_process(NEXT_TASKS, clock)
+    document = tr.next_document(daemon.task("night"), clock.ms // 1000, 0, 3)
+    assert (document["cron"], document["timezone"], document["schedule"]) == (
+        "30 2 * * *", "Europe/Berlin", "every day at 02:30",
+    )  # fmt: skip
+    first, second, third = document["ticks"]
+    assert first == {
+        "at": "2026-10-25T00:30:00.000Z",
+        "local": "2026-10-25T02:30:00+02:00",
+        "fires": True,
+        "note": "first of two 02:30 on 2026-10-25",
+    }
+    assert second["local"] == "2026-10-25T02:30:00+01:00"
+    assert not second["fires"] and third["fires"] and "note" not in third
+
+
+@needs_zones
+def test_next_ticks_of_a_task_over_http(serve: Callable[..., Served]) -> None:
+    daemon = serve(NEXT_TASKS)
+    often = daemon.get("/api/tasks/often/next?n=3").json
+    start_ms = tr.parse_time(daemon.get("/api/info").json["started_at"])
+    at_ms = [tr.parse_time(tick["at"]) for tick in often["ticks"]]
+    assert at_ms[0] - start_ms <= 90_000
+    assert [later - at for at, later in zip(at_ms, at_ms[1:])] == [90_000, 90_000]
+    assert len(daemon.get("/api/tasks/night/next").json["ticks"]) == 10
+    assert daemon.get("/api/tasks/never/next").json["ticks"] == []
+    daemon.get("/api/tasks/nigth/next", 404)
+    refused = daemon.get("/api/tasks/night/next?n=1001", 422)
+    assert refused.faults == [("query.n", "must be 1 to 1000")]
+    shown = daemon.get("/api/tasks/night").json
+    assert (shown["cron"], shown["timezone"]) == ("30 2 * * *", "Europe/Berlin")
+    assert "cron" not in daemon.get("/api/tasks/never").json
+
+
+def test_upcoming_ticks_end_with_the_calendar() -> None:
+    ticks = list(tr.upcoming(tr.parse_cron("@yearly"), utc_s("9990-01-01 00:00")))
+    assert len(ticks) < 12
+    assert utc_text(ticks[0].at_s) == "9991-01-01 00:00"
+
+
 # ---- 13. OpenAPI: the API described by its own tables -----------------------
 
 
@@ -12649,6 +12769,41 @@ def test_interrupted_selftest_leaves_nothing(
     change = (before, f"{INTERRUPT}; {before}")
     told = selftest(empty, altered(tmp_path, [check], change))
     assert told == Told(1, "", "interrupted\n")
+
+
+def test_next_prints_the_coming_ticks_of_all_tasks(tmp_path: Path) -> None:
+    tasks = {
+        "year": {"run": "true", "cron": "@yearly", "timezone": "UTC"},
+        "hour": {"run": "true", "cron": "@hourly", "timezone": "UTC"},
+        "none": {"run": "true"},
+    }
+    write_config(tmp_path, {"tasks": tasks})
+    done = run_command(tmp_path, "next", "-n", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split("  ") for line in done.stdout.splitlines()]
+    assert [row[2] for row in rows] in (["hour"] * 3, ["hour", "year", "hour"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:00:00\+00:00 UTC", rows[0][0])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:00:00.000Z", rows[0][1])
+    one = run_command(tmp_path, "next", "year", "--json")
+    document = json.loads(one.stdout)
+    assert document["task_name"] == "year" and len(document["ticks"]) == 10
+    every = json.loads(run_command(tmp_path, "next", "--json").stdout)
+    assert [document["task_name"] for document in every] == ["year", "hour"]
+    none = run_command(tmp_path, "next", "none")
+    assert none.stdout == "none: no schedule, so no ticks\n"
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["yaer"], 'taskrunnerd: no task "yaer"; did you mean year?'),
+    (["-n", "0"], 'taskrunnerd: -n "0": write a number from 1 to 1000'),
+    (["-n", "x"], 'taskrunnerd: -n "x": write a number from 1 to 1000'),
+])  # fmt: skip
+def test_next_refuses_what_there_is_not(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    write_config(tmp_path, {"tasks": {"year": {"run": "true", "cron": "@yearly"}}})
+    done = run_command(tmp_path, "next", *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (64, "", message + "\n")
 
 
 # ---- README -----------------------------------------------------------------
