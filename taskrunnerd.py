@@ -15,7 +15,7 @@ Contents
     4. Schemas: the shape of everything that crosses the wire
     5. Validation: one walk over value and schema
     6. Tasks and configuration: tasks.json, parameters
-    7. Decisions: admission, verdict, retention
+    7. Decisions: admission, verdict, retention, ticks
     8. Store: the history of runs in SQLite
     9. Logs: what a run wrote, line by line when somebody asks
     10. Processes: spawn, read, signal, reap
@@ -44,13 +44,13 @@ Life of a run
 
 Threads and locks
     main reads the numbers of signals from a pipe; accept takes connections; each
-    connection has a thread; schedule sleeps until the next deadline; each running run
-    has a thread. All changing state is in one Daemon behind one mutex; every live run
-    has a Condition on that mutex, so that its end wakes those who wait for it and
-    nobody else. The store, each log, the process journal, the reaper of orphans and
-    the server's complaints have a lock of their own, a leaf. No thread ever holds two
-    locks. Of the threads of runs, PUMPS_AT_ONCE write output at a time, so that a
-    flood leaves the interpreter to the others.
+    connection has a thread; schedule sleeps until the next deadline or tick; each
+    running run has a thread. All changing state is in one Daemon behind one mutex;
+    every live run has a Condition on that mutex, so that its end wakes those who wait
+    for it and nobody else. The store, each log, the process journal, the reaper of
+    orphans and the server's complaints have a lock of their own, a leaf. No thread ever
+    holds two locks. Of the threads of runs, PUMPS_AT_ONCE write output at a time, so
+    that a flood leaves the interpreter to the others.
 
 Invariants
     I1  A run is durable before its program starts and before anybody is told of it; its
@@ -65,6 +65,8 @@ Invariants
     I8  Output is in the log before the index tells of it.
     I9  An upgrade in place finds every running run parked: its last chunk written, its
         record whole, nobody reading its pipes; and nothing decided is not durable.
+    I10 A tick is claimed by the first row with its task and time, so that no restart
+        and no step of the clock makes two runs of it.
 
 Words
     task     what is declared in tasks.json, under a name
@@ -112,6 +114,7 @@ import sys
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from email.utils import formatdate
 from typing import IO, Any, NamedTuple, NoReturn, Union, cast
@@ -163,6 +166,9 @@ SECRET_MIN_CHARS = 6
 
 CRON_MAX_CHARS = 1000
 NEXT_MAX_TICKS = 1000
+TICK_GRACE_S = 30  # later than this, a tick was missed
+MISSED_MAX_TICKS = 10_000  # counted exactly
+CLOCK_STEP_MS = 1000
 CATCH_UP_MAX_RUNS = 10_000
 ZONES_KEPT = 640  # more than the database has
 SPANS_KEPT = 2048  # per zone and 400 days; a few hundred bytes each
@@ -1121,6 +1127,7 @@ _TASK_ANSWER = _answer(
     run_on_start=_flag("Whether it runs whenever the daemon starts"),
     catch_up=_choice("Which missed ticks run afterwards", CATCH_UPS),
     max_catch_up_runs=_integer("Most runs of catch_up all"),
+    next_run_at=_time("When its next scheduled run starts, jitter included"),
     running=_integer("Runs running now"),
     queued=_integer("Runs waiting in the queue"),
     last_run=_ref("Run"),
@@ -2315,9 +2322,9 @@ def command_line(task: Task, arguments: list[str]) -> list[str]:
     return [*task.run, *arguments]
 
 
-# ---- 7. Decisions: admission, verdict, retention ----------------------------
+# ---- 7. Decisions: admission, verdict, retention, ticks ---------------------
 # Owns the whole policy as pure functions of plain values: no clock, no lock, no
-# store. Relies on 1 and 6. The daemon asks here and then acts.
+# store. Relies on 1, 3 and 6. The daemon asks here and then acts.
 
 START = "start"
 
@@ -2376,6 +2383,66 @@ def forget_before(task: Task, now_ms: int) -> str | None:
     return time_text(max(0, now_ms - int(task.keep_for_s * 1000)))
 
 
+def slip_ms(task: Task) -> int:
+    """How long after its tick a run of the task starts: its share of the jitter, the
+    same for every tick and on every machine."""
+    return int(task.jitter_s * 1000 * zlib.crc32(task.name.encode()) / 2**32)
+
+
+class Plan(NamedTuple):
+    """What becomes of the ticks that are due. `on_time` may hold some that daylight
+    saving keeps from firing; `missed` counts those that would have fired, the last at
+    `missed_until_s`."""
+
+    missed: int
+    missed_until_s: int
+    catch_up: list[Tick]
+    on_time: list[Tick]
+
+
+def _newest_ticks(cron: Cron, after_s: int, until_s: int, anchor_s: int) -> list[Tick]:
+    """Enough of the newest ticks of a long time for any catch-up, oldest first."""
+    reach_s = CATCH_UP_MAX_RUNS
+    while True:
+        ticks = upcoming(cron, max(after_s, until_s - reach_s), anchor_s)
+        found = list(itertools.takewhile(lambda tick: tick.at_s <= until_s, ticks))
+        if len(found) > CATCH_UP_MAX_RUNS or reach_s >= until_s - after_s:
+            return found
+        reach_s *= 2
+
+
+def plan_ticks(task: Task, after_s: int, now_s: int, anchor_s: int) -> Plan:
+    """What becomes of the ticks after one Unix second, up to another."""
+    cron = task.cron
+    assert cron
+    due = itertools.takewhile(
+        lambda tick: tick.at_s <= now_s, upcoming(cron, after_s, anchor_s)
+    )
+    found = list(itertools.islice(due, MISSED_MAX_TICKS))
+    late_s = now_s - TICK_GRACE_S
+    missed = sum(tick.fires for tick in found if tick.at_s <= late_s)
+    if len(found) == MISSED_MAX_TICKS:
+        found = _newest_ticks(cron, after_s, now_s, anchor_s)
+    on_time = [tick for tick in found if tick.at_s > late_s]
+    most = {CATCH_ALL: task.max_catch_up_runs, CATCH_LATEST: 1, CATCH_SKIP: 0}
+    count = most[task.catch_up]
+    # The tick that is on time is the latest one.
+    if task.catch_up == CATCH_LATEST and any(tick.fires for tick in on_time):
+        count = 0
+    firing = [tick for tick in found if tick.fires and tick.at_s <= late_s]
+    until_s = firing[-1].at_s if firing else after_s
+    return Plan(missed, until_s, firing[max(0, len(firing) - count) :], on_time)
+
+
+def missed_text(plan: Plan, after_s: int) -> str:
+    """What a row of missed ticks says."""
+    more = "at least " if plan.missed >= MISSED_MAX_TICKS else ""
+    ticks = "1 tick was" if plan.missed == 1 else f"{plan.missed} ticks were"
+    until = time_text(plan.missed_until_s * 1000)
+    since = f"after {time_text(after_s * 1000)} until {until}"
+    return f"{more}{ticks} missed {since}; catching up on {len(plan.catch_up)}"
+
+
 # ---- 8. Store: the history of runs in SQLite --------------------------------
 # Owns the tables, the group commit and every query; the only place that touches
 # sqlite3. Relies on 1, 2 and 5. Records decisions, never makes one. Its lock is a
@@ -2426,7 +2493,8 @@ _AT_END = (
 
 # `tallies` holds how many runs there are of each kind, so that no list has to count
 # them; the triggers below keep it exact (I6). A run that has not ended stands there
-# under its status.
+# under its status. `schedules` holds up to where the ticks of a schedule were seen;
+# a tick is claimed by the first row that has it.
 _RUN_TABLE = """(
     id text primary key, task_name text not null, status text not null,
     triggered_by text not null, created_at text not null, end_reason text,
@@ -2460,6 +2528,15 @@ create index runs_by_start on runs (start_at, id);
 create index runs_by_exit_code on runs (exit_code, id);
 create index runs_by_duration on runs (duration, id);
 create index runs_retried on runs (id) where retry_attempt > 0;
+create unique index runs_claim_ticks on runs (task_name, scheduled_at)
+    where scheduled_at is not null and retry_attempt = 0
+    and end_reason is not 'missed';
+create table schedules (
+    task_name text primary key, schedule text not null, seen_until text not null
+) without rowid;
+create trigger runs_ticked after insert on runs when new.scheduled_at is not null
+    begin update schedules set seen_until = max(seen_until, new.scheduled_at)
+    where task_name = new.task_name; end;
 create trigger runs_added after insert on runs begin {_ONE_MORE}; end;
 create trigger runs_changed after update of status, end_reason on runs
     begin {_ONE_LESS}; {_ONE_MORE}; end;
@@ -2573,9 +2650,12 @@ def _row_from_run(run: Run) -> list[Any]:
 
 
 def write_created(run: Run, secret_params: dict[str, str] | None = None) -> Write:
-    """The first record of a run. Secret parameters are kept while it has not ended."""
+    """The first record of a run. Secret parameters are kept while it has not ended.
+    Changes nothing when the run's tick is claimed already."""
     secret = json.dumps(secret_params) if secret_params else None
     insert = f"insert into runs ({_COLUMNS}, secret_params) values ({_MARKS}, ?)"
+    if run.scheduled_at:
+        insert += " on conflict do nothing"
     return Write((insert, [*_row_from_run(run), secret]))
 
 
@@ -2589,6 +2669,17 @@ def _changed(run: Run, columns: tuple[str, ...], more: str = "") -> Write:
 def write_started(run: Run) -> Write:
     """The record that a queued run is running."""
     return _changed(run, _AT_START)
+
+
+def write_schedule(task_name: str, schedule: str, seen_until: str) -> Write:
+    """The record that a task has a schedule since a time."""
+    sql = "insert or replace into schedules values (?, ?, ?)"
+    return Write((sql, [task_name, schedule, seen_until]))
+
+
+def write_unscheduled(task_name: str) -> Write:
+    """The record that a task has no schedule any more."""
+    return Write(("delete from schedules where task_name = ?", [task_name]))
 
 
 def write_ended(run: Run) -> Write:
@@ -2776,6 +2867,11 @@ class Store:
         sql = f"select {_COLUMNS}, secret_params from runs where {live} order by id"
         rows = self._rows(sql)
         return [(_run_from_row(row[:-1]), json.loads(row[-1] or "{}")) for row in rows]
+
+    def schedules(self) -> dict[str, tuple[str, str]]:
+        """(schedule, time up to which its ticks were seen) by task name."""
+        rows = self._rows("select task_name, schedule, seen_until from schedules")
+        return {row[0]: (row[1], row[2]) for row in rows}
 
     def list_runs(
         self, which: RunFilter, sort: tuple[str, str], limit: int, offset: int = 0
@@ -4410,6 +4506,9 @@ class Lane:
         self.environ = encoded_environ({"PYTHONUNBUFFERED": "1", **task.environ})
         self.active: dict[str, LiveRun] = {}
         self.queue: collections.deque[LiveRun] = collections.deque()
+        # The ticks up to this one were seen; set when the schedule begins.
+        self.seen_s = 0
+        self.next_run_ms: int | None = None
 
 
 class LiveRun:
@@ -4467,6 +4566,7 @@ class TaskState(NamedTuple):
     running: int
     queued: int
     last_run: Run | None
+    next_run_ms: int | None
 
 
 class CallerGone(Exception):
@@ -4523,6 +4623,48 @@ class Deadlines:
         """Take out those that are due."""
         while self._heap and self._heap[0].at_s <= now_s:
             yield heapq.heappop(self._heap)
+
+
+class Timetable:
+    """The next tick of every task that has a schedule, soonest first, so that what is
+    not due costs nothing. Guarded by the daemon's mutex."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Lane]] = []
+        self._orders = itertools.count()
+
+    @property
+    def next_ms(self) -> float:
+        """When the first one is due, in Unix milliseconds."""
+        return self._heap[0][0] if self._heap else math.inf
+
+    def add(self, lane: Lane, anchor_s: int) -> None:
+        """Enter a task's first tick after those that were seen."""
+        assert lane.task.cron
+        slip = slip_ms(lane.task)
+        ticks = upcoming(lane.task.cron, lane.seen_s, anchor_s)
+        first = next(ticks, None)
+        lane.next_run_ms = None
+        if first:
+            firing = first if first.fires else next((t for t in ticks if t.fires), None)
+            lane.next_run_ms = firing.at_s * 1000 + slip if firing else None
+            at_ms = first.at_s * 1000 + slip
+            heapq.heappush(self._heap, (at_ms, next(self._orders), lane))
+
+    def take_due(self, now_ms: int) -> list[Lane]:
+        """Take out the tasks that have ticks which are due."""
+        due = []
+        while self._heap and self._heap[0][0] <= now_ms:
+            due.append(heapq.heappop(self._heap)[2])
+        return due
+
+
+class _Made(NamedTuple):
+    """A run that was made but is not durable yet."""
+
+    live: LiveRun
+    run: Run
+    write: Write
 
 
 class EventRing:
@@ -4916,6 +5058,8 @@ class Daemon:
             name: Lane(task, last_runs.get(name)) for name, task in config.tasks.items()
         }
         self._housekeeper = Housekeeper(folder, self.store, self.processes, clock)
+        self._timetable = Timetable()
+        self._newest_wall_ms = self.started_ms
 
     # -- from start to end
 
@@ -4946,6 +5090,38 @@ class Daemon:
             self.store.flush(*writes)
         for live in [*resumed, *begun]:
             self._begin(live)
+        self._start_schedules()
+        for task in self.config.tasks.values():
+            # An upgrade in place is no start: what runs has not noticed.
+            if task.run_on_start and not handover:
+                self._run_at_start(task)
+
+    def _run_at_start(self, task: Task) -> None:
+        try:
+            self.trigger(task.name, {}, "startup")
+        except Problem as problem:
+            LOG.error("no run at start task=%s error=%s", task.name, problem)
+
+    def _start_schedules(self) -> None:
+        """Go on with each schedule where the last daemon left it; a new one begins."""
+        known = self.store.schedules()
+        now_s = self.started_ms // 1000
+        writes = []
+        for name, lane in self._lanes.items():
+            if not lane.task.cron:
+                continue
+            schedule = f"{lane.task.cron.zone_name} {lane.task.cron.text}"
+            before, seen_until = known.pop(name, ("", ""))
+            if before == schedule:
+                lane.seen_s = min(now_s, parse_time(seen_until) // 1000)
+            else:
+                lane.seen_s = now_s
+                begun = write_schedule(name, schedule, time_text(now_s * 1000))
+                writes.append(self.store.enqueue(begun))
+            with self._mutex:
+                self._timetable.add(lane, now_s)
+        writes += [self.store.enqueue(write_unscheduled(name)) for name in known]
+        self._persist(writes, "")
 
     def _resume(self, run: Run, record: Mapping[str, Any]) -> LiveRun:
         """A running run of the program before this one, with its task as it was."""
@@ -5093,7 +5269,8 @@ class Daemon:
         live = self._live.get(last_run.id) if last_run else None
         if live:
             last_run = live.run
-        return TaskState(lane.task, len(lane.active), len(lane.queue), last_run)
+        counts = (len(lane.active), len(lane.queue))
+        return TaskState(lane.task, *counts, last_run, lane.next_run_ms)
 
     def find_run(self, run_id: str) -> Run | None:
         """A run as it is now, live or ended."""
@@ -5144,9 +5321,7 @@ class Daemon:
                 text = f"no run is started: {no_room}"
                 raise Problem(507, text, headers=RETRY_LATER)
             live = self._admit(self._lanes[name], values, triggered_by)
-            run = live.untold = live.run
-            secret = {k: v for k, v in values.items() if (run.params or {})[k] != v}
-            write = self.store.enqueue(write_created(run, secret))
+            run, write = self._record(live)
             endings = self._make_room(live.lane)
         try:
             self.store.flush(write)
@@ -5159,6 +5334,13 @@ class Daemon:
         self._tell_made(live, run)
         self._settle(endings)
         return run
+
+    def _record(self, live: LiveRun) -> tuple[Run, Write]:
+        """Put the first record of a run in line."""
+        run = live.untold = live.run
+        shown = run.params or {}
+        secret = {k: v for k, v in live.values.items() if shown[k] != v}
+        return run, self.store.enqueue(write_created(run, secret))
 
     def _tell_made(self, live: LiveRun, run: Run) -> None:
         """Let everybody know of a new run that is durable, and start it if it may."""
@@ -5175,7 +5357,13 @@ class Daemon:
         elif run.ended:
             log_end(run)
 
-    def _admit(self, lane: Lane, values: dict[str, str], triggered_by: str) -> LiveRun:
+    def _admit(
+        self,
+        lane: Lane,
+        values: dict[str, str],
+        triggered_by: str,
+        scheduled_at: str | None = None,
+    ) -> LiveRun:
         now_ms = self.clock.wall_ms()
         now = time_text(now_ms)
         task = lane.task
@@ -5183,6 +5371,7 @@ class Daemon:
         run = Run(
             self._ids.make(now_ms), task.name, PENDING, triggered_by, now, params=params
         )
+        run = run._replace(scheduled_at=scheduled_at)
         live = LiveRun(run, lane, values, self._mutex)
         decision = admit(task, len(lane.active), len(lane.queue))
         if decision == START:
@@ -5534,6 +5723,7 @@ class Daemon:
         with self._mutex:
             for deadline in self._deadlines.take_due(self.clock.monotonic_s()):
                 self._meet(deadline)
+        self._fire_due()
         # Afterwards: it may fail, and then no timeout may be missed.
         self._housekeeper.keep_house(self)
         with self._mutex:
@@ -5541,7 +5731,98 @@ class Daemon:
 
     def _until_due_s(self) -> float:
         next_s = min(self._housekeeper.due_s, self._deadlines.next_s)
-        return max(0.0, next_s - self.clock.monotonic_s())
+        delay_s = next_s - self.clock.monotonic_s()
+        if not self.draining:
+            until_tick_ms = self._timetable.next_ms - self.clock.wall_ms()
+            delay_s = min(delay_s, until_tick_ms / 1000)
+        return max(0.0, delay_s)
+
+    def _fire_due(self) -> None:
+        """Fire the ticks that are due, record those that were missed. Blocks on the
+        store. Raises StoreError, and then tries the same ticks again next time."""
+        now_ms = self.clock.wall_ms()
+        anchor_s = self.started_ms // 1000
+        with self._mutex:
+            due = [] if self.draining else self._due_lanes(now_ms, anchor_s)
+        if not due:
+            return
+        made: list[_Made] = []
+        endings: list[_Ending] = []
+        for lane in due:
+            now_s = (now_ms - slip_ms(lane.task)) // 1000
+            plan = plan_ticks(lane.task, lane.seen_s, now_s, anchor_s)
+            values = resolve_params(lane.task, {})
+            with self._mutex:
+                made += self._follow(lane, plan, values)
+                endings += self._make_room(lane)
+        failed = self._settle_made(made, endings)
+        with self._mutex:
+            for lane in due:
+                if lane not in failed:
+                    lane.seen_s = (now_ms - slip_ms(lane.task)) // 1000
+                self._timetable.add(lane, anchor_s)
+        for error in failed.values():
+            raise error
+
+    def _due_lanes(self, now_ms: int, anchor_s: int) -> list[Lane]:
+        stepped_back = now_ms < self._newest_wall_ms - CLOCK_STEP_MS
+        self._newest_wall_ms = now_ms
+        if stepped_back:
+            # What fired already has claimed its tick.
+            for lane in self._timetable.take_due(sys.maxsize):
+                lane.seen_s = min(lane.seen_s, now_ms // 1000)
+                self._timetable.add(lane, anchor_s)
+        return self._timetable.take_due(now_ms)
+
+    def _follow(self, lane: Lane, plan: Plan, values: dict[str, str]) -> list[_Made]:
+        """Make what a plan says: runs, and rows of ticks that became none."""
+        missed_until = time_text(plan.missed_until_s * 1000)
+        note = self._row(lane, MISSED, missed_text(plan, lane.seen_s), missed_until)
+        made = []
+        for tick in (*plan.catch_up, *plan.on_time):
+            at = time_text(tick.at_s * 1000)
+            if tick.fires:
+                live = self._admit(lane, values, "cron", at)
+            else:
+                live = self._row(lane, DST_SKIPPED, tick.note, at)
+            made.append(_Made(live, *self._record(live)))
+        if plan.missed:
+            # Last in line: whatever a crash leaves out was not seen yet.
+            made.append(_Made(note, *self._record(note)))
+        return made
+
+    def _row(
+        self, lane: Lane, end_reason: str, error: str, scheduled_at: str
+    ) -> LiveRun:
+        """A run that never was, for a tick that became none."""
+        now_ms = self.clock.wall_ms()
+        run_id, now = self._ids.make(now_ms), time_text(now_ms)
+        run = Run(run_id, lane.task.name, PENDING, "cron", now)
+        run = self._ended_early(run, end_reason, error)
+        run = run._replace(scheduled_at=scheduled_at)
+        return LiveRun(run, lane, {}, self._mutex)
+
+    def _settle_made(
+        self, made: list[_Made], endings: list[_Ending]
+    ) -> dict[Lane, StoreError]:
+        """Make runs durable, then known and started. Returns what went wrong."""
+        failed: dict[Lane, StoreError] = {}
+        for live, run, write in made:
+            try:
+                self.store.flush(write)
+            except StoreError as error:
+                failed[live.lane] = error
+                self._withdraw(live, [])
+                continue
+            if write.changed:
+                self._tell_made(live, run)
+            else:
+                self._withdraw(live, [])
+        if endings:
+            # Not here: it may have to wait for the store, and deadlines may not.
+            settle = threading.Thread(target=self._settle, args=(endings,), daemon=True)
+            settle.start()
+        return failed
 
     def _meet(self, deadline: _Deadline) -> None:
         live = deadline.live
@@ -5725,6 +6006,8 @@ def task_document(state: TaskState) -> dict[str, Any]:
         document["keep_runs"] = task.keep_runs
     if task.keep_for_s is not None:
         document["keep_for"] = nanoseconds(task.keep_for_s)
+    if state.next_run_ms is not None:
+        document["next_run_at"] = time_text(state.next_run_ms)
     if state.last_run:
         document["last_run"] = run_document(state.last_run)
     return document

@@ -36,6 +36,7 @@ import zoneinfo
 from bisect import bisect_right
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
@@ -441,12 +442,24 @@ def write_config(folder: Path, document: Any) -> str:
 @pytest.fixture
 def in_process(tmp_path: Path) -> Iterator[Callable[..., tr.Daemon]]:
     """Daemons in this process: in_process(tasks, clock). Their schedule does not run by
-    itself: tests call tick()."""
+    itself: tests call tick(). With `after`, one that succeeds another, which ends."""
     made: list[tr.Daemon] = []
 
-    def make(tasks: Any, clock: tr.Clock | None = None) -> tr.Daemon:
+    def end(daemon: tr.Daemon) -> None:
+        threading.Thread(target=daemon.drain, args=(0,)).start()
+        within(DEADLINE_S, lambda: daemon.tick() and not daemon._running(), "drained")
+        daemon.close()
+        daemon.folder.unlock()
+
+    def make(
+        tasks: Any, clock: tr.Clock | None = None, after: tr.Daemon | None = None
+    ) -> tr.Daemon:
         folder = tmp_path / f"in-process{len(made)}"
-        folder.mkdir()
+        if after:
+            end(after)
+            made.remove(after)
+            folder = Path(after.folder.path).parent
+        folder.mkdir(exist_ok=True)
         config = tr.load_config(write_config(folder, {"tasks": tasks}))
         data = tr.DataFolder(str(folder / "data"))
         assert data.lock() == 0
@@ -9268,6 +9281,348 @@ def test_hundreds_of_runs_leave_no_files_threads_or_children(
     within(DEADLINE_S, as_before, f"{files} files and {threads} threads again")
 
 
+# -- schedules
+
+MINUTELY = {"run": "true", "cron": "* * * * *", "timezone": "UTC"}
+HOUR_S = 3600
+
+
+def past_runs(daemon: tr.Daemon, task: str) -> list[tr.Run]:
+    """The runs of a task, oldest first, once all have ended."""
+
+    def look() -> bool:
+        return not daemon.live_ids()
+
+    within(DEADLINE_S, look, "end of all runs")
+    which = tr.RunFilter(task_name=task)
+    return daemon.store.list_runs(which, ("created_at", "asc"), 1000)
+
+
+def reasons(runs: list[tr.Run]) -> list[str | None]:
+    """Why the runs ended."""
+    return [run.end_reason for run in runs]
+
+
+def clock_at(text: str) -> FakeClock:
+    """A clock that stands at a time in UTC."""
+    clock = FakeClock()
+    clock.ms = utc_s(text) * 1000
+    return clock
+
+
+def next_run(daemon: tr.Daemon) -> str:
+    """When the first task runs next."""
+    return tr.time_text(daemon.task_states()[0].next_run_ms or 0)
+
+
+def test_tick_fires_when_it_is_due(in_process: Any) -> None:
+    clock = clock_at("2026-03-04 10:17:30")
+    daemon = in_process({"a": MINUTELY}, clock)
+    assert next_run(daemon) == "2026-03-04T10:18:00.000Z"
+    daemon.tick()
+    assert past_runs(daemon, "a") == []
+    clock.pass_time(30)
+    daemon.tick()
+    assert next_run(daemon) == "2026-03-04T10:19:00.000Z"
+    (run,) = past_runs(daemon, "a")
+    assert (run.triggered_by, run.end_reason) == ("cron", "success")
+    assert run.scheduled_at == "2026-03-04T10:18:00.000Z"
+    daemon.tick()
+    assert len(past_runs(daemon, "a")) == 1
+
+
+def test_schedule_thread_wakes_for_a_tick(serve: Callable[..., Served]) -> None:
+    daemon = serve({"a": {**MINUTELY, "cron": "* * * * * *"}})
+    shown = daemon.get("/api/tasks/a").json
+    assert shown["next_run_at"] > daemon.get("/api/info").json["started_at"]
+
+    def look() -> Any:
+        runs = daemon.get("/api/runs?triggered_by=cron&status=success").json["runs"]
+        return runs if len(runs) >= 3 else None
+
+    runs = within(DEADLINE_S, look, "three ticks")
+    for run in runs:
+        assert run["scheduled_at"].endswith(".000Z")
+        assert run["start_at"] >= run["scheduled_at"]
+
+
+def test_scheduled_run_has_the_defaults_and_knows_its_tick(in_process: Any) -> None:
+    clock = clock_at("2026-03-04 10:17:59")
+    params = [{"env": "NAME", "default": "x"}]
+    script = 'echo "$NAME $TASKRUNNERD_TRIGGER $TASKRUNNERD_SCHEDULED_AT"'
+    daemon = in_process({"a": {**MINUTELY, "run": script, "params": params}}, clock)
+    clock.pass_time(1)
+    daemon.tick()
+    (run,) = past_runs(daemon, "a")
+    assert run.params == {"NAME": "x"}
+    output = Path(daemon.log_of(run) + ".log").read_text()
+    assert output == "x cron 2026-03-04T10:18:00.000Z\n"
+
+
+@pytest.mark.parametrize("settings, expected", [
+    ({"catch_up": "skip"}, ["missed"]),
+    ({"catch_up": "latest"}, ["missed", "success"]),
+    ({"catch_up": "all"}, ["missed", "success", "success", "success"]),
+    ({"catch_up": "all", "max_catch_up_runs": 2}, ["missed", "success", "success"]),
+    ({"catch_up": "all", "queue_max": 1}, ["missed", "success", "success",
+                                           "queue_full"]),
+    ({"catch_up": "all", "on_overlap": "skip"}, ["missed", "success", "skipped",
+                                                 "skipped"]),
+])  # fmt: skip
+def test_downtime_leaves_one_row_and_then_catches_up(
+    in_process: Any, settings: dict[str, Any], expected: list[str]
+) -> None:
+    clock = clock_at("2026-03-04 10:30")
+    tasks = {"a": {**MINUTELY, "cron": "0 * * * *", **settings}}
+    first = in_process(tasks, clock)
+    clock.pass_time(3 * HOUR_S)
+    second = in_process(tasks, clock, after=first)
+    second.tick()
+    runs = past_runs(second, "a")
+    assert reasons(runs) == expected
+    count = min(3, settings.get("max_catch_up_runs", 3))
+    count = {"skip": 0, "latest": 1, "all": count}[settings["catch_up"]]
+    assert runs[0].error == (
+        "3 ticks were missed after 2026-03-04T10:30:00.000Z until "
+        f"2026-03-04T13:00:00.000Z; catching up on {count}"
+    )
+    hours = [11, 12, 13][3 - count :]
+    assert [run.scheduled_at for run in runs[1:]] == [
+        f"2026-03-04T{hour}:00:00.000Z" for hour in hours
+    ]
+    # Neither this daemon nor a later one has missed them again.
+    second.tick()
+    third = in_process(tasks, clock, after=second)
+    third.tick()
+    assert past_runs(third, "a") == runs
+
+
+def test_suspended_machine_catches_up_with_the_tick_that_is_on_time(
+    in_process: Any,
+) -> None:
+    clock = clock_at("2026-03-04 10:00:30")
+    daemon = in_process({"a": MINUTELY}, clock)
+    clock.ms += 3600 * 1000 - 25_000
+    daemon.tick()
+    runs = past_runs(daemon, "a")
+    assert reasons(runs) == ["missed", "success"]
+    assert str(runs[0].error).startswith("59 ticks were missed")
+    assert {run.scheduled_at for run in runs} == {
+        "2026-03-04T10:59:00.000Z",
+        "2026-03-04T11:00:00.000Z",
+    }
+
+
+def test_tick_that_a_short_restart_delays_is_not_missed(in_process: Any) -> None:
+    clock = clock_at("2026-03-04 10:17:50")
+    first = in_process({"a": MINUTELY}, clock)
+    clock.pass_time(20)
+    second = in_process({"a": MINUTELY}, clock, after=first)
+    second.tick()
+    assert reasons(past_runs(second, "a")) == ["success"]
+
+
+def test_restarts_never_fire_a_tick_twice(in_process: Any) -> None:
+    rng = random.Random(9)
+    clock = clock_at("2026-03-04 10:00:30")
+    tasks = {"a": {**MINUTELY, "catch_up": "all", "queue_max": 1000}}
+    daemon = in_process(tasks, clock)
+    for _ in range(25):
+        clock.pass_time(rng.choice([1, 20, 45, 60, 200]))
+        if rng.random() < 0.2:
+            clock.ms -= rng.choice([500, 30_000, 120_000])
+        if rng.random() < 0.5:
+            daemon = in_process(tasks, clock, after=daemon)
+        daemon.tick()
+    runs = [run for run in past_runs(daemon, "a") if run.end_reason != "missed"]
+    ticks = [run.scheduled_at for run in runs]
+    assert len(ticks) > 10
+    assert len(set(ticks)) == len(ticks)
+
+
+def test_schedule_that_is_new_or_changed_has_missed_nothing(in_process: Any) -> None:
+    clock = clock_at("2026-03-04 10:00:30")
+    first = in_process({"a": MINUTELY, "b": MINUTELY}, clock)
+    clock.pass_time(HOUR_S)
+    second = in_process(
+        {"a": {**MINUTELY, "cron": "*/2 * * * *"}, "c": MINUTELY}, clock, after=first
+    )
+    second.tick()
+    clock.pass_time(HOUR_S)
+    third = in_process({"b": MINUTELY}, clock, after=second)
+    third.tick()
+    assert [past_runs(third, name) for name in "abc"] == [[], [], []]
+
+
+@needs_zones
+def test_second_showing_of_a_fixed_hour_leaves_a_row(in_process: Any) -> None:
+    clock = clock_at("2026-10-25 00:29:59")
+    task = {**MINUTELY, "cron": "30 2 * * *", "timezone": "Europe/Berlin"}
+    daemon = in_process({"a": task}, clock)
+    clock.pass_time(1)
+    daemon.tick()
+    assert next_run(daemon) == "2026-10-26T01:30:00.000Z"
+    clock.pass_time(HOUR_S)
+    daemon.tick()
+    first, second = past_runs(daemon, "a")
+    assert (first.end_reason, second.end_reason) == ("success", "dst_skipped")
+    assert second.scheduled_at == "2026-10-25T01:30:00.000Z"
+    assert second.error == "second of two 02:30 on 2026-10-25; does not fire again"
+
+
+def test_clock_that_steps_back_fires_no_tick_twice(in_process: Any) -> None:
+    clock = clock_at("2026-03-04 10:17:30")
+    daemon = in_process({"a": MINUTELY}, clock)
+    clock.pass_time(30)
+    daemon.tick()
+    clock.ms -= 45_000
+    daemon.tick()
+    assert next_run(daemon) == "2026-03-04T10:18:00.000Z"
+    for _ in range(3):
+        clock.pass_time(25)
+        daemon.tick()
+    assert [run.scheduled_at for run in past_runs(daemon, "a")] == [
+        "2026-03-04T10:18:00.000Z"
+    ]
+    clock.pass_time(40)
+    daemon.tick()
+    assert len(past_runs(daemon, "a")) == 2
+
+
+def test_run_on_start_runs_at_every_start(in_process: Any) -> None:
+    tasks = {"a": {"run": "true", "run_on_start": True}}
+    first = in_process(tasks)
+    assert len(past_runs(first, "a")) == 1
+    second = in_process(tasks, after=first)
+    runs = past_runs(second, "a")
+    assert [run.triggered_by for run in runs] == ["startup", "startup"]
+    assert [run.scheduled_at for run in runs] == [None, None]
+
+
+def test_every_counts_from_the_start_and_misses_nothing_before(in_process: Any) -> None:
+    clock = clock_at("2026-03-04 10:00:07")
+    tasks = {"a": {"run": "true", "cron": "@every 90s"}}
+    first = in_process(tasks, clock)
+    clock.pass_time(HOUR_S)
+    second = in_process(tasks, clock, after=first)
+    clock.pass_time(90)
+    second.tick()
+    assert [run.scheduled_at for run in past_runs(second, "a")] == [
+        "2026-03-04T11:01:37.000Z"
+    ]
+
+
+def test_jitter_spreads_tasks_and_is_stable(tmp_path: Path, in_process: Any) -> None:
+    task = task_of(tmp_path, jitter="10m")
+    slips = {tr.slip_ms(replace(task, name=f"task-{n}")) for n in range(100)}
+    assert len(slips) == 100
+    assert min(slips) < 60_000 and 540_000 < max(slips) < 600_000
+    assert tr.slip_ms(task_of(tmp_path)) == 0
+    clock = clock_at("2026-03-04 10:59:59")
+    tasks = {"a": {**MINUTELY, "cron": "@hourly", "jitter": "10m"}}
+    daemon = in_process(tasks, clock)
+    clock.ms += 1000 + tr.slip_ms(task) - 1
+    daemon.tick()
+    assert past_runs(daemon, "a") == []
+    clock.ms += 1
+    daemon.tick()
+    (run,) = past_runs(daemon, "a")
+    assert run.scheduled_at == "2026-03-04T11:00:00.000Z"
+
+
+def test_three_hundred_tasks_start_on_the_same_second(in_process: Any) -> None:
+    clock = clock_at("2026-03-04 10:17:59")
+    daemon = in_process({f"task-{n}": MINUTELY for n in range(300)}, clock)
+    clock.pass_time(1)
+    daemon.tick()
+    within(DEADLINE_S, lambda: not daemon.live_ids(), "end of 300 runs")
+    which = tr.RunFilter(triggered_by="cron", status="success")
+    assert daemon.store.count_runs(which) == 300
+
+
+def test_tick_costs_nothing_for_tasks_that_are_not_due(
+    in_process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = clock_at("2026-03-04 10:17:59")
+    yearly = {"run": "true", "cron": "@yearly", "timezone": "UTC"}
+    tasks = {f"task-{n}": yearly for n in range(1000)}
+    daemon = in_process({**tasks, "a": MINUTELY}, clock)
+    asked: list[str] = []
+    plain = tr.next_tick
+
+    def counting(cron: tr.Cron, *rest: int) -> tr.Tick:
+        asked.append(cron.text)
+        return plain(cron, *rest)
+
+    monkeypatch.setattr(tr, "next_tick", counting)
+    clock.pass_time(1)
+    daemon.tick()
+    assert len(past_runs(daemon, "a")) == 1
+    assert set(asked) == {"* * * * *"}
+    assert len(asked) < 10
+
+
+def test_year_of_a_thousand_schedules_on_a_fake_clock(tmp_path: Path) -> None:
+    rng = random.Random(365)
+    task = task_of(tmp_path)
+    lanes = []
+    year_ms = utc_s("2026-01-01 00:00") * 1000
+    timetable = tr.Timetable()
+    for number in range(1000):
+        weekly = f"{rng.randrange(60)} {rng.randrange(24)} * * {rng.randrange(7)}"
+        hourly = f"{rng.randrange(60)} * * * *"
+        cron = tr.parse_cron(hourly if number < 10 else weekly)
+        lane = tr.Lane(replace(task, name=f"task-{number}", cron=cron), None)
+        lane.seen_s = year_ms // 1000 - 1
+        timetable.add(lane, 0)
+        lanes.append(lane)
+    fired: dict[str, int] = collections.Counter()
+    end_ms = utc_s("2027-01-01 00:00") * 1000
+    while timetable.next_ms < end_ms:
+        now_ms = int(timetable.next_ms)
+        for lane in timetable.take_due(now_ms):
+            plan = tr.plan_ticks(lane.task, lane.seen_s, now_ms // 1000, 0)
+            assert not plan.missed
+            fired[lane.task.name] += len(plan.on_time)
+            lane.seen_s = now_ms // 1000
+            timetable.add(lane, 0)
+    assert [fired[f"task-{n}"] for n in range(10)] == [8760] * 10
+    assert all(fired[lane.task.name] in (52, 53) for lane in lanes[10:])
+
+
+def test_failing_store_delays_a_tick_but_does_not_lose_it(
+    in_process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = clock_at("2026-03-04 10:17:59")
+    daemon = in_process({"a": MINUTELY}, clock)
+    clock.pass_time(1)
+    with monkeypatch.context() as patched:
+
+        def fail(*_: Any) -> None:
+            raise tr.StoreError("disk full")
+
+        patched.setattr(daemon.store, "_commit", fail)
+        with pytest.raises(tr.StoreError, match="disk full"):
+            daemon.tick()
+    assert daemon.live_ids() == []
+    clock.pass_time(1)
+    daemon.tick()
+    (run,) = past_runs(daemon, "a")
+    assert run.scheduled_at == "2026-03-04T10:18:00.000Z"
+
+
+def test_missed_ticks_of_years_are_counted_up_to_a_limit(tmp_path: Path) -> None:
+    cron = tr.parse_cron("* * * * * *")
+    task = replace(task_of(tmp_path), cron=cron, catch_up="all", max_catch_up_runs=3)
+    plan = tr.plan_ticks(task, 0, 10**8, 0)
+    assert plan.missed == tr.MISSED_MAX_TICKS
+    until_s = 10**8 - tr.TICK_GRACE_S
+    newest = [until_s - 2, until_s - 1, until_s]
+    assert [tick.at_s for tick in plan.catch_up] == newest
+    assert len(plan.on_time) == tr.TICK_GRACE_S
+    assert tr.missed_text(plan, 0).startswith("at least 10000 ticks were missed after ")
+
+
 # ---- 12. Operations and routes ----------------------------------------------
 
 NOWHERE = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -12878,10 +13233,7 @@ def test_readme_has_the_keys_of_a_parameter() -> None:
 
 def test_readme_names_the_end_reasons_and_exit_codes() -> None:
     ends = chapter("What happens when …")
-    reserved = {"missed", "dst_skipped"}
-    assert [
-        r for r in tr.END_REASONS if f"`{r}`" not in ends and r not in reserved
-    ] == []
+    assert [r for r in tr.END_REASONS if f"`{r}`" not in ends] == []
     codes = {str(value) for name, value in vars(tr).items() if name.startswith("EX_")}
     listed = chapter("Settings").partition("Exit codes:")[2]
     assert set(re.findall(r"\b\d+\b", listed)) == codes
