@@ -5743,22 +5743,28 @@ class Daemon:
         now_ms = self.clock.wall_ms()
         anchor_s = self.started_ms // 1000
         with self._mutex:
-            due = [] if self.draining else self._due_lanes(now_ms, anchor_s)
+            stays = self.draining or self.pausing
+            due = [] if stays else self._due_lanes(now_ms, anchor_s)
         if not due:
             return
         made: list[_Made] = []
         endings: list[_Ending] = []
+        followed: set[Lane] = set()
         for lane in due:
             now_s = (now_ms - slip_ms(lane.task)) // 1000
             plan = plan_ticks(lane.task, lane.seen_s, now_s, anchor_s)
             values = resolve_params(lane.task, {})
             with self._mutex:
+                if self.draining or self.pausing:
+                    # Left to the next program, which starts where this one was.
+                    break
                 made += self._follow(lane, plan, values)
                 endings += self._make_room(lane)
+                followed.add(lane)
         failed = self._settle_made(made, endings)
         with self._mutex:
             for lane in due:
-                if lane not in failed:
+                if lane in followed and lane not in failed:
                     lane.seen_s = (now_ms - slip_ms(lane.task)) // 1000
                 self._timetable.add(lane, anchor_s)
         for error in failed.values():
