@@ -151,6 +151,11 @@ class Served:
 
     def start(self) -> Served:
         """Start it and wait until it is ready."""
+        self.launch()
+        return self.await_ready()
+
+    def launch(self) -> None:
+        """Start it."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.command("--port", "0", *self.flags),
@@ -160,7 +165,10 @@ class Served:
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
-        assert self.process.stdout
+
+    def await_ready(self) -> Served:
+        """Return when it is ready."""
+        assert self.process and self.process.stdout
         line = self.process.stdout.readline()
         assert line, f"did not start: {self.log.read_text()}"
         ready = json.loads(line)
@@ -9177,23 +9185,134 @@ def test_killed_daemon_leaves_nothing_behind_and_tells(
         assert daemon.ended(late)["end_reason"] == "success"
 
 
-def test_daemon_killed_again_and_again_loses_no_run(serve: Any) -> None:
-    """Whatever the moment: every run that was answered is in the history, has ended
-    or goes on, and none ends twice."""
-    daemon = serve({"ok": {"run": "true", "queue_max": 1000}})
-    known: list[Any] = []
-    for turn in range(3):
-        connection = daemon.connect()
-        for _ in range(20 + turn):
-            reply = daemon.request("POST", "/api/tasks/ok/run", connection=connection)
-            known.append(reply.json)
+# 200 of them take a minute; more is better, when there is time.
+KILLS = int(os.environ.get("TASKRUNNERD_TEST_KILLS", "60"))
+# Never ends by itself, and leaves a child; its output comes in pieces.
+FAMILY_OUTPUT = b"".join(b"%d\n" % n for n in range(1, 3001))
+KILLED_TASKS = {
+    "quick": {"run": "echo quick", "max_concurrent": 2, "queue_max": 20},
+    "family": {
+        "run": "echo 1; sleep 600 & seq 2 1500; seq 1501 3000; exec sleep 600",
+        "max_concurrent": 3,
+        "on_overlap": "skip",
+    },
+}
+
+
+class Crowd:
+    """Clients that trigger and read until the daemon dies, and what they were told."""
+
+    def __init__(self, daemon: Served) -> None:
+        self.daemon = daemon
+        self.acknowledged: list[str] = []
+        # Output that a client has read, by run.
+        self.seen: dict[str, bytes] = {}
+        self.joins: list[Callable[[], Any]] = []
+
+    def begin(self, seed: int) -> None:
+        """Let clients loose."""
+        for client in range(3):
+            rng = random.Random(seed + client)
+            self.joins.append(in_thread(lambda rng=rng: self.use(rng)))
+
+    def join(self) -> None:
+        """Wait until the daemon's death has reached every client."""
+        while self.joins:
+            self.joins.pop()()
+
+    def use(self, rng: random.Random) -> None:
+        """What a client does, until the daemon dies."""
+        connection = self.daemon.connect()
+        mine: list[str] = []
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            while True:
+                task = rng.choice(["quick", "family"])
+                status, body = self.ask(connection, "POST", f"/api/tasks/{task}/run")
+                if status == 201:
+                    run_id = json.loads(body)["id"]
+                    self.acknowledged.append(run_id)
+                    mine += [run_id] * (task == "family")
+                for run_id in mine:
+                    path = f"/api/tasks/family/runs/{run_id}/log/raw"
+                    _, self.seen[run_id] = self.ask(connection, "GET", path)
         connection.close()
-        assert daemon.end(signal.SIGKILL) == -signal.SIGKILL
-        daemon.start()
-    reasons = [daemon.ended(run)["end_reason"] for run in known]
-    assert set(reasons) <= {"success", "crashed"}
-    assert reasons.count("crashed") <= 3
-    assert daemon.get("/api/runs?limit=1000").json["total"] == len(known)
+
+    def ask(self, connection: Any, method: str, path: str) -> tuple[int, bytes]:
+        """An answer that came as a whole."""
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    def rows(self) -> dict[str, tuple[str, str, str]]:
+        """(status, end_reason, error) of every run in the history."""
+        path = self.daemon.folder / ".taskrunnerd" / "history.sqlite3"
+        with contextlib.closing(
+            sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        ) as history:
+            query = "select id, status, end_reason, error from runs"
+            return {row[0]: row[1:] for row in history.execute(query)}
+
+    def programs(self) -> set[tuple[str, int]]:
+        """(run id, pid) of every process that a run of this daemon has started."""
+        ours = set(marked_pids(self.daemon.mark))
+        return {pair for pair in tr.marked_processes() if pair[1] in ours}
+
+    def check(self, orphans: set[tuple[str, int]]) -> None:
+        """After a start: everything told is known, what ran has crashed and says so,
+        and nothing of it is alive. `orphans` is what the dead daemon left."""
+        rows = self.rows()
+        assert len(set(self.acknowledged)) == len(self.acknowledged)
+        assert set(self.acknowledged) <= set(rows)
+        living = self.programs()
+        assert not living & orphans
+        assert not {
+            run_id for run_id, _ in living if rows.get(run_id, "?")[0] == "ended"
+        }
+        for run_id in self.seen:
+            status, reason, error = rows[run_id]
+            assert (status, reason) == ("ended", "crashed")
+            assert "daemon died" in error
+
+
+@NEEDS_PROC
+def test_daemon_killed_again_and_again_loses_no_run(serve: Any) -> None:
+    """SIGKILL at random moments, those of its start among them, while clients trigger
+    runs with children and output and read it."""
+    rng = random.Random(5)
+    daemon = serve(KILLED_TASKS)
+    daemon.end(signal.SIGKILL)
+    crowd = Crowd(daemon)
+    orphans: set[tuple[str, int]] = set()
+    for _ in range(KILLS):
+        daemon.launch()
+        # These pauses wait for nothing: the moment itself is what is tried.
+        if rng.random() < 0.25:
+            time.sleep(rng.uniform(0, 0.2))
+        else:
+            daemon.await_ready()
+            crowd.check(orphans)
+            orphans.clear()
+            crowd.begin(rng.getrandbits(32))
+            time.sleep(rng.uniform(0, rng.choice([0.02, 0.05, 0.1])))
+        daemon.end(signal.SIGKILL)
+        crowd.join()
+        orphans |= crowd.programs()
+    daemon.start()
+    crowd.check(orphans)
+    within(
+        DEADLINE_S, lambda: {r[0] for r in crowd.rows().values()} == {"ended"}, "end"
+    )
+    reasons = {run_id: row[1] for run_id, row in crowd.rows().items()}
+    told = [reasons[run_id] for run_id in crowd.acknowledged]
+    assert set(told) == {"success", "crashed"}
+    assert any(crowd.seen.values())
+    assert daemon.get("/api/runs").json["total"] == len(reasons)
+    for run_id, seen in crowd.seen.items():
+        run = {"task_name": "family", "id": run_id}
+        kept = daemon.raw(run)
+        assert kept.startswith(seen) and FAMILY_OUTPUT.startswith(kept)
+        texts = [line["text"] for line in daemon.lines(run)]
+        assert texts == kept.decode().splitlines()
 
 
 def test_second_daemon_on_the_same_folder_is_refused(shared: Served) -> None:
