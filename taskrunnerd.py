@@ -4901,11 +4901,17 @@ class Housekeeper:
         self._clock = clock
         self._unkempt: set[str] = set()
         self._sign_at_s = self._all_at_s = self._look_at_s = clock.monotonic_s()
+        self._began_ms, self._began_s = clock.wall_ms(), clock.monotonic_s()
 
     @property
     def due_s(self) -> float:
         """When there is something to do again, on the monotonic clock."""
         return min(self._sign_at_s, self._look_at_s)
+
+    def trash_ms(self) -> int:
+        """The time by which the trash goes: the date as it was at the start and what
+        has passed since, so that nobody empties it by setting the clock (I7)."""
+        return self._began_ms + int((self._clock.monotonic_s() - self._began_s) * 1000)
 
     def expect(self, delay_s: float, task: Task | None = None) -> None:
         """Something may be forgotten after a while: runs of a task, or the trash."""
@@ -4961,7 +4967,7 @@ class Housekeeper:
             LOG.info("runs forgotten task=%s count=%d", task.name, len(run_ids))
 
     def _empty_trash(self) -> None:
-        before_ms = self._clock.wall_ms() - int(RESTORE_S * 1000)
+        before_ms = self.trash_ms() - int(RESTORE_S * 1000)
         while True:
             runs = self._store.trashed_before(before_ms)
             if not runs:
@@ -5849,7 +5855,9 @@ class Daemon:
         for start in range(0, len(run_ids), COMMIT_MAX_WRITES):
             batch = run_ids[start : start + COMMIT_MAX_WRITES]
             runs = [run for run in self.store.find_runs(batch) if run.ended]
-            write = write_trashed([run.id for run in runs], self.clock.wall_ms())
+            write = write_trashed(
+                [run.id for run in runs], self._housekeeper.trash_ms()
+            )
             self.store.flush(self.store.enqueue(write))
             gone += runs
         self._tell_changed("run.deleted", gone)

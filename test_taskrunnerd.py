@@ -433,6 +433,10 @@ class FakeClock(tr.Clock):
         """The stop watch."""
         return self.s
 
+    def set_date(self, hours: float) -> None:
+        """What an operator or NTP does: the date jumps, no time passes."""
+        self.ms += int(hours * 3_600_000)
+
     def pass_time(self, seconds: float) -> None:
         """Move both hands."""
         self.ms += int(seconds * 1000)
@@ -8888,6 +8892,144 @@ def test_trash_is_emptied_in_time_also_when_other_runs_end_meanwhile(
     clock.pass_time(tr.RESTORE_S + 2)
     daemon.tick()
     assert trash(daemon) == []
+
+
+# -- the date is set back or forward by hours (I7)
+
+JUMPS = pytest.mark.parametrize("hours", [-7, 7])
+
+
+@JUMPS
+def test_set_date_changes_no_timeout_and_no_grace_period(
+    in_process: Any, fifos: Any, hours: float
+) -> None:
+    clock = FakeClock()
+    task = {**STUBBORN, "timeout": "90s", "graceful_stop": "20s"}
+    daemon = in_process({"hold": task}, clock)
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    fd = reach(path)
+    clock.set_date(hours)
+    clock.pass_time(89.9)
+    assert 0 < daemon.tick() <= 0.2
+    assert daemon._live[run.id].cause is None
+    clock.pass_time(0.2)
+    clock.set_date(-hours)
+    daemon.tick()
+    assert daemon._live[run.id].cause == "timeout"
+    clock.set_date(hours)
+    clock.pass_time(19.9)
+    daemon.tick()
+    assert state_of(daemon, run).status == "running"
+    clock.pass_time(0.2)
+    ended = end_of(daemon, run)
+    os.close(fd)
+    assert (ended.end_reason, ended.signal) == ("timeout", "SIGKILL")
+    # The duration is what has passed, whatever the dates of start and end say.
+    assert ended.duration == 110_200_000_000
+    assert ended.start_at == tr.time_text(clock.ms - int(hours * 3_600_000) - 110_200)
+    assert ended.end_at == tr.time_text(clock.ms)
+
+
+@JUMPS
+def test_set_date_loses_no_waiter(
+    in_process: Any, fifos: Any, monkeypatch: Any, hours: float
+) -> None:
+    monkeypatch.setattr(tr, "HANGUP_CHECK_S", 0.01)
+    clock = FakeClock()
+    daemon = in_process({"hold": HELD}, clock)
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    looks = threading.Semaphore(0)
+
+    def still_there() -> bool:
+        looks.release()
+        return True
+
+    waiter = in_thread(lambda: daemon.wait(run.id, 1000, still_there))
+    for _ in range(2):
+        clock.set_date(hours)
+        for _ in range(3):  # of which the last has seen the new date
+            assert looks.acquire(timeout=DEADLINE_S)
+
+    def date_flies() -> bool:
+        clock.set_date(hours)
+        clock.pass_time(100)
+        return True
+
+    # It takes three looks, be it seven hours later by the date or earlier.
+    assert daemon.wait(run.id, 250, date_flies).status == "running"
+    assert clock.monotonic_s() - 1000 == 300
+    let_go(path)
+    ended = end_of(daemon, run)
+    assert ended.end_reason == "success"
+    assert waiter() == ended
+
+
+@JUMPS
+def test_set_date_keeps_runs_in_the_order_of_their_triggers(
+    in_process: Any, fifos: Any, hours: float
+) -> None:
+    clock = FakeClock()
+    daemon = in_process({"hold": HELD}, clock)
+    paths = [fifos() for _ in range(4)]
+    runs = []
+    for path in paths:
+        runs.append(hold(daemon, "hold", path))
+        clock.set_date(hours)
+    ids = [run.id for run in runs]
+    assert ids == sorted(ids)
+    assert [run.id for run, _ in daemon.store.unended_runs()] == ids
+    for run, path in zip(runs, paths):
+        let_go(path)
+        assert end_of(daemon, run).end_reason == "success"
+        assert daemon.task_states()[0].last_run.id >= run.id
+    assert daemon.task_states()[0].last_run.id == ids[-1]
+
+
+@JUMPS
+def test_set_date_empties_the_trash_neither_early_nor_late(
+    in_process: Any, hours: float
+) -> None:
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "echo x", "keep_runs": 9}}, clock)
+    daemon.tick()
+    runs = finished(daemon, 2)
+    daemon.delete([run.id for run in runs])
+    clock.set_date(hours)
+    finished(daemon, 1)
+    clock.pass_time(tr.RESTORE_S - 1)
+    daemon.tick()
+    assert trash(daemon) == [run.id for run in runs]
+    assert daemon.restore([runs[0].id]) == 1
+    clock.pass_time(3)
+    daemon.tick()
+    assert trash(daemon) == []
+    assert daemon.find_run(runs[0].id) == runs[0]
+
+
+@JUMPS
+def test_set_date_keeps_the_newest_runs_and_looks_every_hour(
+    in_process: Any, hours: float
+) -> None:
+    clock = FakeClock()
+    tasks = {
+        "ok": {"run": "true", "keep_runs": 2},
+        "aged": {"run": "true", "keep_for": "1d"},
+    }
+    daemon = in_process(tasks, clock)
+    daemon.tick()
+    aged = finished(daemon, 1, "aged")
+    runs = finished(daemon, 2)
+    clock.set_date(hours)
+    runs += finished(daemon, 1)
+    clock.pass_time(tr.RETENTION_PAUSE_S)
+    daemon.tick()
+    kept = [run.id for run in (*aged, *runs[1:])]
+    assert sorted(kept_ids(daemon)) == sorted(kept)
+    clock.pass_time(86_400 - hours * 3600 + 3600)
+    daemon.tick()
+    assert sorted(kept_ids(daemon)) == sorted(kept[1:])
 
 
 # -- restart: a dead daemon's folder, made by hand
