@@ -9097,6 +9097,28 @@ def test_running_run_of_a_dead_daemon_has_crashed(remains: Remains) -> None:
     assert daemon.live_ids() == []
 
 
+@pytest.mark.parametrize("kept_bytes", [None, 0, 50])
+def test_crashed_run_has_its_output_when_its_index_is_lost(
+    remains: Remains, kept_bytes: int | None
+) -> None:
+    left = remains.leave("ok", 60, status="running")
+    base = tr.log_base(remains.data.logs, "ok", left.id)
+    writer = tr.LogWriter(base, tr.MIB, "drop_old", [])
+    for n in range(5):
+        writer.write(0, b"line %d\n" % n, remains.clock.ms, 1.0)
+    writer.close(remains.clock.ms)
+    if kept_bytes is None:
+        os.unlink(base + ".idx")
+    else:
+        os.truncate(base + ".idx", kept_bytes)
+    daemon = remains.revive({"ok": {"run": "true"}})
+    run = state_of(daemon, left)
+    assert (run.end_reason, run.output_bytes) == ("crashed", 35)
+    kept = read_log(daemon.log_of(run))
+    assert kept.raw == b"".join(b"line %d\n" % n for n in range(5))
+    assert kept.texts == [f"line {n}" for n in range(5)]
+
+
 def test_crashed_run_never_ends_before_it_began(remains: Remains) -> None:
     start_at = tr.time_text(remains.clock.ms - 1000)
     left = remains.leave("ok", 1, status="running", start_at=start_at)
