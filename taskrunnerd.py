@@ -15,7 +15,7 @@ Contents
     4. Schemas: the shape of everything that crosses the wire
     5. Validation: one walk over value and schema
     6. Tasks and configuration: tasks.json, parameters
-    7. Decisions: admission, verdict, retention, ticks
+    7. Decisions: admission, verdict, retries, retention, ticks
     8. Store: the history of runs in SQLite
     9. Logs: what a run wrote, line by line when somebody asks
     10. Processes: spawn, read, signal, reap
@@ -41,6 +41,8 @@ Life of a run
     A daemon that dies leaves rows: recover ends running ones as crashed and queues
     pending ones again. One that is upgraded in place parks its running runs: pause
     halts their threads, handover records them, recover of the new program resumes.
+    An attempt that failed may leave the next one: pending, with start_at in the
+    future, it enters the queue when its time has come.
 
 Threads and locks
     main reads the numbers of signals from a pipe; accept takes connections; each
@@ -138,11 +140,13 @@ END_REASONS = (
     SUCCESS, FAILED, STOPPED, TIMEOUT, CRASHED, SKIPPED, LOG_OVERFLOW, QUEUE_FULL,
     DST_SKIPPED, DAEMON_STOPPED, MISSED, START_FAILED,
 )  # fmt: skip
+RETRIED = (FAILED, TIMEOUT, LOG_OVERFLOW)
 FAILURES = (FAILED, TIMEOUT, CRASHED, LOG_OVERFLOW, START_FAILED)
 TRIGGERS = ("cron", "api", "startup", "service", "cloud")
 QUEUE, SKIP, TERMINATE = OVERLAPS = ("queue", "skip", "terminate")
 DROP_OLD, DROP_NEW, KILL_TASK = LOG_POLICIES = ("drop_old", "drop_new", "kill_task")
 KILL, LEAVE = ORPHAN_POLICIES = ("kill", "leave")
+CONSTANT, LINEAR, EXPONENTIAL = BACKOFFS = ("constant", "linear", "exponential")
 CATCH_LATEST, CATCH_ALL, CATCH_SKIP = CATCH_UPS = ("latest", "all", "skip")
 STDOUT, STDERR, SYSTEM = range(3)
 STREAMS = ("stdout", "stderr", "system")
@@ -169,6 +173,7 @@ NEXT_MAX_TICKS = 1000
 TICK_GRACE_S = 30  # later than this, a tick was missed
 MISSED_MAX_TICKS = 10_000  # counted exactly
 CLOCK_STEP_MS = 1000
+BACKOFF_MAX_S = 300.0
 CATCH_UP_MAX_RUNS = 10_000
 ZONES_KEPT = 640  # more than the database has
 SPANS_KEPT = 2048  # per zone and 400 days; a few hundred bytes each
@@ -1032,6 +1037,16 @@ TASK_KEYS: dict[str, JsonSchema] = {
     ),
     "keep_runs": _number("Newest ended runs to keep", 1, 10_000_000),
     "keep_for": _positive("Keep ended runs this long"),
+    "retry_attempts": _number(
+        "Attempts after a run that failed, timed out or wrote too much",
+        0,
+        100,
+        default=0,
+    ),
+    "retry_delay": _duration("Time between attempts", default="5s"),
+    "retry_backoff": _choice(
+        "How retry_delay grows from attempt to attempt", BACKOFFS, default=CONSTANT
+    ),
     "cron": _text("When to run: 30 3 * * *, @daily, @every 1h30m", minLength=1),
     "timezone": _text("Time zone of cron, such as Europe/Berlin", minLength=1),
     "jitter": _duration("Starts of tasks are spread over this long", default="0s"),
@@ -1070,7 +1085,7 @@ _OPTIONAL_RUN_FIELDS: dict[str, JsonSchema] = {
     "signal": _text("Name of the signal that killed the program"),
     "error": _text("One sentence, when the daemon knows more than the exit code"),
     "scheduled_at": _time("The tick that this run answers"),
-    "start_at": _time("When the program was started"),
+    "start_at": _time("When the program was started; of a pending run: not before"),
     "end_at": _time("When the program ended"),
     "duration": _integer(f"Running time on the monotonic clock, {_NS}"),
     "params": _map("Parameters as resolved", {"type": "string"}),
@@ -1102,7 +1117,8 @@ _TASK_ANSWER = _answer(
     "A declared task",
     "name description group api_trigger params max_concurrent on_overlap queue_max"
     " graceful_stop stop_signal exit_codes orphans log_max_size log_on_full jitter"
-    " run_on_start catch_up max_catch_up_runs running queued",
+    " retry_attempts retry_delay retry_backoff run_on_start catch_up"
+    " max_catch_up_runs running queued",
     name=_TASK_NAME,
     description=_text("What the task does"),
     group=_text("Heading under which the task is listed"),
@@ -1120,6 +1136,9 @@ _TASK_ANSWER = _answer(
     log_on_full=_choice("What happens beyond log_max_size", LOG_POLICIES),
     keep_runs=_integer("Newest ended runs kept"),
     keep_for=_integer(f"How long ended runs are kept, {_NS}"),
+    retry_attempts=_integer("Attempts after one that failed"),
+    retry_delay=_integer(f"Time between attempts, {_NS}"),
+    retry_backoff=_choice("How the time between attempts grows", BACKOFFS),
     cron=_text("The schedule"),
     timezone=_text("Time zone of the schedule"),
     schedule=_text("The schedule in words"),
@@ -1747,6 +1766,9 @@ class Task:
     log_on_full: str
     keep_runs: int | None
     keep_for_s: float | None
+    retry_attempts: int
+    retry_delay_s: float
+    retry_backoff: str
     cron: Cron | None
     jitter_s: float
     run_on_start: bool
@@ -2187,6 +2209,9 @@ def _build_task(
         log_on_full=setting["log_on_full"],
         keep_runs=setting.get("keep_runs"),
         keep_for_s=parse_duration(keep_for) if keep_for else None,
+        retry_attempts=setting["retry_attempts"],
+        retry_delay_s=parse_duration(setting["retry_delay"]),
+        retry_backoff=setting["retry_backoff"],
         cron=cron,
         jitter_s=parse_duration(setting["jitter"]),
         run_on_start=setting["run_on_start"],
@@ -2220,7 +2245,7 @@ def load_config(path: str) -> Config:
 
 _FINISHED_WITH = (
     "timeout_s", "graceful_stop_s", "stop_signal", "exit_codes", "orphans",
-    "log_max_bytes", "log_on_full",
+    "log_max_bytes", "log_on_full", "retry_attempts", "retry_delay_s", "retry_backoff",
 )  # fmt: skip
 
 
@@ -2322,7 +2347,7 @@ def command_line(task: Task, arguments: list[str]) -> list[str]:
     return [*task.run, *arguments]
 
 
-# ---- 7. Decisions: admission, verdict, retention, ticks ---------------------
+# ---- 7. Decisions: admission, verdict, retries, retention, ticks ------------
 # Owns the whole policy as pure functions of plain values: no clock, no lock, no
 # store. Relies on 1, 3 and 6. The daemon asks here and then acts.
 
@@ -2374,6 +2399,16 @@ def verdict(task: Task, cause: str | None, returncode: int) -> Verdict:
         return Verdict(cause, exit_code, name)
     accepted = not killed_by and exit_code in task.exit_codes
     return Verdict(SUCCESS if accepted else FAILED, exit_code, name)
+
+
+def retry_delay_s(task: Task, end_reason: str | None, attempt: int) -> float | None:
+    """How long to wait after an attempt, counted from 0, until the next one; None when
+    there is none. No back-off makes it longer than BACKOFF_MAX_S."""
+    if end_reason not in RETRIED or attempt >= task.retry_attempts:
+        return None
+    factors = {CONSTANT: 1, LINEAR: attempt + 1, EXPONENTIAL: 1 << attempt}
+    grown_s = task.retry_delay_s * factors[task.retry_backoff]
+    return min(grown_s, max(task.retry_delay_s, BACKOFF_MAX_S))
 
 
 def forget_before(task: Task, now_ms: int) -> str | None:
@@ -2486,7 +2521,8 @@ _COLUMNS = ", ".join(Run._fields)
 _MARKS = ", ".join("?" * len(Run._fields))
 _AT_START = ("status", "start_at")
 _AT_END = (
-    "status", "end_reason", "exit_code", "signal", "error", "end_at", "duration",
+    "status", "end_reason", "exit_code", "signal", "error", "start_at", "end_at",
+    "duration",
     "output_bytes", "output_dropped_bytes", "cpu_seconds", "max_rss_bytes",
     "survivors",
 )  # fmt: skip
@@ -2528,6 +2564,8 @@ create index runs_by_start on runs (start_at, id);
 create index runs_by_exit_code on runs (exit_code, id);
 create index runs_by_duration on runs (duration, id);
 create index runs_retried on runs (id) where retry_attempt > 0;
+create index runs_by_retry on runs (retry_of_run_id)
+    where retry_of_run_id is not null;
 create unique index runs_claim_ticks on runs (task_name, scheduled_at)
     where scheduled_at is not null and retry_attempt = 0
     and end_reason is not 'missed';
@@ -2860,6 +2898,11 @@ class Store:
             rows = self._rows(f"select {_COLUMNS} from runs where {sql}", values)
             found += map(_run_from_row, rows)
         return sorted(found, key=lambda run: run.id, reverse=True)
+
+    def next_attempt(self, run_id: str) -> str | None:
+        """Id of the attempt that followed a run."""
+        rows = self._rows("select id from runs where retry_of_run_id = ?", [run_id])
+        return str(rows[0][0]) if rows else None
 
     def unended_runs(self) -> list[tuple[Run, dict[str, str]]]:
         """(run, secret parameters) of each run that is not ended, oldest first."""
@@ -5081,8 +5124,11 @@ class Daemon:
         if handover:
             self._events.resume(handover["events"])
         with self._mutex:
-            handed = [run for run in running if run.id in records]
-            resumed = [self._resume(run, records[run.id]) for run in handed]
+            resumed = [
+                self._resume(run, secret, records[run.id])
+                for run, secret in unended
+                if run.status == RUNNING and run.id in records
+            ]
             for run, secret in unended:
                 if run.status == PENDING:
                     writes += self._requeue(run, secret)
@@ -5129,12 +5175,18 @@ class Daemon:
         writes += [self.store.enqueue(write_unscheduled(name)) for name in known]
         self._persist(writes, "")
 
-    def _resume(self, run: Run, record: Mapping[str, Any]) -> LiveRun:
+    def _resume(
+        self, run: Run, secret: dict[str, str], record: Mapping[str, Any]
+    ) -> LiveRun:
         """A running run of the program before this one, with its task as it was."""
-        lane = self._lanes.get(run.task_name)
-        lane = lane or Lane(undeclared_task(run.task_name), None)
-        live = LiveRun(run, lane, {}, self._mutex)
-        live.task = with_record(lane.task, record["task"])
+        lane, task = self._lanes.get(run.task_name), record["task"]
+        if not lane:
+            lane = Lane(undeclared_task(run.task_name), None)
+            # What is no longer declared is not tried again.
+            task = {**task, "retry_attempts": 0}
+        values = {**(run.params or {}), **secret}
+        live = LiveRun(run, lane, values, self._mutex)
+        live.task = with_record(lane.task, task)
         live.log = LogWriter.resumed(self.log_of(run), record["log"])
         live.child = self.processes.resume(run.id, record["child"])
         live.usage = Usage(*record["usage"]) if record["usage"] else None
@@ -5154,7 +5206,12 @@ class Daemon:
         if lane:
             live = LiveRun(run, lane, {**(run.params or {}), **secret}, self._mutex)
             self._live[run.id] = live
-            lane.queue.append(live)
+            if run.start_at:
+                left_ms = parse_time(run.start_at) - self.clock.wall_ms()
+                most_s = max(lane.task.retry_delay_s, BACKOFF_MAX_S)
+                self._delay(live, min(left_ms / 1000, most_s))
+            else:
+                lane.queue.append(live)
             return []
         run = self._ended_early(run, SKIPPED, "the task is no longer declared")
         return [self.store.enqueue(write_ended(run))]
@@ -5344,9 +5401,13 @@ class Daemon:
     def _record(self, live: LiveRun) -> tuple[Run, Write]:
         """Put the first record of a run in line."""
         run = live.untold = live.run
-        shown = run.params or {}
-        secret = {k: v for k, v in live.values.items() if shown[k] != v}
-        return run, self.store.enqueue(write_created(run, secret))
+        write = write_created(run, self._secret_values(live))
+        return run, self.store.enqueue(write)
+
+    def _secret_values(self, live: LiveRun) -> dict[str, str]:
+        """The parameters of a run that its record does not show."""
+        shown = live.run.params or {}
+        return {k: v for k, v in live.values.items() if shown[k] != v}
 
     def _tell_made(self, live: LiveRun, run: Run) -> None:
         """Let everybody know of a new run that is durable, and start it if it may."""
@@ -5396,9 +5457,8 @@ class Daemon:
     def _ended_early(self, run: Run, end_reason: str, error: str) -> Run:
         """A run that ended without a program."""
         end_at = time_text(self.clock.wall_ms())
-        return run._replace(
-            status=ENDED, end_reason=end_reason, end_at=end_at, error=error
-        )
+        ended = run._replace(status=ENDED, end_reason=end_reason, error=error)
+        return ended._replace(start_at=None, end_at=end_at)
 
     def _make_room(self, lane: Lane) -> list[_Ending]:
         """Under on_overlap terminate: ask the oldest runs to go for the newest one."""
@@ -5517,15 +5577,56 @@ class Daemon:
         ended = live.end = self._ended_run(live, outcome, wall_ms)
         with self._mutex:
             live.lane.active.pop(ended.id, None)
-            write = self.store.enqueue(write_ended(ended))
+            retry, write = self._end_attempt(live, ended, wall_ms)
             begun = self._promote(live.lane)
         self._persist([write], ended.id)
         with self._mutex:
             self._tell_end(live, ended)
+            if retry:
+                self._expect_retry(retry)
         log_end(ended)
         for after in begun[1:]:
             self._begin(after)
         return begun[0] if begun else None
+
+    def _end_attempt(
+        self, live: LiveRun, ended: Run, wall_ms: int
+    ) -> tuple[LiveRun | None, Write]:
+        """Put an end in line, with the next attempt if there is one: both become
+        durable or neither does."""
+        write = write_ended(ended)
+        delay_s = retry_delay_s(live.task, ended.end_reason, ended.retry_attempt)
+        if delay_s is None:
+            return None, self.store.enqueue(write)
+        run = Run(
+            id=self._ids.make(wall_ms),
+            task_name=ended.task_name,
+            status=PENDING,
+            triggered_by=ended.triggered_by,
+            created_at=time_text(wall_ms),
+            scheduled_at=ended.scheduled_at,
+            start_at=time_text(wall_ms + int(delay_s * 1000)),
+            params=ended.params,
+            retry_attempt=ended.retry_attempt + 1,
+            retry_of_run_id=ended.id,
+        )
+        retry = LiveRun(run, live.lane, live.values, self._mutex)
+        created = write_created(run, self._secret_values(retry))
+        both = Write(*write.statements, *created.statements)
+        return retry, self.store.enqueue(both)
+
+    def _expect_retry(self, retry: LiveRun) -> None:
+        """Make the next attempt, which is durable, known and wait for its time."""
+        run = retry.run
+        self._live[run.id] = retry
+        self._events.add("run.created", run)
+        self.note_last_run(run)
+        delay_s = retry_delay_s(retry.task, FAILED, run.retry_attempt - 1)
+        self._delay(retry, delay_s or 0.0)
+
+    def _delay(self, live: LiveRun, delay_s: float) -> None:
+        """Let a pending run enter its queue after a while."""
+        self._add_deadline(self.clock.monotonic_s() + max(0.0, delay_s), live, None)
 
     def _ended_run(self, live: LiveRun, outcome: Outcome, wall_ms: int) -> Run:
         log, usage = live.log, outcome.usage
@@ -5625,7 +5726,8 @@ class Daemon:
     def _end_queued(self, live: LiveRun, error: str) -> _Ending:
         """Decide the end of a run that waits in a queue."""
         live.cause = STOPPED
-        live.lane.queue.remove(live)
+        if live in live.lane.queue:  # else it is an attempt whose time has not come
+            live.lane.queue.remove(live)
         ended = self._ended_early(live.run, STOPPED, error)
         return _Ending(live, ended, self.store.enqueue(write_ended(ended)))
 
@@ -5657,15 +5759,27 @@ class Daemon:
     def wait(
         self, run_id: str, timeout_s: float, still_there: Callable[[], bool]
     ) -> Run:
-        """The run when it has ended, or as it is after a time or when the daemon shuts
-        down. Raises CallerGone within HANGUP_CHECK_S of the caller's leaving."""
+        """The last attempt when it has ended, or as it is after a time or when the
+        daemon shuts down. Raises CallerGone within HANGUP_CHECK_S of the caller's
+        leaving."""
+        give_up_s = self.clock.monotonic_s() + timeout_s
+        while True:
+            run = self._wait_attempt(run_id, give_up_s, still_there)
+            failed = run.end_reason in RETRIED
+            next_id = self.store.next_attempt(run.id) if failed else None
+            if not next_id:
+                return run
+            run_id = next_id
+
+    def _wait_attempt(
+        self, run_id: str, give_up_s: float, still_there: Callable[[], bool]
+    ) -> Run:
         live = self._live.get(run_id)
         if not live:
             run = self.store.find_run(run_id)
             if not run:
                 raise Problem(404, f"no run {run_id}")
             return run
-        give_up_s = self.clock.monotonic_s() + timeout_s
         while True:
             with self._mutex:
                 left_s = give_up_s - self.clock.monotonic_s()
@@ -5727,8 +5841,15 @@ class Daemon:
     def tick(self) -> float:
         """Do what is due; returns the seconds until something may be due again."""
         with self._mutex:
+            begun: list[LiveRun] = []
             for deadline in self._deadlines.take_due(self.clock.monotonic_s()):
-                self._meet(deadline)
+                if deadline.live.run.status == PENDING and not deadline.live.cause:
+                    deadline.live.lane.queue.append(deadline.live)
+                    begun += self._promote(deadline.live.lane)
+                else:
+                    self._meet(deadline)
+        for live in begun:
+            self._begin(live)
         self._fire_due()
         # Afterwards: it may fail, and then no timeout may be missed.
         self._housekeeper.keep_house(self)
@@ -6006,6 +6127,9 @@ def task_document(state: TaskState) -> dict[str, Any]:
         "queue_max": task.queue_max,
         "log_max_size": task.log_max_bytes,
         "log_on_full": task.log_on_full,
+        "retry_attempts": task.retry_attempts,
+        "retry_delay": nanoseconds(task.retry_delay_s),
+        "retry_backoff": task.retry_backoff,
         "jitter": nanoseconds(task.jitter_s),
         "run_on_start": task.run_on_start,
         "catch_up": task.catch_up,

@@ -482,10 +482,7 @@ def in_process(tmp_path: Path) -> Iterator[Callable[..., tr.Daemon]]:
 
     yield make
     for daemon in made:
-        threading.Thread(target=daemon.drain, args=(0,)).start()
-        within(DEADLINE_S, lambda d=daemon: d.tick() and not d.live_ids(), "drained")
-        daemon.close()
-        daemon.folder.unlock()
+        end(daemon)
 
 
 class CheckedLock:
@@ -2134,6 +2131,10 @@ GOOD_SETTINGS = [
     ("log_on_full", "kill_task", "log_on_full", "kill_task"),
     ("keep_runs", 1, "keep_runs", 1),
     ("keep_for", "90d", "keep_for_s", 90 * 86_400),
+    ("retry_attempts", 100, "retry_attempts", 100),
+    ("retry_delay", "2m", "retry_delay_s", 120),
+    ("retry_backoff", "linear", "retry_backoff", "linear"),
+    ("retry_backoff", "exponential", "retry_backoff", "exponential"),
     ("cron", "TZ=UTC @daily", "cron", tr.parse_cron("@daily")),
     ("timezone", "UTC", "cron", None),
     ("jitter", "5m", "jitter_s", 300),
@@ -2180,6 +2181,9 @@ def test_task_without_settings_has_the_defaults(tmp_path: Path) -> None:
         log_on_full="drop_old",
         keep_runs=None,
         keep_for_s=None,
+        retry_attempts=0,
+        retry_delay_s=5,
+        retry_backoff="constant",
         cron=None,
         jitter_s=0,
         run_on_start=False,
@@ -2335,6 +2339,13 @@ BAD_SETTINGS = [
         ),
     ),
     ("keep_runs", 0, "2:14: tasks.a.keep_runs: must be 1 to 10000000"),
+    ("retry_attempts", 101, "2:19: tasks.a.retry_attempts: must be 0 to 100"),
+    ("retry_delay", "x", f'2:16: tasks.a.retry_delay: "x" {DURATION}'),
+    (
+        "retry_backoff",
+        "quadratic",
+        "2:18: tasks.a.retry_backoff: must be one of constant, linear, exponential",
+    ),
     ("cron", 5, "2:9: tasks.a.cron: must be text"),
     ("cron", "0 3 * *", "2:9: tasks.a.cron: 4 fields; "),
     ("cron", "61 * * * *", '2:9: tasks.a.cron: "61" is not a minute; write 0 to 59'),
@@ -3743,6 +3754,31 @@ def test_verdict_of_a_signal_is_a_failure_even_if_its_code_is_allowed(
     task = task_of(tmp_path, exit_codes=[0, 137])
     assert tr.verdict(task, None, -9) == ("failed", 137, "SIGKILL")
     assert tr.verdict(task, None, 137) == ("success", 137, None)
+
+
+@pytest.mark.parametrize("backoff, delay, expected", [
+    ("constant", "5s", [5, 5, 5, 5]),
+    ("linear", "5s", [5, 10, 15, 20]),
+    ("exponential", "60s", [60, 120, 240, 300]),
+    ("exponential", "10m", [600, 600, 600, 600]),
+    ("exponential", "0s", [0, 0, 0, 0]),
+])  # fmt: skip
+def test_retry_delay_grows_up_to_a_limit(
+    tmp_path: Path, backoff: str, delay: str, expected: list[int]
+) -> None:
+    settings = {"retry_attempts": 4, "retry_delay": delay, "retry_backoff": backoff}
+    task = task_of(tmp_path, **settings)
+    found = [tr.retry_delay_s(task, "failed", attempt) for attempt in range(5)]
+    assert found == [*expected, None]
+    many = replace(task, retry_attempts=100)
+    assert tr.retry_delay_s(many, "failed", 99) in (expected[-1], 300)
+
+
+@pytest.mark.parametrize("end_reason", tr.END_REASONS)
+def test_retry_is_for_runs_that_failed(tmp_path: Path, end_reason: str) -> None:
+    task = task_of(tmp_path, retry_attempts=1)
+    again = tr.retry_delay_s(task, end_reason, 0) is not None
+    assert again == (end_reason in ("failed", "timeout", "log_overflow"))
 
 
 @pytest.mark.parametrize(
@@ -9909,6 +9945,131 @@ def test_missed_ticks_of_years_are_counted_up_to_a_limit(tmp_path: Path) -> None
     assert [tick.at_s for tick in plan.catch_up] == newest
     assert len(plan.on_time) == tr.TICK_GRACE_S
     assert tr.missed_text(plan, 0).startswith("at least 10000 ticks were missed after ")
+
+
+# -- retries
+
+FLAKY = {"run": "exit 7", "retry_attempts": 2, "retry_delay": "10s"}
+
+
+def pending_retry(daemon: tr.Daemon, task: str = "a") -> tr.Run:
+    """The attempt that waits for its time."""
+
+    def look() -> tr.Run | None:
+        live = [daemon.find_run(run_id) for run_id in daemon.live_ids()]
+        return next((r for r in live if r and r.status == "pending"), None)
+
+    return within(DEADLINE_S, look, "a pending attempt")
+
+
+def test_failed_run_is_retried_until_its_attempts_are_used(in_process: Any) -> None:
+    clock = FakeClock()
+    daemon = in_process({"a": FLAKY}, clock)
+    first = daemon.trigger("a", {}, "api")
+    second = pending_retry(daemon)
+    assert (second.retry_attempt, second.retry_of_run_id) == (1, first.id)
+    assert second.start_at == tr.time_text(clock.ms + 10_000)
+    assert daemon.store.find_run(second.id) == second
+    clock.pass_time(9.9)
+    daemon.tick()
+    assert daemon.find_run(second.id) == second
+    clock.pass_time(0.1)
+    assert end_of(daemon, second).end_reason == "failed"
+    third = pending_retry(daemon)
+    assert third.retry_of_run_id == second.id
+    clock.pass_time(10)
+    assert end_of(daemon, third).retry_attempt == 2
+    assert len(past_runs(daemon, "a")) == 3
+    assert events_of(daemon, third) == ["run.created", "run.started", "run.failed"]
+
+
+def test_retry_keeps_parameters_secrets_and_tick(in_process: Any) -> None:
+    clock = clock_at("2026-03-04 10:17:59")
+    secret = {"env": "S", "default": "y", "secret": True}
+    params = [{"env": "A", "default": "x"}, secret]
+    script = 'echo "$A $S $TASKRUNNERD_ATTEMPT"; exit 1'
+    task = {**MINUTELY, **FLAKY, "run": script, "params": params}
+    daemon = in_process({"a": task}, clock)
+    clock.pass_time(1)
+    daemon.tick()
+    retry = pending_retry(daemon)
+    assert (retry.triggered_by, retry.scheduled_at) == (
+        "cron", "2026-03-04T10:18:00.000Z",
+    )  # fmt: skip
+    assert retry.params == {"A": "x", "S": "•••"}
+    clock.pass_time(10)
+    ended = end_of(daemon, retry)
+    assert Path(daemon.log_of(ended) + ".log").read_text() == "x y 1\n"
+
+
+def test_retry_survives_a_restart(in_process: Any) -> None:
+    clock = FakeClock()
+    first = in_process({"a": FLAKY}, clock)
+    first.trigger("a", {}, "api")
+    retry = pending_retry(first)
+    clock.pass_time(4)
+    second = in_process({"a": FLAKY}, clock, after=first)
+    clock.pass_time(5)
+    second.tick()
+    assert second.find_run(retry.id) == retry
+    clock.pass_time(1)
+    ended = end_of(second, retry)
+    assert (ended.end_reason, ended.retry_attempt) == ("failed", 1)
+
+
+def test_stopped_attempt_ends_the_chain(in_process: Any) -> None:
+    clock = FakeClock()
+    daemon = in_process({"a": FLAKY}, clock)
+    daemon.trigger("a", {}, "api")
+    retry = pending_retry(daemon)
+    assert daemon.stop(retry.id)
+    stopped = daemon.find_run(retry.id)
+    assert (stopped.end_reason, stopped.start_at) == ("stopped", None)
+    assert daemon.store.find_run(retry.id) == stopped
+    clock.pass_time(60)
+    daemon.tick()
+    assert len(past_runs(daemon, "a")) == 2
+
+
+def test_stopped_program_is_not_retried(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": {**HELD, "retry_attempts": 3}})
+    run = hold(daemon, "hold", fifos())
+    daemon.stop(run.id)
+    assert end_of(daemon, run).end_reason == "stopped"
+    assert daemon.live_ids() == []
+
+
+def test_waiter_of_the_first_gets_the_last_attempt(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    script = f"test -e {mark} || {{ touch {mark}; exit 1; }}"
+    daemon = serve({"a": {**FLAKY, "run": script, "retry_delay": "10ms"}})
+    run = daemon.run("a")
+    assert (run["end_reason"], run["retry_attempt"]) == ("success", 1)
+    first = daemon.get(f"/api/runs/{run['retry_of_run_id']}").json
+    assert (first["end_reason"], first["exit_code"]) == ("failed", 1)
+    listed = daemon.get("/api/runs?retries_only=true").json["runs"]
+    assert [one["id"] for one in listed] == [run["id"]]
+
+
+def test_retry_waits_for_a_slot_and_then_starts(in_process: Any, fifos: Any) -> None:
+    clock = FakeClock()
+    fail, stay = fifos(), fifos()
+    daemon = in_process({"hold": {**HELD, "retry_attempts": 1}}, clock)
+    first = hold(daemon, "hold", fail)
+    Path(fail).write_text("9\n")
+    retry = pending_retry(daemon)
+    other = hold(daemon, "hold", stay)
+    assert other.status == "running"
+    clock.pass_time(5)
+    daemon.tick()
+    assert counts(daemon) == (1, 1)
+    Path(stay).write_text("0\n")
+    assert end_of(daemon, other).end_reason == "success"
+    Path(fail).write_text("0\n")
+    ended = end_of(daemon, retry)
+    assert (ended.end_reason, ended.retry_of_run_id) == ("success", first.id)
 
 
 # ---- 12. Operations and routes ----------------------------------------------
