@@ -8507,7 +8507,6 @@ class _Subject:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.port = 0
-        self.run_ids: set[str] = set()
         self.process: subprocess.Popen[bytes] | None = None
         self.is_starting = self.is_interrupted = False
         with open(os.path.join(folder, "tasks.json"), "w", encoding="utf-8") as file:
@@ -8581,7 +8580,6 @@ class _Subject:
         """Trigger a run."""
         path = f"/api/tasks/{task}/run{query}"
         run: dict[str, Any] = json.loads(self.ask("POST", path, {"params": params}))
-        self.run_ids.add(run["id"])
         return run
 
     def await_run(self, run: dict[str, Any], is_there: Callable[[Any], bool]) -> Any:
@@ -8619,18 +8617,24 @@ class _Subject:
         if alive:
             raise _Differs(f"still alive: {alive}")
 
-    def living(self, *runs: dict[str, Any]) -> list[int]:
-        """Processes of some runs that are alive, for none given of all."""
-        run_ids = {run["id"] for run in runs} or self.run_ids
-        return [pid for run_id, pid in marked_processes() if run_id in run_ids]
+    def living(self, run: dict[str, Any]) -> list[int]:
+        """Processes of a run that are alive."""
+        return [pid for run_id, pid in marked_processes() if run_id == run["id"]]
 
     def close(self) -> None:
-        """End it, and whatever it should have ended."""
+        """End it, and whatever it should have ended or was told to leave."""
+        if not self.process:
+            return
         with contextlib.suppress(_Differs):
-            if self.process:
-                self.end(signal.SIGTERM)
-        for pid in self.living():
-            signal_process(pid, signal.SIGKILL)
+            self.end(signal.SIGTERM)
+        # Also the runs of which an interrupted check was never told (I1).
+        history = Store(DataFolder(os.path.join(self.folder, ".taskrunnerd")).database)
+        runs = history.list_runs(RunFilter(), ("created_at", "asc"), LIST_MAX_RUNS)
+        history.close()
+        run_ids = {run.id for run in runs}
+        for run_id, pid in marked_processes():
+            if run_id in run_ids:
+                signal_process(pid, signal.SIGKILL)
 
 
 def _ends(
@@ -8790,8 +8794,10 @@ def _selftest() -> int:
     finally:
         for number in signals:
             signal.signal(number, signal.SIG_IGN)
-        subject.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            subject.close()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     return EX_DIFFERS if wrong else EX_OK
 
 

@@ -13562,9 +13562,10 @@ INTERRUPT = "os.kill(os.getpid(), signal.SIGINT)"
         ("exit code 0", "self.is_starting = False\n        if"),
         ("stubborn family", "ended = subject.await_run(run, lambda now: now["),
         ("pipe holder left", "left = subject.living(run)"),
+        ("pipe holder left", "text = answer.read()"),
         ("crash", "subject.start()\n    crashed ="),
     ],
-    ids=["daemon starts", "run stops", "service lives on", "daemon is dead"],
+    ids=["daemon starts", "run stops", "service left", "answer comes", "daemon dead"],
 )
 def test_interrupted_selftest_leaves_nothing(
     tmp_path: Path, empty: Path, check: str, before: str
