@@ -193,6 +193,7 @@ ACCEPT_PAUSE_S = 0.1
 LISTEN_BACKLOG = 1024
 HANGUP_CHECK_S = 0.5
 STREAM_COMMENT_S = 15.0
+HEARTBEAT_S = 15.0
 THREAD_STACK_BYTES = MIB
 RETRY_AFTER_S = 5
 CONNECTIONS_DEFAULT = 2048
@@ -231,8 +232,10 @@ LOG_SEGMENTS_MAX = 64
 LOG_MIN_BYTES = KIB
 LOG_PAGE_MAX_LINES = 10_000
 LOG_REPLAY_MAX_LINES = 50_000
+OUTPUT_MAX_LINES = 1000
 LOG_BLOCK_BYTES = MIB
 STREAM_LINES_AT_ONCE = 500
+LAST_WORDS_LINES = 100
 SEARCH_BUDGET_BYTES = 256 * MIB
 SEARCH_BUDGET_RUNS = 1000
 
@@ -1095,6 +1098,8 @@ _OPTIONAL_RUN_FIELDS: dict[str, JsonSchema] = {
     "cpu_seconds": {"type": "number", "description": "CPU time, user and system"},
     "max_rss_bytes": _integer("Largest resident set of the program"),
     "survivors": _integer("Processes that the program left and that were ended"),
+    "summary": _text("One sentence, when the run ended badly", format="any-text"),
+    "output": _list("The last lines, with output=N", _ref("LogLine")),
 }
 _RUN = _answer(
     "One run of a task",
@@ -1353,6 +1358,7 @@ SCHEMAS: dict[str, JsonSchema] = {
 # Query parameters. The part of a key before ":" is the name on the wire.
 PARAMS: dict[str, JsonSchema] = {
     "wait": _flag("Hold the request until the run has ended", default=False),
+    "output": _number("Add the last lines of output", 1, OUTPUT_MAX_LINES),
     "wait_timeout": _number(
         "With wait=true, the most seconds to hold the request",
         1,
@@ -2411,6 +2417,34 @@ def retry_delay_s(task: Task, end_reason: str | None, attempt: int) -> float | N
     return min(grown_s, max(task.retry_delay_s, BACKOFF_MAX_S))
 
 
+def _ended_how(signal_name: str | None, exit_code: int) -> str:
+    if signal_name:
+        return f"stopped with {signal_name}"
+    return "never started" if exit_code == NO_EXIT_CODE else f"exit {exit_code}"
+
+
+def summary_text(
+    outcome: Verdict, took_s: float, error: str | None, last_error_line: str
+) -> str | None:
+    """What a person would say of a run that ended badly; None for a success. `error`
+    is the run's own, `last_error_line` the last one that it wrote to stderr."""
+    reason, exit_code, signal_name = outcome
+    took, how = duration_text(took_s), _ended_how(signal_name, exit_code)
+    if reason == SUCCESS:
+        return None
+    if reason == TIMEOUT:
+        return f"timed out after {took}, {how}"
+    if reason != FAILED:
+        words = reason.replace("_", " ")
+        return f"{words}: {error}" if error else f"{words} after {took}, {how}"
+    said = f"; last error line: {shortened(last_error_line)}" if last_error_line else ""
+    if signal_name == "SIGKILL":
+        return f"killed by SIGKILL after {took}, probably out of memory{said}"
+    if signal_name:
+        return f"killed by {signal_name} after {took}{said}"
+    return f"exit {exit_code} after {took}{said}"
+
+
 def forget_before(task: Task, now_ms: int) -> str | None:
     """Ended runs created before this time (RFC 3339) are kept no longer."""
     if task.keep_for_s is None:
@@ -2510,6 +2544,7 @@ class Run(NamedTuple):
     cpu_seconds: float | None = None
     max_rss_bytes: int | None = None
     survivors: int | None = None
+    summary: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -2524,7 +2559,7 @@ _AT_END = (
     "status", "end_reason", "exit_code", "signal", "error", "start_at", "end_at",
     "duration",
     "output_bytes", "output_dropped_bytes", "cpu_seconds", "max_rss_bytes",
-    "survivors",
+    "survivors", "summary",
 )  # fmt: skip
 
 # `tallies` holds how many runs there are of each kind, so that no list has to count
@@ -2539,7 +2574,7 @@ _RUN_TABLE = """(
     retry_attempt integer not null, retry_of_run_id text,
     instance_index integer not null, output_bytes integer,
     output_dropped_bytes integer, cpu_seconds real, max_rss_bytes integer,
-    survivors integer, secret_params text{more}
+    survivors integer, summary text, secret_params text{more}
 ) without rowid"""
 _STATE = "coalesce(end_reason, status)"
 _ONE_MORE = """insert into tallies values
@@ -3655,6 +3690,16 @@ class LogReader:
             if segment.last.lines > start:
                 yield from _segment_lines(segment, start)
             before = segment.last
+
+    def last_lines(self, count: int) -> list[LogLine]:
+        """The newest lines, ascending."""
+        return self.lines(max(self.first_available, self.total_lines - count), count)
+
+    def last_error_line(self) -> str:
+        """The last line of stderr that is not blank, near the end; empty for none."""
+        lines = reversed(self.last_lines(LAST_WORDS_LINES))
+        said = (line.text.strip() for line in lines if line.stream == STDERR)
+        return next(filter(None, said), "")
 
     def matches(
         self, query: _Query, start: int, budget_bytes: int
@@ -4875,6 +4920,17 @@ def _run_program(daemon: Daemon, live: LiveRun) -> Outcome:
     return Outcome(outcome, usage, "; ".join(errors) or None)
 
 
+def _summary(
+    live: LiveRun, outcome: Verdict, took_s: float, error: str | None
+) -> str | None:
+    """The sentence of a run whose log is closed."""
+    words = ""
+    if outcome.end_reason == FAILED and live.log:
+        with LogReader(live.log.base) as log:
+            words = log.last_error_line()
+    return summary_text(outcome, took_s, error, words)
+
+
 class Crew:
     """Threads that each do one job after another. Starting a thread costs more than
     waking one, so a thread that has nothing to do waits a while for the next job."""
@@ -5040,6 +5096,7 @@ def _crashed_run(run: Run, base: str, end_at: str, leftovers: int) -> Run:
         end_reason=CRASHED,
         end_at=end_at,
         error=error,
+        summary=f"crashed: {error}",
         output_bytes=written,
         output_dropped_bytes=written - kept,
     )
@@ -5458,7 +5515,8 @@ class Daemon:
         """A run that ended without a program."""
         end_at = time_text(self.clock.wall_ms())
         ended = run._replace(status=ENDED, end_reason=end_reason, error=error)
-        return ended._replace(start_at=None, end_at=end_at)
+        summary = f"{end_reason.replace('_', ' ')}: {error}"
+        return ended._replace(start_at=None, end_at=end_at, summary=summary)
 
     def _make_room(self, lane: Lane) -> list[_Ending]:
         """Under on_overlap terminate: ask the oldest runs to go for the newest one."""
@@ -5634,12 +5692,14 @@ class Daemon:
         lost = log.error if log else ""
         errors = [text for text in (live.error, outcome.error, lost) if text]
         took_s = self.clock.monotonic_s() - live.started_s
+        error = "; ".join(dict.fromkeys(errors)) or None
         ended = live.run._replace(
             status=ENDED,
             end_reason=reason,
             exit_code=exit_code,
             signal=signal_name,
-            error="; ".join(dict.fromkeys(errors)) or None,
+            error=error,
+            summary=_summary(live, outcome.verdict, took_s, error),
             end_at=time_text(wall_ms),
             output_bytes=log.output_bytes if log else 0,
             output_dropped_bytes=log.dropped_bytes if log else 0,
@@ -5757,22 +5817,30 @@ class Daemon:
     # -- waiting
 
     def wait(
-        self, run_id: str, timeout_s: float, still_there: Callable[[], bool]
+        self,
+        run_id: str,
+        timeout_s: float,
+        still_there: Callable[[], bool],
+        seen: str = ENDED,
     ) -> Run:
-        """The last attempt when it has ended, or as it is after a time or when the
-        daemon shuts down. Raises CallerGone within HANGUP_CHECK_S of the caller's
-        leaving."""
+        """The last attempt when it has ended, or the run when its status is another
+        than the one that was `seen`, or as it is after a time or when the daemon goes.
+        Raises CallerGone within HANGUP_CHECK_S of the caller's leaving."""
         give_up_s = self.clock.monotonic_s() + timeout_s
         while True:
-            run = self._wait_attempt(run_id, give_up_s, still_there)
-            failed = run.end_reason in RETRIED
+            run = self._wait_attempt(run_id, give_up_s, still_there, seen)
+            failed = seen == ENDED and run.end_reason in RETRIED
             next_id = self.store.next_attempt(run.id) if failed else None
             if not next_id:
                 return run
             run_id = next_id
 
     def _wait_attempt(
-        self, run_id: str, give_up_s: float, still_there: Callable[[], bool]
+        self,
+        run_id: str,
+        give_up_s: float,
+        still_there: Callable[[], bool],
+        seen: str,
     ) -> Run:
         live = self._live.get(run_id)
         if not live:
@@ -5786,7 +5854,8 @@ class Daemon:
                 queued = live.run.status == PENDING
                 undone = self.draining and (queued or self._gives_up())
                 leaving = self.pausing or undone
-                if live.run.ended or left_s <= 0 or leaving:
+                changed = seen not in (ENDED, live.run.status)
+                if live.run.ended or changed or left_s <= 0 or leaving:
                     return live.run
                 live.changed.wait(min(left_s, HANGUP_CHECK_S))
             if not live.run.ended and not still_there():
@@ -6022,15 +6091,25 @@ class Front(NamedTuple):
     waiting: int
 
 
+class Hold(NamedTuple):
+    """What a request that is held may send before its answer: once the silence has
+    lasted, status and headers, and then blanks before the JSON."""
+
+    status: int
+    headers: Mapping[str, str]
+
+
 class Request(NamedTuple):
-    """A request after routing. `path` and `query` hold typed values, `still_there`
-    tells whether the client listens, `front` is what the server tells of itself."""
+    """A request after routing. `path` and `query` hold typed values, `given` the
+    names that stand in the query. `still_there` tells whether the client listens, and
+    keeps a Hold alive; `front` is what the server tells of itself."""
 
     path: dict[str, Any]
     query: dict[str, Any]
+    given: Collection[str]
     body: Any
     headers: Mapping[str, str]
-    still_there: Callable[[], bool]
+    still_there: Callable[[Hold], bool]
     front: Front
 
 
@@ -6174,6 +6253,82 @@ def get_next_ticks(daemon: Daemon, request: Request) -> Answer:
     return Answer(200, next_document(task, after_s, anchor_s, request.query["n"]))
 
 
+_PREFERENCE = re.compile(r'\s*([A-Za-z-]+)\s*(?:=\s*"?([^",;\s]*)"?)?\s*(?:;.*)?')
+
+
+def _preferences(header: str) -> dict[str, str]:
+    """The preferences of a Prefer header (RFC 7240, 2), the first of each name."""
+    found: dict[str, str] = {}
+    for part in header.split(","):
+        match = _PREFERENCE.fullmatch(part)
+        if match:
+            found.setdefault(match[1].lower(), match[2] or "")
+    return found
+
+
+class _Wait(NamedTuple):
+    """How long a request is to be held, and which preferences were honoured."""
+
+    seconds: float
+    applied: str = ""
+
+
+def _wanted_wait(request: Request) -> _Wait:
+    """The wait that a request asks for: in the query, else as a preference."""
+    given = _preferences(request.headers.get("prefer", ""))
+    seconds, query = given.get("wait", ""), request.query
+    if "wait" in request.given:
+        return _Wait(query["wait_timeout"] if query["wait"] else 0)
+    if "respond-async" in given and "wait" not in given:
+        return _Wait(0, "respond-async")
+    if re.fullmatch("[0-9]{1,9}", seconds):
+        return _Wait(min(int(seconds), WAIT_MAX_S), f"wait={seconds}")
+    return _Wait(0)
+
+
+def may_wait(request: Request) -> bool:
+    """Whether a request will be held, as far as it asks for that."""
+    return "wait" in request.query and _wanted_wait(request).seconds > 0
+
+
+def _etag(run: Run) -> str:
+    """What changes whenever a run does: it goes through each status once."""
+    return f'W/"{run.id}.{run.status}"'
+
+
+def _held_run(daemon: Daemon, request: Request, run: Run, hold: Hold) -> Run:
+    """The run once it has ended, or has changed if the request names a version of it
+    (If-None-Match), or as it is when the wait is over."""
+    wait = _wanted_wait(request)
+    known = request.headers.get("if-none-match", "")
+    if known and _etag(run) not in known:
+        return run
+    still_there = functools.partial(request.still_there, hold)
+    seen = run.status if known else ENDED
+    return daemon.wait(run.id, wait.seconds, still_there, seen)
+
+
+def _run_answer(daemon: Daemon, request: Request, run: Run, status: int) -> Answer:
+    """The run, held until it has ended if the request asks for that."""
+    wait = _wanted_wait(request)
+    headers = {"Location": run_path(run)}
+    if wait.applied:
+        headers["Preference-Applied"] = wait.applied
+    if wait.seconds:
+        run = _held_run(daemon, request, run, Hold(status, headers))
+    if wait.seconds and not run.ended:
+        headers["Retry-After"] = "0"
+    headers["ETag"] = _etag(run)
+    if status == 200 and headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Answer(304, None, headers)
+    document = run_document(run)
+    if "output" in request.query:
+        with LogReader(daemon.log_of(run)) as log:
+            lines = log.last_lines(request.query["output"])
+        document["output"] = [line.document() for line in lines]
+    return Answer(status, document, headers)
+
+
 def trigger_run(daemon: Daemon, request: Request) -> Answer:
     """Trigger a new run, and wait for its end if asked to."""
     given = (request.body or {}).get("params", {})
@@ -6183,9 +6338,7 @@ def trigger_run(daemon: Daemon, request: Request) -> Answer:
         raise Problem(409, run.error or "", instance=place)
     if run.end_reason == QUEUE_FULL:
         raise Problem(429, run.error or "", instance=place, headers=RETRY_LATER)
-    if request.query["wait"]:
-        run = daemon.wait(run.id, request.query["wait_timeout"], request.still_there)
-    return Answer(201, run_document(run), {"Location": place})
+    return _run_answer(daemon, request, run, 201)
 
 
 def _no_trigger(task: Task) -> str:
@@ -6229,12 +6382,12 @@ def _find_run(daemon: Daemon, request: Request) -> Run:
 
 
 def get_run(daemon: Daemon, request: Request) -> Answer:
-    """Show a run of a task."""
-    return Answer(200, run_document(_find_run(daemon, request)))
+    """Show a run of a task, and wait for its end if asked to."""
+    return _run_answer(daemon, request, _find_run(daemon, request), 200)
 
 
 def get_run_by_id(daemon: Daemon, request: Request) -> Answer:
-    """Show a run, whatever its task."""
+    """Show a run, whatever its task, and wait for its end if asked to."""
     return get_run(daemon, request)
 
 
@@ -6719,12 +6872,13 @@ class Route(NamedTuple):
 # fmt: off
 ROUTES = (
     Route("POST", "/api/tasks/{task_name}/run", trigger_run, "Run", 201,
-          query="wait wait_timeout", body="Trigger", check=check_trigger),
+          query="wait wait_timeout output", body="Trigger", check=check_trigger),
     Route("GET", "/api/tasks", get_tasks, "Tasks"),
     Route("GET", "/api/tasks/{task_name}", get_task, "Task"),
     Route("GET", "/api/tasks/{task_name}/next", get_next_ticks, "NextTicks", query="n"),
     Route("GET", "/api/tasks/{task_name}/runs", get_task_runs, "Runs", query=_FILTERS),
-    Route("GET", "/api/tasks/{task_name}/runs/{run_id}", get_run, "Run"),
+    Route("GET", "/api/tasks/{task_name}/runs/{run_id}", get_run, "Run",
+          query="wait wait_timeout output"),
     Route("DELETE", "/api/tasks/{task_name}/runs/{run_id}", delete_run, "", 204),
     Route("POST", "/api/tasks/{task_name}/runs/{run_id}/stop", stop_run, "Message"),
     Route("GET", _LOG, get_log_page, "LogPage", query="from limit:log"),
@@ -6736,7 +6890,8 @@ ROUTES = (
     Route("GET", "/api/runs", get_all_runs, "Runs", query=_FILTERS),
     Route("GET", "/api/runs/summary", get_run_summary, "RunSummary"),
     Route("GET", "/api/runs/stream", stream_runs, "RunEvent", media=EVENT_STREAM),
-    Route("GET", "/api/runs/{run_id}", get_run_by_id, "Run"),
+    Route("GET", "/api/runs/{run_id}", get_run_by_id, "Run",
+          query="wait wait_timeout output"),
     Route("POST", "/api/runs/bulk/cancel", bulk_cancel_runs, "BulkAffected",
           body="BulkSelector", check=check_selector, needs_body=True),
     Route("POST", "/api/runs/bulk/delete", bulk_delete_runs, "BulkAffected",
@@ -6778,6 +6933,11 @@ def _schema_ref(name: str) -> JsonSchema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def _problem() -> dict[str, Any]:
+    content = _media("application/problem+json", _schema_ref("ErrorModel"))
+    return {"description": "A problem", "content": content}
+
+
 def _answers(route: Route) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "Done"}
     if route.answer:
@@ -6785,9 +6945,10 @@ def _answers(route: Route) -> dict[str, Any]:
     elif route.status != 204:
         binary = {"type": "string", "format": "binary"}
         good["content"] = _media(route.media, binary)
-    problem = _media("application/problem+json", _schema_ref("ErrorModel"))
-    default = {"description": "A problem", "content": problem}
-    return {str(route.status): good, "default": default}
+    if route.operation in (get_run, get_run_by_id):
+        unchanged = {"description": "Not changed since the version in If-None-Match"}
+        return {str(route.status): good, "304": unchanged, "default": _problem()}
+    return {str(route.status): good, "default": _problem()}
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
@@ -6862,6 +7023,7 @@ TITLES = {
 }  # fmt: skip
 _PHRASES = {
     **TITLES, 200: "OK", 201: "Created", 204: "No Content", 206: "Partial Content",
+    304: "Not Modified",
 }  # fmt: skip
 
 
@@ -6871,6 +7033,7 @@ class Options(NamedTuple):
     token: str = ""
     allowed_hosts: frozenset[str] = frozenset()
     max_connections: int = CONNECTIONS_DEFAULT
+    heartbeat_s: float = HEARTBEAT_S
 
 
 class Head(NamedTuple):
@@ -7036,12 +7199,19 @@ def _bind_path(texts: dict[str, str]) -> list[Fault]:
     return [f for name, s, text in checks for f in find_faults(s, text, ("path", name))]
 
 
-def _bind_query(route: Route, text: str) -> tuple[dict[str, Any], list[Fault]]:
-    """Typed query values with their defaults, and what is wrong with them."""
+def _query_texts(text: str) -> dict[str, str]:
+    """The parameters of a query string, the first of each name."""
     given: dict[str, str] = {}
     for part in text.split("&") if text else ():
         name, _, value = part.partition("=")
         given.setdefault(unquote_plus(name), unquote_plus(value))
+    return given
+
+
+def _bind_query(
+    route: Route, given: Mapping[str, str]
+) -> tuple[dict[str, Any], list[Fault]]:
+    """Typed query values with their defaults, and what is wrong with them."""
     values: dict[str, Any] = {}
     faults: list[Fault] = []
     for key in route.query.split():
@@ -7092,11 +7262,15 @@ def _bind(
 ) -> Request:
     """The request with typed values. Raises Problem 422 with all faults of it."""
     faults = _bind_path(texts)
-    query, query_faults = _bind_query(route, head.query)
+    given = _query_texts(head.query)
+    query, query_faults = _bind_query(route, given)
     content_type = head.headers.get("content-type", "")
     body, body_faults = _bind_body(route, raw, content_type)
     faults += query_faults + body_faults
-    request = Request(dict(texts), query, body, head.headers, bool, Front(False, 0))
+    front = Front(False, 0)
+    request = Request(
+        dict(texts), query, given, body, head.headers, lambda _: True, front
+    )
     if route.check:
         faults = route.check(daemon, request, faults)
     if faults:
@@ -7230,7 +7404,9 @@ class Connection(http.server.BaseHTTPRequestHandler):
         self.connection = self.request
         self._limits: dict[int, float] = {}
         self._buffer = b""
-        self._keep_alive = False
+        self._keep_alive = self._keeps_alive = self._begun = self._chunked = False
+        self._schema = ""
+        self._beat_at_s = 0.0
         if self.connection.family != socket.AF_UNIX:
             self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -7296,11 +7472,13 @@ class Connection(http.server.BaseHTTPRequestHandler):
         self, head: Head, route: Route, texts: dict[str, str], raw: bytes
     ) -> Answer | Stream | Problem:
         """What a request comes to. Whatever goes wrong is a Problem."""
+        self._begun, self._schema = False, route.answer
+        self._beat_at_s = time.monotonic() + self.server.options.heartbeat_s
         try:
             request = _bind(self.server.daemon, route, texts, head, raw)
             front = Front(bool(self.server.options.token), len(self.server.busy))
-            request = request._replace(still_there=self._still_there, front=front)
-            if request.query.get("wait") or route.media == EVENT_STREAM:
+            request = request._replace(still_there=self._keep_held, front=front)
+            if route.media == EVENT_STREAM or may_wait(request):
                 self._hold()
             return route.operation(self.server.daemon, request)
         except Problem as problem:
@@ -7484,6 +7662,21 @@ class Connection(http.server.BaseHTTPRequestHandler):
         while self._receive(deadline_s):
             pass
 
+    def _keep_held(self, held: Hold) -> bool:
+        """Whether the client of a held request still listens. Silence that lasts makes
+        proxies cut the connection: then the answer begins, and blanks follow, which
+        JSON allows before its text."""
+        now_s = time.monotonic()
+        assert self._head
+        if now_s >= self._beat_at_s and self._head.method != "HEAD":
+            if not self._begun:
+                self._begun = True
+                media = {"Content-Type": "application/json", **self._described_by()}
+                self._begin_chunks(held.status, {**media, **held.headers})
+            self._write_chunk(b" ")
+            self._beat_at_s = now_s + self.server.options.heartbeat_s
+        return self._still_there()
+
     def _still_there(self) -> bool:
         """Whether the client still listens; a half-closed connection counts as gone."""
         poll = select.poll()
@@ -7523,7 +7716,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
     def _send(self, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
-        if status != 204:
+        if status not in (204, 304):
             headers = {**headers, "Content-Length": str(len(body))}
         head = self._head_bytes(status, headers)
         is_head = self._head is not None and self._head.method == "HEAD"
@@ -7535,24 +7728,32 @@ class Connection(http.server.BaseHTTPRequestHandler):
         if answer.document is None:
             self._send(answer.status, answer.headers)
             return
-        headers = {
-            "Content-Type": media,
-            "Link": f'</schemas/{schema}.json>; rel="describedBy"',
-            **answer.headers,
-        }
+        self._schema = schema
+        headers = {"Content-Type": media, **self._described_by(), **answer.headers}
         document = answer.document
         if isinstance(document, dict):
             document = {
                 "$schema": f"{self._origin()}/schemas/{schema}.json",
                 **document,
             }
-        self._send(answer.status, headers, compact_json(document))
+        if self._begun:
+            self._write_chunk(compact_json(document))
+            self._end_chunks()
+        else:
+            self._send(answer.status, headers, compact_json(document))
+
+    def _described_by(self) -> dict[str, str]:
+        return {"Link": f'</schemas/{self._schema}.json>; rel="describedBy"'}
 
     def _origin(self) -> str:
         host = self._head.headers.get("host") if self._head else None
         return f"http://{host or self.server.address_text()}"
 
     def _send_problem(self, problem: Problem) -> None:
+        if self._begun:
+            # Another status was sent: an answer without an end says that it failed.
+            self._keep_alive = False
+            return
         path = self._head.path if self._head else "/"
         document = problem_document(problem, path[:ECHO_MAX_CHARS])
         answer = Answer(problem.status, document, problem.headers)
@@ -7563,31 +7764,46 @@ class Connection(http.server.BaseHTTPRequestHandler):
         head = self._head
         assert head
         headers = {"Content-Type": stream.content_type, **stream.headers}
-        chunked = stream.size_bytes is None and head.version == "HTTP/1.1"
-        if stream.size_bytes is not None:
+        if stream.size_bytes is None:
+            self._begin_chunks(stream.status, headers)
+        else:
             headers["Content-Length"] = str(stream.size_bytes)
-        elif chunked:
-            headers["Transfer-Encoding"] = "chunked"
+            self._write(self._head_bytes(stream.status, headers))
+            self._begin_body(chunked=False)
+        if head.method == "HEAD":
+            self._keep_alive = self._keeps_alive
+            return
+        for chunk in stream.chunks:
+            if chunk:
+                self._write_chunk(chunk)
+            elif not self._still_there():
+                return
+        self._end_chunks()
+
+    def _begin_chunks(self, status: int, headers: Mapping[str, str]) -> None:
+        """Send the head of an answer whose size nobody knows."""
+        assert self._head
+        chunked = self._head.version == "HTTP/1.1"
+        if chunked:
+            headers = {**headers, "Transfer-Encoding": "chunked"}
         else:
             self._keep_alive = False
-        self._write(self._head_bytes(stream.status, headers))
-        if head.method != "HEAD":
-            self._send_chunks(stream.chunks, chunked=chunked)
+        self._write(self._head_bytes(status, headers))
+        self._begin_body(chunked=chunked)
 
-    def _send_chunks(self, chunks: Iterator[bytes], *, chunked: bool) -> None:
+    def _begin_body(self, *, chunked: bool) -> None:
         # A bug in the middle cannot become an answer any more: the connection ends.
-        self._keep_alive, keep_alive = False, self._keep_alive
-        for chunk in chunks:
-            if not chunk:
-                if not self._still_there():
-                    return
-            elif chunked:
-                self._write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-            else:
-                self._write(chunk)
-        if chunked:
+        self._keeps_alive, self._keep_alive = self._keep_alive, False
+        self._chunked = chunked
+
+    def _write_chunk(self, chunk: bytes) -> None:
+        framed = b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk
+        self._write(framed)
+
+    def _end_chunks(self) -> None:
+        if self._chunked:
             self._write(b"0\r\n\r\n")
-        self._keep_alive = keep_alive
+        self._keep_alive = self._keeps_alive
 
 
 class Refusal(Connection):
@@ -7875,6 +8091,7 @@ _SETTINGS = (
     _Setting(
         "max-connections", str(CONNECTIONS_DEFAULT), "open connections at most", "COUNT"
     ),
+    _Setting("heartbeat", "15s", "silence after which a held answer begins", "TIME"),
     _Setting("log-level", "info", "one of " + ", ".join(_LEVELS), "LEVEL"),
     _Setting("insecure-no-auth", "", "listen beyond loopback without a token", ""),
 )
@@ -8145,7 +8362,10 @@ def _server_options(settings: dict[str, str]) -> Options:
     names = settings["allow-host"].lower().split(",")
     allowed_hosts = frozenset(name.strip() for name in names if name.strip())
     max_connections = _parse_connections(settings["max-connections"])
-    return Options(token, allowed_hosts, max_connections)
+    heartbeat_s = _parse_time_setting(settings, "heartbeat")
+    if heartbeat_s <= 0:
+        raise UsageError("--heartbeat: must be longer than nothing", EX_USAGE)
+    return Options(token, allowed_hosts, max_connections, heartbeat_s)
 
 
 def _open_folder(path: str, lock_fd: int) -> DataFolder:

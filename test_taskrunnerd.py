@@ -90,7 +90,7 @@ def check_answer(method: str, path: str, reply: Reply) -> None:
     assert reply.headers["Referrer-Policy"] == "no-referrer"
     if path.startswith("/api"):
         assert reply.headers["Cache-Control"] == "no-store"
-    if method == "HEAD" or reply.status == 204:
+    if method == "HEAD" or reply.status in (204, 304):
         assert reply.raw == b""
         return
     media = reply.headers["Content-Type"]
@@ -3989,6 +3989,7 @@ def test_store_gives_back_every_field_of_a_run(store: tr.Store) -> None:
         cpu_seconds=0.015625,
         max_rss_bytes=1 << 33,
         survivors=2,
+        summary="killed by SIGKILL after 2m03s",
     )
     assert None not in run, "a field was forgotten here"
     record(store, run)
@@ -11392,7 +11393,7 @@ def test_openapi_describes_every_parameter(shared: Served) -> None:
     }
     assert open_to_all == {"/healthz", "/readyz"}
     trigger = paths["/api/tasks/{task_name}/run"]["post"]
-    wait, timeout = (p["schema"] for p in trigger["parameters"][1:])
+    wait, timeout, _ = (p["schema"] for p in trigger["parameters"][1:])
     assert (wait["type"], wait["default"]) == ("boolean", False)
     bounds = [timeout[k] for k in ("minimum", "maximum", "default")]
     assert bounds == [1, 3600, 300]
@@ -12791,6 +12792,226 @@ def test_second_signal_does_not_wait_for_the_grace_period(
     daemon.start()
     ended = daemon.run_now(run)
     assert (ended["end_reason"], ended["signal"]) == ("daemon_stopped", "SIGKILL")
+
+
+# -- one request that is held
+
+
+def test_wait_goes_on_by_id_until_the_run_has_ended(serve: Any, fifos: Any) -> None:
+    daemon = serve({"hold": HELD})
+    path = fifos()
+    body = {"params": {"fifo": path}}
+    reply = daemon.post("/api/tasks/hold/run?wait=true&wait_timeout=1", body, 201)
+    assert reply.json["status"] == "running"
+    assert reply.headers["Retry-After"] == "0"
+    where = reply.headers["Location"]
+    again = daemon.get(f"{where}?wait=true&wait_timeout=1")
+    assert (again.json["status"], again.headers["Location"]) == ("running", where)
+    by_id = f"/api/runs/{reply.json['id']}?wait=true"
+    waiting = [in_thread(lambda p=p: daemon.get(p)) for p in (f"{where}?wait=1", by_id)]
+    let_go(path, "4\n")
+    for join in waiting:
+        ended = join()
+        assert (ended.json["status"], ended.json["exit_code"]) == ("ended", 4)
+        assert "Retry-After" not in ended.headers
+
+
+def test_version_of_a_run_is_told_and_asked_for(serve: Any, fifos: Any) -> None:
+    daemon = serve({"hold": HELD})
+    path = fifos()
+    first = daemon.trigger("hold", {"fifo": path})
+    queued = daemon.trigger("hold", {"fifo": path})
+    reply = daemon.get(place(queued))
+    tag = reply.headers["ETag"]
+    assert reply.json["status"] == "pending"
+    same = daemon.get(place(queued), 304, If_None_Match=tag)
+    assert same.headers["ETag"] == tag and same.raw == b""
+    slow = f"{place(queued)}?wait=true&wait_timeout=1"
+    assert daemon.get(slow, 304, If_None_Match=tag).headers["Retry-After"] == "0"
+    # Any other version is an answer at once, also with wait=true.
+    now = daemon.get(f"{place(queued)}?wait=true", If_None_Match='"another"')
+    assert now.json["status"] == "pending"
+    changed = in_thread(
+        lambda: daemon.get(f"{place(queued)}?wait=true", If_None_Match=tag)
+    )
+    let_go(path)
+    daemon.ended(first)
+    assert changed().json["status"] in ("running", "ended")
+    let_go(path)
+    assert daemon.ended(queued)["end_reason"] == "success"
+
+
+@pytest.mark.parametrize("query, prefer, applied, status", [
+    ("", "wait=20", "wait=20", "ended"),
+    ("", "respond-async, wait=20", "wait=20", "ended"),
+    ("", 'Wait="20"; foo', "wait=20", "ended"),
+    ("", "respond-async", "respond-async", "running"),
+    ("?wait=false", "wait=20", None, "running"),
+    ("?wait=true", "respond-async", None, "ended"),
+    ("", "wait=soon", None, "running"),
+    ("", "handling=lenient", None, "running"),
+])  # fmt: skip
+def test_preference_is_applied_unless_the_query_says_else(
+    serve: Any, fifo: Path, query: str, prefer: str, applied: str | None, status: str
+) -> None:
+    daemon = serve({"hold": HELD})
+    body = {"params": {"fifo": str(fifo)}}
+    path, headers = f"/api/tasks/hold/run{query}", {"Prefer": prefer}
+    answer = in_thread(lambda: daemon.request("POST", path, body, headers))
+    if status == "ended":
+        let_go(fifo)
+    reply = answer()
+    assert reply.headers["Preference-Applied"] == applied
+    assert reply.json["status"] == status
+    if status != "ended":
+        let_go(fifo)
+
+
+def raw_answer(daemon: Served, head: str, fifo: Path, blanks: int) -> tuple[str, bytes]:
+    """Head and body of a held request whose program is let go after some blanks."""
+    with socket.create_connection(("127.0.0.1", daemon.port), DEADLINE_S) as client:
+        body = json.dumps({"params": {"fifo": str(fifo)}})
+        client.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        got = b""
+        while got.partition(b"\r\n\r\n")[2].count(b" ") < blanks:
+            got += client.recv(65536)
+        let_go(fifo, "5\n")
+        got += b"".join(iter(lambda: client.recv(65536), b""))
+    told, _, rest = got.partition(b"\r\n\r\n")
+    return told.decode(), rest
+
+
+def test_held_answer_begins_after_silence_and_goes_on_with_blanks(
+    serve: Any, fifo: Path
+) -> None:
+    daemon = serve({"hold": HELD}, "--heartbeat", "100ms")
+    head = "POST /api/tasks/hold/run?wait=true HTTP/1.1\r\nHost: localhost"
+    told, rest = raw_answer(daemon, f"{head}\r\nConnection: close", fifo, 2)
+    assert told.startswith("HTTP/1.1 201 Created\r\n")
+    assert "Transfer-Encoding: chunked" in told and "Location: /api/tasks/" in told
+    assert 'Link: </schemas/Run.json>; rel="describedBy"' in told
+    assert rest.startswith(b"1\r\n \r\n1\r\n \r\n")
+    assert rest.endswith(b"\r\n0\r\n\r\n")
+
+
+def test_held_answer_of_an_old_client_ends_with_the_connection(
+    serve: Any, fifo: Path
+) -> None:
+    daemon = serve({"hold": HELD}, "--heartbeat", "100ms")
+    told, rest = raw_answer(
+        daemon, "POST /api/tasks/hold/run?wait=true HTTP/1.0", fifo, 2
+    )
+    assert "Transfer-Encoding" not in told and "Connection: close" in told
+    assert rest.startswith(b"  ")
+    assert json.loads(rest)["exit_code"] == 5
+
+
+def test_held_connection_can_be_used_again(serve: Any, fifo: Path) -> None:
+    daemon = serve({"hold": HELD}, "--heartbeat", "100ms")
+    connection = daemon.connect()
+    path, body = "/api/tasks/hold/run?wait=true", {"params": {"fifo": str(fifo)}}
+    join = in_thread(
+        lambda: daemon.request("POST", path, body, connection=connection)
+    )
+    with daemon.events("/api/runs/stream"):
+        held = reach(fifo)
+        within(DEADLINE_S, lambda: daemon.get("/api/system").json["http_waiting"], "it")
+    finish_with(held, "6\n")
+    assert join().json["exit_code"] == 6
+    assert daemon.request("GET", "/healthz", connection=connection).status == 200
+    connection.close()
+
+
+def test_heartbeat_that_is_no_time_is_refused(tmp_path: Path) -> None:
+    write_config(tmp_path, {"tasks": {"true": {"run": "true"}}})
+    for text in ("0s", "soon"):
+        told = call(tmp_path, "--heartbeat", text)
+        assert told.code == 64 and "--heartbeat" in told.err
+
+
+NGINX = """
+daemon off; master_process off; error_log stderr; pid {folder}/nginx.pid;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/a; proxy_temp_path {folder}/b;
+    fastcgi_temp_path {folder}/c; uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://127.0.0.1:{upstream};
+            proxy_read_timeout 3s;
+        }}
+    }}
+}}
+"""
+
+
+def test_wait_outlives_the_patience_of_a_proxy(serve: Any, tmp_path: Path) -> None:
+    paths = os.environ.get("PATH", "") + ":/usr/sbin"
+    program = shutil.which("nginx", path=paths) or ""
+    if not program:
+        pytest.skip("nginx is not here")
+    daemon = serve({"slow": {"run": "sleep 10; exit 3"}}, "--heartbeat", "1s")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(NGINX.format(folder=tmp_path, port=port, upstream=daemon.port))
+    with open(tmp_path / "nginx.log", "wb") as log:
+        nginx = subprocess.Popen([program, "-c", str(conf)], stdout=log, stderr=log)
+
+    def ask() -> Any:
+        with contextlib.suppress(ConnectionRefusedError):
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+            client.request("POST", "/api/tasks/slow/run?wait=true")
+            answer = client.getresponse()
+            return answer.status, json.loads(answer.read())
+        assert nginx.poll() is None, (tmp_path / "nginx.log").read_text()
+        return None
+
+    try:
+        status, run = within(DEADLINE_S, ask, "nginx listens")
+    finally:
+        nginx.terminate()
+        nginx.wait()
+    assert (status, run["status"], run["exit_code"]) == (201, "ended", 3)
+
+
+def test_last_lines_of_output_come_with_the_run(serve: Any) -> None:
+    daemon = serve({"count": {"run": "seq 1 50; echo bad >&2; exit 2"}})
+    reply = daemon.post("/api/tasks/count/run?wait=true&output=3", None, 201)
+    said = [(line["n"], line["text"]) for line in reply.json["output"]]
+    assert said == [(48, "49"), (49, "50"), (50, "bad")]
+    assert "output" not in daemon.get(place(reply.json)).json
+    again = daemon.get(f"/api/runs/{reply.json['id']}?output=1").json
+    assert [line["stream"] for line in again["output"]] == ["stderr"]
+    for wrong in ("0", "1001", "x"):
+        refused = daemon.get(f"{place(reply.json)}?output={wrong}", 422)
+        assert refused.json["errors"][0]["location"] == "query.output"
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"run": "true"}, None),
+    ({"run": "echo no; echo 'cannot open /etc/x' >&2; echo ' ' >&2; exit 3"},
+     r"exit 3 after .* s; last error line: cannot open /etc/x"),
+    ({"run": "exit 4"}, r"exit 4 after [0-9.]+ s"),
+    ({"run": "kill -KILL $$"}, r"killed by SIGKILL after .* s, probably out of memory"),
+    ({"run": "kill -USR1 $$"}, r"killed by SIGUSR1 after .* s"),
+    ({"run": "exec sleep 60", "timeout": "100ms"},
+     r"timed out after 0\.[0-9]+ s, stopped with SIGTERM"),
+    ({"run": ["/no/such"]}, r"start failed: cannot start .*"),
+    ({"run": "yes", "log_max_size": "1kb", "log_on_full": "kill_task"},
+     r"log overflow: wrote more than 1.0 KB"),
+])  # fmt: skip
+def test_run_that_ended_badly_says_so_in_a_sentence(
+    serve: Any, settings: dict[str, Any], words: str | None
+) -> None:
+    run = serve({"task": settings}).run("task")
+    if words is None:
+        assert "summary" not in run
+    else:
+        assert re.fullmatch(words, run["summary"]), run
 
 
 # -- upgrade in place
