@@ -8140,6 +8140,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     upgrade.add_argument("--data", dest="own_data", metavar="DIR")
     commands.add_parser("selftest", help="check on this machine what is promised")
+    crontab = commands.add_parser(
+        "import-crontab", help="print the tasks.json that does what a crontab does"
+    )
+    crontab.add_argument("file", nargs="?", default="-", metavar="FILE")
     coming = commands.add_parser("next", help="print the coming ticks of schedules")
     coming.add_argument("task", nargs="?", metavar="TASK", help="of this task only")
     coming.add_argument("-n", dest="count", default="10", metavar="COUNT")
@@ -8160,6 +8164,113 @@ def _settings(arguments: argparse.Namespace) -> dict[str, str]:
     for name in ("config", "data"):
         found[name] = getattr(arguments, f"own_{name}", None) or found[name]
     return found
+
+
+# -- crontab
+
+_CRONTAB_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
+_CRONTAB_OWN = ("SHELL", "CRON_TZ", "MAILTO", "MAILFROM")
+
+
+def _crontab_name(comment: str, command: str, taken: Collection[str]) -> str:
+    """A name for a job that no other has: from its comment, or its program."""
+    words = command.rpartition("&& ")[2].split() if command[:3] == "cd " else []
+    words = words or command.split()
+    programs = [word for word in words if not _CRONTAB_VARIABLE.match(word)]
+    text = comment or os.path.basename((programs or words)[0])
+    base = re.sub("[^a-z0-9._-]+", "-", text.lower())[:40].strip("-.") or "job"
+    numbered = (f"{base}-{number}" for number in itertools.count(2))
+    return next(n for n in itertools.chain([base], numbered) if n not in taken)
+
+
+def _crontab_job(line: str, env: dict[str, str], *, has_user: bool) -> dict[str, Any]:
+    """The task of a job's line. Raises ValueError when there can be none."""
+    count = 1 if line.startswith("@") else 5
+    parts = line.split(None, count + has_user)
+    if len(parts) <= count + has_user:
+        raise ValueError("no command behind the time")
+    when, command = " ".join(parts[:count]), parts[-1]
+    if re.search(r"(?<!\\)%", command):
+        raise ValueError("text behind % is for stdin; put it into a here-document")
+    task: dict[str, Any] = {"cron": when, "timezone": env.get("CRON_TZ", "")}
+    if when.lower() == "@reboot":
+        task = {"run_on_start": True}
+    else:
+        parse_cron(when, task["timezone"] or "UTC")
+    command = command.replace("\\%", "%")
+    # cron's shell goes on after a command that fails.
+    task["run"] = f"set +e\n{command}" if ";" in command else command
+    task["user"] = parts[count] if has_user else ""
+    task["shell"] = env.get("SHELL", "")
+    task["working_dir"] = env.get("HOME", "")
+    task["env"] = {k: v for k, v in env.items() if k not in _CRONTAB_OWN}
+    return {key: value for key, value in task.items() if value}
+
+
+def _is_crontab_job(text: str) -> bool:
+    """Whether a comment is a job that somebody switched off."""
+    try:
+        _crontab_job(text, {}, has_user=False)
+    except ValueError:
+        return False
+    return True
+
+
+def import_crontab(
+    text: str, home: str, *, has_user: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """The tasks.json that does what a crontab does, and what needs a look. `has_user`:
+    a user stands between time and command, as in /etc/crontab (crontab(5))."""
+    tasks: dict[str, Any] = {}
+    notes: list[str] = []
+    env: dict[str, str] = {}
+    comment = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        variable = _CRONTAB_VARIABLE.fullmatch(line)
+        if line.startswith("#") or not line:
+            comment = line.strip("# \t")
+        elif variable:
+            name, value = variable[1], variable[2].strip()
+            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+            env[name] = value[1:-1] if quoted else value
+            if name == "MAILTO":
+                mail = "nothing is mailed; GET /api/runs?status=failed lists failures"
+                notes.append(f"line {number}: MAILTO: {mail}")
+        else:
+            try:
+                task = _crontab_job(line, env, has_user=has_user)
+            except ValueError as error:
+                notes.append(f"line {number}: not imported: {error}")
+                continue
+            about = "" if _is_crontab_job(comment) else comment
+            command = task["run"].rpartition("set +e\n")[2]
+            described = {"description": about} if about else {}
+            tasks[_crontab_name(about, command, tasks)] = {**described, **task}
+            comment = ""
+    if tasks:
+        more = "cron would start a second one; see max_concurrent and on_overlap"
+        notes.append(f"all: a job that still runs at its next tick is queued, {more}")
+    # What cron does: it starts in the home directory and never catches up.
+    defaults = {"working_dir": home, "catch_up": CATCH_SKIP}
+    return {"defaults": defaults, "tasks": tasks}, notes
+
+
+def _print_import(path: str) -> int:
+    """Print the tasks.json of a crontab, and on stderr what needs a look."""
+    try:
+        with open(0 if path == "-" else path, encoding="utf-8") as file:
+            text = file.read(CONFIG_MAX_BYTES)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UsageError(f"{path}: cannot be read: {reason}") from None
+    has_user = path == "/etc/crontab" or path.startswith("/etc/cron.d/")
+    home = os.path.expanduser("~")
+    document, notes = import_crontab(text, home, has_user=has_user)
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+    for note in notes:
+        print(note, file=sys.stderr)
+    return EX_OK
 
 
 # -- commands
@@ -9036,6 +9147,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
             return _upgrade_daemon(settings)
         if arguments.command == "selftest":
             return _selftest()
+        if arguments.command == "import-crontab":
+            return _print_import(arguments.file)
         if arguments.command == "next":
             return _print_next(settings, arguments)
         _serve(settings)

@@ -13832,6 +13832,92 @@ def test_next_refuses_what_there_is_not(
     assert (done.returncode, done.stdout, done.stderr) == (64, "", message + "\n")
 
 
+CRONTAB = r"""
+MAILTO=ops@example.com
+PATH = "/opt/bin:/usr/bin"
+# Nightly backup
+30 3 * * *  /opt/bin/backup.sh --all; date '+\%F'
+# 0 5 * * * switched off
+@reboot cd /srv && ./warm-up
+CRON_TZ=UTC
+SHELL=/bin/bash
+
+0 9 * * mon-fri  A=1 /opt/bin/report
+0 10 * * mon-fri  A=2 /opt/bin/report
+* * * * * mail ops%hello%there
+61 * * * * never
+5 4 * *
+"""
+
+
+def test_crontab_becomes_a_configuration(tmp_path: Path) -> None:
+    document, notes = tr.import_crontab(CRONTAB, "/root", has_user=False)
+    assert faults_of(tmp_path, document) == []
+    path = {"PATH": "/opt/bin:/usr/bin"}
+    assert document["defaults"] == {"working_dir": "/root", "catch_up": "skip"}
+    weekdays = {"timezone": "UTC", "shell": "/bin/bash", "env": path}
+    assert document["tasks"] == {
+        "nightly-backup": {
+            "description": "Nightly backup",
+            "cron": "30 3 * * *",
+            "run": "set +e\n/opt/bin/backup.sh --all; date '+%F'",
+            "env": path,
+        },
+        "warm-up": {
+            "run_on_start": True, "run": "cd /srv && ./warm-up", "env": path,
+        },
+        "report": {
+            "cron": "0 9 * * mon-fri", "run": "A=1 /opt/bin/report", **weekdays,
+        },
+        "report-2": {
+            "cron": "0 10 * * mon-fri", "run": "A=2 /opt/bin/report", **weekdays,
+        },
+    }  # fmt: skip
+    assert [note.partition(";")[0] for note in notes] == [
+        "line 2: MAILTO: nothing is mailed",
+        "line 13: not imported: text behind % is for stdin",
+        'line 14: not imported: "61" is not a minute',
+        "line 15: not imported: no command behind the time",
+        notes[-1].partition(";")[0],
+    ]
+    assert notes[-1].startswith("all: a job that still runs at its next tick is queued")
+
+
+def test_crontab_of_the_system_has_users() -> None:
+    text = "HOME=/tmp\n17 * * * * nobody run-parts /etc/cron.hourly\n@daily root\n"
+    document, notes = tr.import_crontab(text, "/root", has_user=True)
+    assert document["tasks"] == {
+        "run-parts": {
+            "cron": "17 * * * *",
+            "run": "run-parts /etc/cron.hourly",
+            "user": "nobody",
+            "working_dir": "/tmp",
+            "env": {"HOME": "/tmp"},
+        }
+    }
+    assert notes[0] == "line 3: not imported: no command behind the time"
+
+
+def test_import_crontab_prints_what_the_daemon_can_load(tmp_path: Path) -> None:
+    (tmp_path / "crontab").write_text(CRONTAB)
+    done = run_command(tmp_path, "import-crontab", "crontab")
+    assert done.returncode == 0
+    assert done.stderr.startswith("line 2: MAILTO: nothing is mailed")
+    (tmp_path / "tasks.json").write_text(done.stdout)
+    checked = run_command(tmp_path, "validate")
+    assert checked.stdout == "tasks.json: 4 tasks, no faults\n"
+    nothing = run_command(tmp_path, "import-crontab")
+    assert json.loads(nothing.stdout)["tasks"] == {}
+    assert nothing.stderr == ""
+
+
+def test_import_crontab_says_when_it_cannot_read(tmp_path: Path) -> None:
+    done = run_command(tmp_path, "import-crontab", "nowhere")
+    assert (done.returncode, done.stdout) == (78, "")
+    expected = "taskrunnerd: nowhere: cannot be read: No such file or directory\n"
+    assert done.stderr == expected
+
+
 # ---- README -----------------------------------------------------------------
 
 README = (HERE / "README.md").read_text(encoding="utf-8")
