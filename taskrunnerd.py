@@ -3823,6 +3823,23 @@ def _repair_segment(log: IO[bytes], index: IO[bytes], begin: _Mark) -> _Mark:
     return last
 
 
+def is_indexed(base: str) -> bool:
+    """Whether the index of a log that has ended tells of all its bytes. After a power
+    cut it may not: an end is synced to the disk, output is not (I8)."""
+    numbers = [0, *_later_segments(base)]
+    path = _segment_base(base, numbers[-1])
+    try:
+        size = os.stat(path + ".log").st_size
+        segment = _open_for_reading(path)
+    except FileNotFoundError:
+        return True
+    if not segment:
+        return False
+    os.close(segment.log_fd)
+    os.close(segment.index_fd)
+    return segment.last.end - segment.first.end == size
+
+
 def repair_log(base: str) -> int:
     """Make the index of a log fit its bytes after a crash: a torn record is cut off,
     bytes without one get it. Returns the time of the last write in Unix ms, or 0."""
@@ -5150,6 +5167,8 @@ class Daemon:
         self._crew = Crew(functools.partial(conduct, self))
         self._ids = Ulids(self.store.newest_id())
         self._mutex = threading.Lock()
+        # A leaf, so that two readers do not repair the same log.
+        self._repairing = threading.Lock()
         self._idle = threading.Condition(self._mutex)
         self._due = threading.Condition(self._mutex)
         self._live: dict[str, LiveRun] = {}
@@ -5402,8 +5421,12 @@ class Daemon:
         return name in self._lanes or self.store.last_run(name) is not None
 
     def log_of(self, run: Run) -> str:
-        """The base path of a run's log, for LogReader."""
-        return log_base(self.folder.logs, run.task_name, run.id)
+        """The base path of a run's log, for LogReader; repaired if it has to be."""
+        base = log_base(self.folder.logs, run.task_name, run.id)
+        if run.ended and not is_indexed(base):
+            with self._repairing:
+                repair_log(base)
+        return base
 
     def why_not_ready(self) -> str:
         """Why no trigger would be taken now; empty when it would."""

@@ -12794,6 +12794,22 @@ def test_second_signal_does_not_wait_for_the_grace_period(
     assert (ended["end_reason"], ended["signal"]) == ("daemon_stopped", "SIGKILL")
 
 
+@pytest.mark.parametrize("keep", [None, 0, 50])
+def test_log_of_an_ended_run_is_read_although_its_index_was_lost(
+    serve: Any, keep: int | None
+) -> None:
+    """As a power cut may leave it: the end is on the disk, the index is not."""
+    daemon = serve({"say": {"run": "echo one; echo two; echo three >&2"}})
+    run = daemon.run("say")
+    index = daemon.folder / ".taskrunnerd" / "logs" / "say" / f"{run['id']}.idx"
+    if keep is None:
+        index.unlink()
+    else:
+        os.truncate(index, keep)
+    assert daemon.raw(run) == b"one\ntwo\nthree\n"
+    assert [line["text"] for line in daemon.lines(run)] == ["one", "two", "three"]
+
+
 # -- one request that is held
 
 
