@@ -1297,11 +1297,21 @@ SCHEMAS: dict[str, JsonSchema] = {
         runs=_list("The new runs", _ref("Run")),
         refused=_list("Tasks that could not be run again", _ref("BulkRefusal")),
     ),
+    "Reload": _answer(
+        "What a new configuration changed",
+        "added removed changed",
+        added=_list("Tasks that are new", _TASK_NAME),
+        removed=_list("Tasks that are gone", _TASK_NAME),
+        changed=_map(
+            "Keys that changed, by task",
+            {"type": "array", "items": {"type": "string"}},
+        ),
+    ),
     "RunEvent": _object("The data of a run event", "run", run=_ref("Run")),
     "Info": _answer(
         "What this daemon is",
         "name version python pid started_at tasks config_path config_loaded_at"
-        " data_dir auth_required",
+        " config_changed data_dir auth_required",
         name=_text("Program name"),
         version=_text("Program version"),
         python=_text("Python version"),
@@ -1310,6 +1320,7 @@ SCHEMAS: dict[str, JsonSchema] = {
         tasks=_integer("Declared tasks"),
         config_path=_text("The tasks.json in use"),
         config_loaded_at=_time("When it was loaded"),
+        config_changed=_flag("Whether the file differs from what was loaded"),
         data_dir=_text("Where state is kept"),
         auth_required=_flag("Whether a token is needed"),
     ),
@@ -1788,6 +1799,7 @@ class Config:
 
     path: str
     tasks: Mapping[str, Task]
+    checksum: int = 0  # of the file's text
 
 
 _TOKEN = re.compile(r'"(?:[^"\\]+|\\.)*"|[\[\]{},:]|[^\s,\[\]{}:"]+')
@@ -2246,7 +2258,28 @@ def load_config(path: str) -> Config:
         if isinstance(own, dict)
     }
     source.raise_faults()
-    return Config(path, {name: task for name, task in tasks.items() if task})
+    whole = {name: task for name, task in tasks.items() if task}
+    return Config(path, whole, zlib.crc32(source.text.encode()))
+
+
+def config_differs(config: Config) -> bool:
+    """Whether the file is not any more what was loaded."""
+    try:
+        return zlib.crc32(_read_config(config.path).encode()) != config.checksum
+    except ConfigError:
+        return True
+
+
+_FIELD_KEYS = {
+    "environ": "env", "account": "user", "log_max_bytes": "log_max_size",
+}  # fmt: skip
+
+
+def changed_keys(old: Task, new: Task) -> list[str]:
+    """The keys of tasks.json in which two tasks differ."""
+    fields = [field.name for field in dataclasses.fields(Task)]
+    names = [name for name in fields if getattr(old, name) != getattr(new, name)]
+    return [_FIELD_KEYS.get(name) or re.sub("_s$", "", name) for name in names]
 
 
 _FINISHED_WITH = (
@@ -2478,6 +2511,11 @@ def _newest_ticks(cron: Cron, after_s: int, until_s: int, anchor_s: int) -> list
         if len(found) > CATCH_UP_MAX_RUNS or reach_s >= until_s - after_s:
             return found
         reach_s *= 2
+
+
+def schedule_text(cron: Cron) -> str:
+    """A schedule as the store remembers it."""
+    return f"{cron.zone_name} {cron.text}"
 
 
 def plan_ticks(task: Task, after_s: int, now_s: int, anchor_s: int) -> Plan:
@@ -4605,15 +4643,19 @@ class Lane:
     """A task with its active runs and its queue, each in the order of arrival."""
 
     def __init__(self, task: Task, last_run: Run | None) -> None:
-        self.task = task
         self.last_run = last_run
-        # As the kernel wants it, so that it is encoded once and not for every run.
-        self.environ = encoded_environ({"PYTHONUNBUFFERED": "1", **task.environ})
+        self.define(task)
         self.active: dict[str, LiveRun] = {}
         self.queue: collections.deque[LiveRun] = collections.deque()
         # The ticks up to this one were seen; set when the schedule begins.
         self.seen_s = 0
         self.next_run_ms: int | None = None
+
+    def define(self, task: Task) -> None:
+        """Take over a definition of the task."""
+        self.task = task
+        # As the kernel wants it, so that it is encoded once and not for every run.
+        self.environ = encoded_environ({"PYTHONUNBUFFERED": "1", **task.environ})
 
 
 class LiveRun:
@@ -4626,7 +4668,9 @@ class LiveRun:
     ) -> None:
         self.run = run
         self.lane = lane
+        # A reload gives the lane another task; a run that has begun keeps its own.
         self.task = lane.task
+        self.environ = lane.environ
         self.values = values
         self.changed = threading.Condition(mutex)
         self.child: Child | None = None
@@ -4762,6 +4806,24 @@ class Timetable:
         while self._heap and self._heap[0][0] <= now_ms:
             due.append(heapq.heappop(self._heap)[2])
         return due
+
+
+class Reload(NamedTuple):
+    """What a new configuration changed."""
+
+    added: list[str]
+    removed: list[str]
+    changed: dict[str, list[str]]
+
+
+def _compared(old: Mapping[str, Task], new: Mapping[str, Task]) -> Reload:
+    both = [name for name in new if name in old]
+    keys = {name: changed_keys(old[name], new[name]) for name in both}
+    return Reload(
+        [name for name in new if name not in old],
+        [name for name in old if name not in new],
+        {name: changed for name, changed in keys.items() if changed},
+    )
 
 
 class _Made(NamedTuple):
@@ -4900,7 +4962,7 @@ def _command(live: LiveRun) -> Command:
     if run.scheduled_at:
         own["TASKRUNNERD_SCHEDULED_AT"] = run.scheduled_at
     argv = command_line(task, arguments)
-    whole = {**live.lane.environ, **encoded_environ(own)}
+    whole = {**live.environ, **encoded_environ(own)}
     return Command(argv, whole, task.working_dir, task.umask, task.account)
 
 
@@ -5158,6 +5220,8 @@ class Daemon:
         self.store = Store(folder.database)
         self.started_ms = clock.wall_ms()
         self.config_loaded_ms = self.started_ms
+        # From where @every counts: the start, which an upgrade in place is not.
+        self.anchor_s = self.started_ms // 1000
         self.draining = False
         # Set while the daemon gets ready to be replaced by another program.
         self.pausing = False
@@ -5167,6 +5231,8 @@ class Daemon:
         self._crew = Crew(functools.partial(conduct, self))
         self._ids = Ulids(self.store.newest_id())
         self._mutex = threading.Lock()
+        # Reloads that began, and the one that the configuration in use is from.
+        self._reloads = self._reloaded = 0
         # A leaf, so that two readers do not repair the same log.
         self._repairing = threading.Lock()
         self._idle = threading.Condition(self._mutex)
@@ -5199,6 +5265,7 @@ class Daemon:
         writes = settle_crashed(self, orphaned, records)
         if handover:
             self._events.resume(handover["events"])
+            self.anchor_s = handover["anchor_s"]
         with self._mutex:
             resumed = [
                 self._resume(run, secret, records[run.id])
@@ -5230,6 +5297,87 @@ class Daemon:
         except Problem as problem:
             LOG.error("no run at start task=%s error=%s", task.name, problem)
 
+    # -- reload
+
+    def reload(self) -> Reload:
+        """Take over the tasks.json as it is now: whole or not at all. Durable when this
+        returns. Raises ConfigError."""
+        with self._mutex:
+            self._reloads += 1
+            number = self._reloads
+        config = load_config(self.config.path)
+        last_runs = self.store.last_runs()
+        with self._mutex:
+            old = self.config.tasks
+            if number < self._reloaded:
+                # What was read later is in use already.
+                return _compared(old, old)
+            self._reloaded = number
+            self.config, self.config_loaded_ms = config, self.clock.wall_ms()
+            found = {live.task.name: live.lane for live in self._live.values()}
+            found.update(self._lanes)
+            self._lanes = {
+                name: self._redefined(found.get(name), task)
+                or Lane(task, last_runs.get(name))
+                for name, task in config.tasks.items()
+            }
+            endings = self._drop_undeclared()
+            writes = self._reschedule(old)
+            lanes = self._lanes.values()
+            begun = [live for lane in lanes for live in self._promote(lane)]
+            self._due.notify()
+        self._settle(endings)
+        self._persist(writes, "")
+        for live in begun:
+            self._begin(live)
+        return _compared(old, config.tasks)
+
+    def _declares(self, task: Task) -> bool:
+        """Whether a task is declared as it is, and not otherwise by now."""
+        lane = self._lanes.get(task.name)
+        return lane is not None and lane.task is task
+
+    def _redefined(self, lane: Lane | None, task: Task) -> Lane | None:
+        """The lane with the task's new definition, which its queue gets as well."""
+        if not lane or lane.task == task:
+            return lane
+        lane.define(task)
+        for live in self._live.values():
+            if live.lane is lane and live.run.status == PENDING:
+                live.task, live.environ = task, lane.environ
+        return lane
+
+    def _drop_undeclared(self) -> list[_Ending]:
+        waiting = [
+            live
+            for live in self._live.values()
+            if live.run.status == PENDING
+            and not live.cause
+            and live.task.name not in self._lanes
+        ]
+        error = "the task is no longer declared"
+        return [self._end_queued(live, error, SKIPPED) for live in waiting]
+
+    def _reschedule(self, old: Mapping[str, Task]) -> list[Write]:
+        """Enter all schedules anew. One that did not change goes on, another begins now
+        and has missed nothing."""
+        now_s = self.clock.wall_ms() // 1000
+        writes = []
+        # The thread of the schedule may be firing tasks of the timetable before.
+        self._timetable = Timetable()
+        for name, lane in self._lanes.items():
+            cron = lane.task.cron
+            lane.next_run_ms = None
+            if cron and (name not in old or old[name].cron != cron):
+                lane.seen_s = now_s
+                now = time_text(now_s * 1000)
+                begun = write_schedule(name, schedule_text(cron), now)
+                writes.append(self.store.enqueue(begun))
+            if cron:
+                self._timetable.add(lane, self.anchor_s)
+        gone = [n for n in old if n not in self._lanes or not self._lanes[n].task.cron]
+        return writes + [self.store.enqueue(write_unscheduled(name)) for name in gone]
+
     def _start_schedules(self) -> None:
         """Go on with each schedule where the last daemon left it; a new one begins."""
         known = self.store.schedules()
@@ -5238,7 +5386,7 @@ class Daemon:
         for name, lane in self._lanes.items():
             if not lane.task.cron:
                 continue
-            schedule = f"{lane.task.cron.zone_name} {lane.task.cron.text}"
+            schedule = schedule_text(lane.task.cron)
             before, seen_until = known.pop(name, ("", ""))
             if before == schedule:
                 lane.seen_s = min(now_s, parse_time(seen_until) // 1000)
@@ -5247,7 +5395,7 @@ class Daemon:
                 begun = write_schedule(name, schedule, time_text(now_s * 1000))
                 writes.append(self.store.enqueue(begun))
             with self._mutex:
-                self._timetable.add(lane, now_s)
+                self._timetable.add(lane, self.anchor_s)
         writes += [self.store.enqueue(write_unscheduled(name)) for name in known]
         self._persist(writes, "")
 
@@ -5367,7 +5515,8 @@ class Daemon:
         self.store.flush(self.store.enqueue(Write()))
         with self._mutex:
             runs = [live.record() for live in self._running()]
-            return {"runs": runs, "events": self._events.record()}
+            events = self._events.record()
+            return {"runs": runs, "events": events, "anchor_s": self.anchor_s}
 
     def hurry(self) -> None:
         """Kill all runs now, and wait no longer for the store."""
@@ -5460,6 +5609,8 @@ class Daemon:
         with self._mutex:
             if self.draining or self.pausing:
                 raise Problem(503, self.why_not_ready(), headers=RETRY_LATER)
+            if not self._declares(task):
+                raise Problem(503, "the configuration changed", headers=RETRY_LATER)
             if no_room:
                 text = f"no run is started: {no_room}"
                 raise Problem(507, text, headers=RETRY_LATER)
@@ -5677,7 +5828,7 @@ class Daemon:
         durable or neither does."""
         write = write_ended(ended)
         delay_s = retry_delay_s(live.task, ended.end_reason, ended.retry_attempt)
-        if delay_s is None:
+        if delay_s is None or live.task.name not in self._lanes:
             return None, self.store.enqueue(write)
         run = Run(
             id=self._ids.make(wall_ms),
@@ -5806,12 +5957,14 @@ class Daemon:
         self._settle(endings)
         return len(asked) + len(stopped) + len(endings)
 
-    def _end_queued(self, live: LiveRun, error: str) -> _Ending:
+    def _end_queued(
+        self, live: LiveRun, error: str, end_reason: str = STOPPED
+    ) -> _Ending:
         """Decide the end of a run that waits in a queue."""
         live.cause = STOPPED
         if live in live.lane.queue:  # else it is an attempt whose time has not come
             live.lane.queue.remove(live)
-        ended = self._ended_early(live.run, STOPPED, error)
+        ended = self._ended_early(live.run, end_reason, error)
         return _Ending(live, ended, self.store.enqueue(write_ended(ended)))
 
     def _settle(self, endings: list[_Ending]) -> None:
@@ -5960,10 +6113,11 @@ class Daemon:
         """Fire the ticks that are due, record those that were missed. Blocks on the
         store. Raises StoreError, and then tries the same ticks again next time."""
         now_ms = self.clock.wall_ms()
-        anchor_s = self.started_ms // 1000
+        anchor_s = self.anchor_s
         with self._mutex:
             stays = self.draining or self.pausing
             due = [] if stays else self._due_lanes(now_ms, anchor_s)
+            timetable = self._timetable
         if not due:
             return
         made: list[_Made] = []
@@ -5971,21 +6125,26 @@ class Daemon:
         followed: set[Lane] = set()
         for lane in due:
             now_s = (now_ms - slip_ms(lane.task)) // 1000
-            plan = plan_ticks(lane.task, lane.seen_s, now_s, anchor_s)
-            values = resolve_params(lane.task, {})
+            task = lane.task
+            plan = plan_ticks(task, lane.seen_s, now_s, anchor_s)
+            values = resolve_params(task, {})
             with self._mutex:
                 if self.draining or self.pausing:
                     # Left to the next program, which starts where this one was.
                     break
+                if not self._declares(task):
+                    continue
                 made += self._follow(lane, plan, values)
                 endings += self._make_room(lane)
                 followed.add(lane)
         failed = self._settle_made(made, endings)
         with self._mutex:
             for lane in due:
+                if timetable is not self._timetable:
+                    continue
                 if lane in followed and lane not in failed:
                     lane.seen_s = (now_ms - slip_ms(lane.task)) // 1000
-                self._timetable.add(lane, anchor_s)
+                timetable.add(lane, anchor_s)
         for error in failed.values():
             raise error
 
@@ -6272,7 +6431,7 @@ def get_next_ticks(daemon: Daemon, request: Request) -> Answer:
     """Show the coming ticks of a task, and what daylight saving does to them."""
     task = daemon.task(request.path["task_name"])
     after_s = daemon.clock.wall_ms() // 1000
-    anchor_s = daemon.started_ms // 1000
+    anchor_s = daemon.anchor_s
     return Answer(200, next_document(task, after_s, anchor_s, request.query["n"]))
 
 
@@ -6785,6 +6944,7 @@ def get_info(daemon: Daemon, request: Request) -> Answer:
         "started_at": time_text(daemon.started_ms),
         "tasks": len(daemon.config.tasks),
         "config_path": os.path.abspath(daemon.config.path),
+        "config_changed": config_differs(daemon.config),
         "config_loaded_at": time_text(daemon.config_loaded_ms),
         "data_dir": daemon.folder.path,
         "auth_required": request.front.auth_required,
@@ -6834,6 +6994,17 @@ def get_system_stats(daemon: Daemon, request: Request) -> Answer:
         "threads": threading.active_count(),
     }
     return Answer(200, {**document, **_memory()})
+
+
+def reload_config(daemon: Daemon, request: Request) -> Answer:
+    """Load tasks.json again, all of it or nothing."""
+    try:
+        return Answer(200, daemon.reload()._asdict())
+    except ConfigError as error:
+        faults = [
+            Fault((fault.place or fault.path,), str(fault)) for fault in error.faults
+        ]
+        raise Problem(422, "tasks.json cannot be used", faults=faults) from None
 
 
 def get_health(daemon: Daemon, request: Request) -> Answer:
@@ -6923,6 +7094,7 @@ ROUTES = (
           body="BulkSelector", check=check_selector, needs_body=True),
     Route("POST", "/api/runs/bulk/rerun", bulk_rerun_runs, "BulkRerun",
           body="BulkSelector", check=check_selector, needs_body=True),
+    Route("POST", "/api/reload", reload_config, "Reload"),
     Route("GET", "/api/info", get_info, "Info"),
     Route("GET", "/api/system", get_system_stats, "SystemStats"),
     Route("GET", "/healthz", get_health, "Health", open_to_all=True),
@@ -8167,6 +8339,7 @@ def _parser() -> argparse.ArgumentParser:
         "import-crontab", help="print the tasks.json that does what a crontab does"
     )
     crontab.add_argument("file", nargs="?", default="-", metavar="FILE")
+    commands.add_parser("reload", help="have the running daemon load tasks.json again")
     coming = commands.add_parser("next", help="print the coming ticks of schedules")
     coming.add_argument("task", nargs="?", metavar="TASK", help="of this task only")
     coming.add_argument("-n", dest="count", default="10", metavar="COUNT")
@@ -8452,6 +8625,41 @@ def _read_token(settings: dict[str, str]) -> str:
     return token
 
 
+def _running_url(path: str) -> str:
+    """Where the daemon of a data directory listens, as its lock file says."""
+    try:
+        with open(os.path.join(path, "lock"), encoding="utf-8") as file:
+            url = json.loads(file.read(4 * KIB)).get("url", "")
+    except (OSError, ValueError):
+        url = ""
+    if not url:
+        raise UsageError(f"--data {path}: no daemon runs here", EX_UNAVAILABLE)
+    return str(url)
+
+
+def _ask_reload(settings: dict[str, str]) -> int:
+    """Have the running daemon load tasks.json again, and print its answer."""
+    import http.client
+
+    url, token = _running_url(settings["data"]), _read_token(settings)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    address = url.partition("//")[2]
+    connection = http.client.HTTPConnection(address, timeout=BODY_TIMEOUT_S)
+    try:
+        connection.request("POST", "/api/reload", headers=headers)
+        reply = connection.getresponse()
+        answer = json.loads(reply.read())
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise UsageError(f"{url}: no answer: {error}", EX_UNAVAILABLE) from None
+    if reply.status == 200:
+        del answer["$schema"]
+        print(json.dumps(answer, ensure_ascii=False))
+        return EX_OK
+    faults = [fault["message"] for fault in answer.get("errors", ())]
+    print(*(faults or [answer["detail"]]), sep="\n", file=sys.stderr)
+    return EX_CONFIG
+
+
 def _parse_port(text: str) -> int:
     if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65_535:
         raise UsageError(f'--port "{text}": write a number from 0 to 65535', EX_USAGE)
@@ -8554,9 +8762,7 @@ def _start_logging(level: str) -> None:
 
 
 _DRAINED = 0
-# An upgrade loads tasks.json as well, so that SIGHUP, the sign to do that, is one too.
-_UPGRADES = {signal.SIGUSR2, signal.SIGHUP}
-_SIGNALS = {signal.SIGTERM, signal.SIGINT, *_UPGRADES}
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2}
 
 
 def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
@@ -8723,6 +8929,17 @@ def _take_over() -> dict[str, Any] | None:
         return cast(dict[str, Any], json.load(file))
 
 
+def _reload(daemon: Daemon) -> None:
+    """Load tasks.json again, and tell the daemon's log what came of it."""
+    try:
+        changes = daemon.reload()
+    except ConfigError as error:
+        for fault in error.faults:
+            LOG.error("not reloaded fault=%s", fault)
+        return
+    LOG.info("reloaded added=%d removed=%d changed=%d", *map(len, changes))
+
+
 def _wait_for_end(signals: tuple[int, int], server: Server, shutdown_s: float) -> None:
     """Return when a signal has come and everything has ended; a second one hurries."""
     reader, writer = signals
@@ -8737,7 +8954,10 @@ def _wait_for_end(signals: tuple[int, int], server: Server, shutdown_s: float) -
         number = os.read(reader, 1)[0]
         if number == _DRAINED:
             break
-        if number in _UPGRADES:
+        if number == signal.SIGHUP:
+            _start_thread(functools.partial(_reload, daemon), "reload")
+            continue
+        if number == signal.SIGUSR2:
             if not draining:
                 _upgrade(server, signals)
             continue
@@ -9172,6 +9392,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
             return _selftest()
         if arguments.command == "import-crontab":
             return _print_import(arguments.file)
+        if arguments.command == "reload":
+            return _ask_reload(settings)
         if arguments.command == "next":
             return _print_next(settings, arguments)
         _serve(settings)

@@ -10073,6 +10073,131 @@ def test_retry_waits_for_a_slot_and_then_starts(in_process: Any, fifos: Any) -> 
     assert (ended.end_reason, ended.retry_of_run_id) == ("success", first.id)
 
 
+# -- reload
+
+
+def rewrite(daemon: tr.Daemon, tasks: Any) -> tr.Reload:
+    """Write another tasks.json and have it loaded."""
+    write_config(Path(daemon.config.path).parent, {"tasks": tasks})
+    assert tr.config_differs(daemon.config)
+    changes = daemon.reload()
+    assert not tr.config_differs(daemon.config)
+    return changes
+
+
+def test_reload_lists_what_changed(in_process: Any) -> None:
+    plain = {"run": "true"}
+    daemon = in_process({"same": plain, "other": plain, "gone": plain})
+    other = {"run": "false", "timeout": "5s", "env": {"A": "b"}, "log_max_size": "1mb"}
+    changes = rewrite(daemon, {"new": plain, "same": plain, "other": other})
+    assert changes.added == ["new"]
+    assert changes.removed == ["gone"]
+    assert set(changes.changed) == {"other"}
+    assert set(changes.changed["other"]) == {"run", "timeout", "env", "log_max_size"}
+    assert [s.task.name for s in daemon.task_states()] == ["new", "same", "other"]
+    ended = end_of(daemon, daemon.trigger("other", {}, "api"))
+    assert ended.end_reason == "failed"
+    with pytest.raises(tr.Problem, match='no task "gone"'):
+        daemon.trigger("gone", {}, "api")
+
+
+def test_reload_of_a_faulty_file_changes_nothing(in_process: Any) -> None:
+    daemon = in_process({"a": {"run": "true"}})
+    before = daemon.config
+    write_config(Path(before.path).parent, {"tasks": {"b": {"rnu": "true"}}})
+    with pytest.raises(tr.ConfigError, match="did you mean run"):
+        daemon.reload()
+    assert daemon.config is before
+    assert daemon.task("a").run == "true"
+    assert tr.config_differs(before)
+
+
+def test_reload_leaves_live_runs_alone_and_redefines_queued_ones(
+    in_process: Any, fifos: Any
+) -> None:
+    daemon = in_process({"hold": HELD, "gone": HELD})
+    fifo, other, gone = fifos(), fifos(), fifos()
+    live, queued = hold(daemon, "hold", fifo), hold(daemon, "hold", other)
+    busy, dropped = hold(daemon, "gone", gone), hold(daemon, "gone", gone)
+    rewrite(daemon, {"hold": {**HELD, "run": 'read -r code <"$1"; exit 9'}})
+    skipped = end_of(daemon, dropped)
+    assert (skipped.end_reason, skipped.error) == (
+        "skipped", "the task is no longer declared",
+    )  # fmt: skip
+    Path(fifo).write_text("0\n")
+    assert end_of(daemon, live).end_reason == "success"
+    Path(other).write_text("0\n")
+    assert end_of(daemon, queued).exit_code == 9
+    Path(gone).write_text("0\n")
+    assert end_of(daemon, busy).end_reason == "success"
+
+
+def test_reload_with_more_slots_starts_queued_runs(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"hold": HELD})
+    fifo = [fifos() for _ in range(3)]
+    runs = [hold(daemon, "hold", path) for path in fifo]
+    assert counts(daemon) == (1, 2)
+    rewrite(daemon, {"hold": {**HELD, "max_concurrent": 3}})
+    assert counts(daemon) == (3, 0)
+    for path in fifo:
+        Path(path).write_text("0\n")
+    assert {end_of(daemon, run).end_reason for run in runs} == {"success"}
+
+
+def test_reload_neither_runs_on_start_nor_catches_up(in_process: Any) -> None:
+    clock = clock_at("2026-03-04 10:17:30")
+    daemon = in_process({"kept": MINUTELY}, clock)
+    clock.pass_time(40)
+    start = {"run": "true", "run_on_start": True}
+    rewrite(daemon, {"kept": MINUTELY, "new": MINUTELY, "start": start})
+    daemon.tick()
+    assert [len(past_runs(daemon, n)) for n in ("kept", "new", "start")] == [1, 0, 0]
+    rewrite(daemon, {"kept": {**MINUTELY, "cron": "*/2 * * * *"}, "new": MINUTELY})
+    clock.pass_time(60)
+    daemon.tick()
+    assert [len(past_runs(daemon, n)) for n in ("kept", "new")] == [1, 1]
+    rewrite(daemon, {"kept": {"run": "true"}})
+    assert daemon.store.schedules() == {}
+    assert daemon.task_states()[0].next_run_ms is None
+    clock.pass_time(600)
+    daemon.tick()
+    assert [len(past_runs(daemon, n)) for n in ("kept", "new")] == [1, 1]
+
+
+def test_reload_over_http_signal_and_command(serve: Callable[..., Served]) -> None:
+    daemon = serve({"a": {"run": "true"}})
+    assert daemon.get("/api/info").json["config_changed"] is False
+    daemon.write_tasks({"a": {"run": "true", "group": "x"}, "b": {"run": "true"}})
+    assert daemon.get("/api/info").json["config_changed"] is True
+    reply = daemon.request("POST", "/api/reload")
+    assert (reply.status, reply.json["added"]) == (200, ["b"])
+    assert reply.json["changed"] == {"a": ["group"]}
+    daemon.write_tasks({"a": {"run": 5}})
+    refused = daemon.request("POST", "/api/reload")
+    assert refused.status == 422
+    ((location, message),) = refused.faults
+    assert location == "tasks.a.run" and "must be text or a list" in message
+    daemon.write_tasks({"c": {"run": "true"}})
+    daemon.process.send_signal(signal.SIGHUP)
+
+    def look() -> bool:
+        return [task["name"] for task in daemon.get("/api/tasks").json] == ["c"]
+
+    within(DEADLINE_S, look, "reload by SIGHUP")
+    daemon.write_tasks({"d": {"run": "true"}})
+    done = subprocess.run(
+        daemon.command("reload"), env=daemon.environment(), capture_output=True,
+        cwd=daemon.folder, timeout=DEADLINE_S,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == {"added": ["d"], "removed": ["c"], "changed": {}}
+
+
+def test_reload_without_a_daemon_says_so(tmp_path: Path) -> None:
+    done = run_command(tmp_path, "reload")
+    assert (done.returncode, done.stdout) == (69, "")
+    assert done.stderr == "taskrunnerd: --data .taskrunnerd: no daemon runs here\n"
+
+
 # ---- 12. Operations and routes ----------------------------------------------
 
 NOWHERE = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -13192,6 +13317,34 @@ def test_upgrade_tells_later_listeners_of_earlier_events(serve: Any) -> None:
     assert [e.data["run"]["id"] for e in told] == [first["id"]] * 2 + [second["id"]] * 3
 
 
+def test_upgrade_is_no_start_for_schedules(serve: Any) -> None:
+    task = {"run": "true", "cron": "@every 1h", "run_on_start": True}
+    daemon = serve({"often": task})
+    before = daemon.get("/api/tasks/often").json["next_run_at"]
+    within(DEADLINE_S, lambda: daemon.get("/api/runs").json["total"] == 1, "its run")
+    upgrade(daemon)
+    assert daemon.get("/api/tasks/often").json["next_run_at"] == before
+    assert daemon.get("/api/runs").json["total"] == 1
+
+
+def test_upgrade_keeps_the_retries_of_what_runs(serve: Any, fifos: Any) -> None:
+    path = fifos()
+    secret = {"env": "KEY", "secret": True, "required": True}
+    script = 'read -r code <"$1" || code=0; echo "$KEY"; exit "$code"'
+    task = {**HELD, "params": [*HELD["params"], secret], "run": script}
+    daemon = serve({"hold": {**task, "retry_attempts": 1, "retry_delay": "0s"}})
+    run = daemon.trigger("hold", {"fifo": path, "KEY": "swordfish"})
+    held = reach(path)
+    upgrade(daemon)
+    finish_with(held, "1\n")
+    assert daemon.ended(run)["end_reason"] == "failed"
+    let_go(path)
+    again = daemon.get(f"/api/runs/{run['id']}?wait=true").json
+    assert (again["retry_attempt"], again["retry_of_run_id"]) == (1, run["id"])
+    assert again["end_reason"] == "success"
+    assert daemon.raw(again) == b"[redacted]\n"
+
+
 def test_upgrade_refuses_no_new_connection(serve: Any) -> None:
     daemon = serve({"ok": {"run": "true"}})
     over = threading.Event()
@@ -13431,7 +13584,7 @@ def test_hangup_loads_the_tasks_unless_it_is_ignored(serve: Any) -> None:
     daemon.process.send_signal(signal.SIGHUP)
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.wait() == 0
-    assert daemon.log.read_text().count("upgraded") == 1
+    assert daemon.log.read_text().count("info reloaded ") == 1
 
 
 def test_quit_signal_writes_all_stacks_and_changes_nothing(serve: Any) -> None:
