@@ -13950,7 +13950,13 @@ INTERRUPT = "os.kill(os.getpid(), signal.SIGINT)"
     ("check", "before"),
     [
         ("exit code 0", "self.is_starting = False\n        if"),
-        ("stubborn family", "ended = subject.await_run(run, lambda now: now["),
+        (
+            "stubborn family",
+            (
+                'ended = subject.await_run(run, lambda now: now["status"] == ENDED)\n'
+                "        subject.expect("
+            ),
+        ),
         ("pipe holder left", "left = subject.living(run)"),
         ("pipe holder left", "text = answer.read()"),
         ("crash", "subject.start()\n    crashed ="),
