@@ -5195,9 +5195,10 @@ def settle_crashed(
     writes = []
     for run in runs:
         base = log_base(folder.logs, run.task_name, run.id)
-        known_ms = [folder.last_sign_of_life_ms, repair_log(base)]
-        known_ms.append(parse_time(run.start_at or run.created_at))
-        end_at = time_text(min(max(known_ms), daemon.started_ms))
+        known_ms = max(folder.last_sign_of_life_ms, repair_log(base))
+        began_ms = parse_time(run.start_at or run.created_at)
+        # Never before its start, also when the clock was set back since.
+        end_at = time_text(max(began_ms, min(known_ms, daemon.started_ms)))
         ended = _crashed_run(run, base, end_at, leftovers.get(run.id, 0))
         daemon.note_last_run(ended)
         writes.append(daemon.store.enqueue(write_ended(ended)))

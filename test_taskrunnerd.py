@@ -9163,6 +9163,16 @@ def test_crashed_run_never_ends_before_it_began(remains: Remains) -> None:
     assert state_of(daemon, left).end_at == start_at
 
 
+def test_crashed_run_never_ends_before_it_began_although_the_clock_went_back(
+    remains: Remains,
+) -> None:
+    start_at = tr.time_text(remains.clock.ms)
+    left = remains.leave("ok", 0, status="running", start_at=start_at)
+    remains.clock.ms -= 7 * 3_600_000
+    daemon = remains.revive({"ok": {"run": "true"}})
+    assert state_of(daemon, left).end_at == start_at
+
+
 def test_crashed_run_of_a_task_no_longer_declared_is_settled(remains: Remains) -> None:
     running = remains.leave("gone", 5, status="running")
     pending = remains.leave("gone", 5)

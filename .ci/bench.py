@@ -51,8 +51,8 @@ CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 TIMES = ("created_at", "scheduled_at", "start_at", "end_at")
 
 # targets, from issue 1
-P50_RATIO_MAX = 2.2
-RUNS_PER_S_MIN, AT_BARE_MS = 700, 1.1
+P50_RATIO_MAX = 1.8
+RUNS_PER_S_MIN, AT_BARE_MS = 800, 1.1
 OUTPUT_RATIO_MIN = 0.35
 READY_MS_MAX = 200
 IDLE_MB_MAX = 32
