@@ -18,6 +18,7 @@ import http.client
 import itertools
 import json
 import os
+import py_compile
 import random
 import re
 import resource
@@ -27,6 +28,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -48,6 +50,11 @@ sys.path.insert(0, str(HERE))
 
 import taskrunnerd as tr  # noqa: E402
 
+# Compiled once and not for each of the hundreds of daemons, which would take longer
+# than the tests themselves. Commands are run from the source, as people do.
+_FOLDER = tempfile.TemporaryDirectory(prefix="taskrunnerd-tests-")
+PROGRAM = Path(_FOLDER.name) / "taskrunnerd.pyc"
+py_compile.compile(str(HERE / "taskrunnerd.py"), str(PROGRAM), doraise=True)
 DEADLINE_S = 30.0
 NEEDS_PROC = pytest.mark.skipif(
     not os.path.exists("/proc/self/environ"), reason="needs /proc"
@@ -126,7 +133,7 @@ class Served:
 
     def __init__(self, folder: Path, tasks: Any, *flags: str, **variables: str) -> None:
         self.folder = folder
-        self.program = HERE / "taskrunnerd.py"
+        self.program = PROGRAM
         self.flags = flags
         self.mark = uuid.uuid4().hex
         self.variables = {"TR_TEST_MARK": self.mark, **variables}
@@ -13417,7 +13424,7 @@ def test_upgrade_that_cannot_work_is_refused_and_nothing_changes(
         held = reach(path)
         daemon.program.write_text(source + "\nif True print('no')\n")
         # The command itself must still be there to ask.
-        whole, daemon.program = daemon.program, HERE / "taskrunnerd.py"
+        whole, daemon.program = daemon.program, PROGRAM
         assert "SyntaxError" in upgrade(daemon, 78)
         whole.write_text(source.replace("HANDOVER_VERSION = 1", "HANDOVER_VERSION = 0"))
         assert "cannot take over" in upgrade(daemon, 78)
