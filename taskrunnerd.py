@@ -8763,7 +8763,9 @@ def _start_logging(level: str) -> None:
 
 
 _DRAINED = 0
-_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2}
+_SIGNALS = {
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2,
+}  # fmt: skip
 
 
 def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
@@ -8783,12 +8785,12 @@ def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
     return reader, writer
 
 
-def _write_stacks_on_quit() -> None:
-    """Let SIGQUIT write the stacks of all threads to stderr."""
+def _write_stacks() -> None:
+    """Write the stacks of all threads to stderr. Called, and not registered as a
+    signal's handler, which would read them while the threads go on."""
     import faulthandler
 
-    with contextlib.suppress(OSError, ValueError):
-        faulthandler.register(signal.SIGQUIT, file=2)
+    faulthandler.dump_traceback(file=2, all_threads=True)
 
 
 # Python 3.12 lets no thread start once the main thread has ended.
@@ -8955,6 +8957,9 @@ def _wait_for_end(signals: tuple[int, int], server: Server, shutdown_s: float) -
         number = os.read(reader, 1)[0]
         if number == _DRAINED:
             break
+        if number == signal.SIGQUIT:
+            _write_stacks()
+            continue
         if number == signal.SIGHUP:
             _start_thread(functools.partial(_reload, daemon), "reload")
             continue
@@ -8990,7 +8995,6 @@ def _serve(settings: dict[str, str]) -> None:
     port = _parse_port(settings["port"])
     handover = _take_over() or {}
     signals = _signal_pipe(handover.get("signal_fds"))
-    _write_stacks_on_quit()
     if not become_subreaper():
         LOG.warning("orphans that leave their process group may not be found")
     folder = _open_folder(settings["data"], handover.get("lock_fd", -1))

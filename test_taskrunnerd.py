@@ -13606,19 +13606,16 @@ def test_hangup_loads_the_tasks_unless_it_is_ignored(serve: Any) -> None:
 
 def test_quit_signal_writes_all_stacks_and_changes_nothing(serve: Any) -> None:
     daemon = serve({"ok": {"run": "true"}})
-    # An answer, so that every thread is in its loop.
-    daemon.run("ok")
-
-    def stacks() -> bool:
-        # A thread that ends while they are written may cut them short: once more then.
+    look = daemon.log.read_text
+    for count in range(1, 6):
+        daemon.run("ok")
         daemon.process.send_signal(signal.SIGQUIT)
-        with contextlib.suppress(AssertionError):
-            look = daemon.log.read_text
-            within(1, lambda: "serve_forever" in look(), "the stacks")
-        return "serve_forever" in look()
-
-    within(DEADLINE_S, stacks, "all stacks")
-    assert "Thread 0x" in daemon.log.read_text()
+        within(
+            DEADLINE_S,
+            lambda n=count: look().count("in serve_forever") == n,
+            "the stacks",
+        )
+    assert "Thread 0x" in look() and "in run_schedule" in look()
     assert daemon.run("ok")["end_reason"] == "success"
 
 
