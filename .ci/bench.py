@@ -50,7 +50,7 @@ FLOODS = 64
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 TIMES = ("created_at", "scheduled_at", "start_at", "end_at")
 
-# targets, from issue 1
+# targets, from issues 1 and 2
 P50_RATIO_MAX = 1.8
 RUNS_PER_S_MIN, AT_BARE_MS = 800, 1.1
 OUTPUT_RATIO_MIN = 0.35
