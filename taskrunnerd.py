@@ -8918,7 +8918,11 @@ def _upgrade(server: Server, signals: tuple[int, int]) -> None:
             _replace(server, signals)
         except UpgradeError as failed:
             error = str(failed)
-            _go_on(server)
+        except Exception as failed:
+            # A bug here must not end the daemon, and its runs with it.
+            LOG.exception("bug in an upgrade")
+            error = f"internal error: {failed!r}"
+        _go_on(server)
     LOG.error("upgrade refused error=%s", error)
     _sign(server, refused={"at": time.time_ns(), "error": error})
 
