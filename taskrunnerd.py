@@ -4088,6 +4088,11 @@ class Child:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
+    def ask_to_end(self, stop_signal: int) -> None:
+        """Signal the group, and wake it to hear that. Under the mutex."""
+        self.signal_group(stop_signal)
+        self.signal_group(signal.SIGCONT)
+
     def pipe_holders(self) -> list[int]:
         """Processes that hold the other end of an open pipe, where there is a /proc."""
         inodes = {f"pipe:[{os.fstat(fd).st_ino}]" for fd in self._pipes}
@@ -5770,7 +5775,7 @@ class Daemon:
             live.child = child
             now_s = live.started_s = self.clock.monotonic_s()
             if live.cause:
-                child.signal_group(live.task.stop_signal)
+                child.ask_to_end(live.task.stop_signal)
             if live.kill_at_s is not None and live.kill_at_s <= now_s:
                 child.signal_group(signal.SIGKILL)
             if live.task.timeout_s is not None:
@@ -5985,8 +5990,7 @@ class Daemon:
             return False
         live.cause, live.error = cause, error
         if child:
-            child.signal_group(live.task.stop_signal)
-            child.signal_group(signal.SIGCONT)
+            child.ask_to_end(live.task.stop_signal)
         live.kill_at_s = self.clock.monotonic_s() + live.task.graceful_stop_s
         self._add_deadline(live.kill_at_s, live, None)
         return True

@@ -7217,16 +7217,26 @@ def test_stop_kills_after_the_grace_period_and_not_before(
 
 
 @NEEDS_PROC
-def test_stop_wakes_a_program_that_was_suspended(in_process: Any, fifos: Any) -> None:
+@pytest.mark.parametrize("is_early", [False, True], ids=["known", "being started"])
+def test_stop_wakes_a_program_that_was_suspended(
+    in_process: Any, fifos: Any, is_early: bool
+) -> None:
     script = "trap 'exit 7' TERM\necho $$ >\"$1\"\nkill -STOP $$\nexit 8"
     daemon = in_process({"hold": {**HELD, "run": script}}, FakeClock())
     path = fifos()
+    gate = Gate(daemon.processes, "spawn", by_daemon, after=True)
     with reading(path) as next_line:
         run = hold(daemon, "hold", path)
         pid = int(next_line())
     stat = Path(f"/proc/{pid}/stat")
     within(DEADLINE_S, lambda: ") T " in stat.read_text(), "the program is suspended")
-    daemon.stop(run.id)
+    if is_early:
+        daemon.stop(run.id)
+        gate.open()
+    else:
+        gate.open()
+        within(DEADLINE_S, lambda: is_known(daemon), "the program is known")
+        daemon.stop(run.id)
     # No time passes on its clock: SIGKILL cannot be what ended it.
     assert end_of(daemon, run).exit_code == 7
 
@@ -7377,6 +7387,7 @@ def test_background_child_that_ignores_the_signal_is_killed(
         run = hold(daemon, "hold", path)
         program, child = int(next_line()), int(next_line())
     within(DEADLINE_S, lambda: not is_alive(program), "the end of the program")
+    within(DEADLINE_S, lambda: is_known(daemon), "the program is known")
     assert is_alive(child)
     assert state_of(daemon, run).status == "running"
     # It ended by itself; a stop comes too late to change that.
