@@ -3796,25 +3796,24 @@ class LogSearch(NamedTuple):
 
 
 def find_in_logs(
-    folder: str,
     runs: Iterable[tuple[str, str]],
     query: tuple[str, bool],
     start: tuple[str, int],
     limit: int,
 ) -> LogSearch:
-    """Look for a text in the logs of (task name, run id) pairs. `query` is (text, match
+    """Look for a text in the logs of (run id, base path) pairs. `query` is (text, match
     case), `start` the first line to look at in one of the runs. Returns at most `limit`
     hits and reads about SEARCH_BUDGET_BYTES, then says where to go on."""
     compiled = _Query(query[0], match_case=query[1])
     hits: list[LogHit] = []
     budget = SEARCH_BUDGET_BYTES
     scanned = 0
-    for task_name, run_id in runs:
+    for run_id, base in runs:
         if budget <= 0 or scanned >= SEARCH_BUDGET_RUNS:
             return LogSearch(hits, scanned, run_id, 0)
         scanned += 1
         first = start[1] if run_id == start[0] else 0
-        with LogReader(log_base(folder, task_name, run_id)) as log:
+        with LogReader(base) as log:
             for line in log.matches(compiled, first, budget):
                 if len(hits) >= limit:
                     return LogSearch(hits, scanned, run_id, line.n)
@@ -4298,8 +4297,9 @@ class Processes:
     def __init__(self, folder: str) -> None:
         self._spawning = threading.BoundedSemaphore(SPAWNS_AT_ONCE)
         self._null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._journal_path = os.path.join(folder, "processes")
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._journal_fd = os.open(os.path.join(folder, "processes"), flags, 0o600)
+        self._journal_fd = os.open(self._journal_path, flags, 0o600)
         self._journal_lock = threading.Lock()
         # Adding to a set and taking out of it are atomic.
         self._known: set[int] = set()
@@ -4476,8 +4476,21 @@ class Processes:
             raw = os.pread(self._journal_fd, self.journal_bytes(), 0)
             lines = raw[:end].splitlines(keepends=True)
             kept = [line for line in lines if line[:26].decode("latin-1") in live]
-            os.ftruncate(self._journal_fd, 0)
-            os.write(self._journal_fd, b"".join(kept) + raw[end:])
+            self._replace_journal(b"".join(kept) + raw[end:])
+
+    def _replace_journal(self, content: bytes) -> None:
+        """Put a new journal in the place of the old one, which stays as it is on a full
+        disk: it may be what a crash is cleaned up with. Raises OSError."""
+        fresh = self._journal_path + ".new"
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        fd = os.open(fresh, flags, 0o600)
+        try:
+            if os.write(fd, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), fresh)
+            os.replace(fresh, self._journal_path)
+            os.dup2(fd, self._journal_fd, inheritable=False)
+        finally:
+            os.close(fd)
 
     def _entries(self) -> Iterator[tuple[str, int, tuple[float, float]]]:
         """(run id, pid, when it was started) of the programs of this boot."""
@@ -5577,8 +5590,16 @@ class Daemon:
 
     def log_of(self, run: Run) -> str:
         """The base path of a run's log, for LogReader; repaired if it has to be."""
-        base = log_base(self.folder.logs, run.task_name, run.id)
-        if run.ended and not is_indexed(base):
+        return self._log_at(run.task_name, run.id, has_ended=run.ended)
+
+    def log_at(self, task_name: str, run_id: str) -> str:
+        """The same of a run that is in the history, without looking it up there."""
+        return self._log_at(task_name, run_id, has_ended=run_id not in self._live)
+
+    def _log_at(self, task_name: str, run_id: str, *, has_ended: bool) -> str:
+        """Without the lock: reads the disk."""
+        base = log_base(self.folder.logs, task_name, run_id)
+        if has_ended and not is_indexed(base):
             with self._repairing:
                 repair_log(base)
         return base
@@ -6868,27 +6889,25 @@ def check_search(daemon: Daemon, request: Request, faults: list[Fault]) -> list[
     return faults
 
 
-def _ids_from(
-    daemon: Daemon, task_name: str, first_id: str
-) -> Iterator[tuple[str, str]]:
+def _ids_from(daemon: Daemon, task_name: str, first_id: str) -> Iterator[str]:
     which = RunFilter(task_name=task_name)
     # "~" sorts behind every id character: below it means from it on.
     below = first_id and first_id + "~"
     batch = daemon.store.list_ids(which, below, LIST_MAX_RUNS)
     while batch:
-        yield from ((task_name, run_id) for run_id in batch)
+        yield from batch
         batch = daemon.store.list_ids(which, batch[-1], LIST_MAX_RUNS)
 
 
 def _runs_to_search(
     daemon: Daemon, task_name: str, only_id: str | None, first_id: str
-) -> Iterator[tuple[str, str]]:
-    """(task name, run id) from the cursor's run on, newest first, one by one."""
+) -> Iterator[str]:
+    """Ids of runs from the cursor's run on, newest first, one by one."""
     if only_id:
         run = daemon.find_run(only_id)
         if not run or run.task_name != task_name:
             raise Problem(404, f'no run {only_id} of task "{task_name}"')
-        return iter([(task_name, only_id)])
+        return iter([only_id])
     return _ids_from(daemon, task_name, first_id)
 
 
@@ -6897,11 +6916,11 @@ def search_logs(daemon: Daemon, request: Request) -> Answer:
     task_name, query = request.path["task_name"], request.query
     _check_task_known(daemon, task_name)
     first_id, _, line = (query.get("cursor") or "").partition(":")
-    runs = _runs_to_search(daemon, task_name, query.get("run_id"), first_id)
+    ids = _runs_to_search(daemon, task_name, query.get("run_id"), first_id)
+    runs = ((run_id, daemon.log_at(task_name, run_id)) for run_id in ids)
     text = (query["q"], query["case"])
     start = (first_id, int(line or 0))
-    folder = daemon.folder.logs
-    found = find_in_logs(folder, runs, text, start, query["limit"])
+    found = find_in_logs(runs, text, start, query["limit"])
     hits = [{"run_id": hit.run_id, **hit.line.document()} for hit in found.hits]
     document = {
         "hits": [{k: v for k, v in hit.items() if k != "continued"} for hit in hits],

@@ -4841,9 +4841,8 @@ def glance(base: str) -> None:
 
 def look_for(base: str, text: str, start: int = 0) -> list[tr.LogLine]:
     """The lines of one log that a search finds, whatever their case."""
-    folder, task_name, run_id = base.rsplit("/", 2)
-    runs, place = [(task_name, run_id)], (run_id, start)
-    found = tr.find_in_logs(folder, runs, (text, False), place, 10**9)
+    run_id = base.rpartition("/")[2]
+    found = tr.find_in_logs([(run_id, base)], (text, False), (run_id, start), 10**9)
     assert not found.next_run_id
     return [hit.line for hit in found.hits]
 
@@ -6093,9 +6092,9 @@ def test_follower_misses_nothing_of_a_fast_writer(
 
 
 class Archive(NamedTuple):
-    """Logs of several runs, and their lines as plain lists, newest run first."""
+    """Logs of several runs, (run id, base path), and their lines as plain lists, newest
+    run first."""
 
-    folder: str
     runs: list[tuple[str, str]]
     lines: list[list[tr.LogLine]]
 
@@ -6124,23 +6123,23 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
     folder = str(tmp_path_factory.mktemp("archive"))
     runs, lines = [], []
     for number in range(12):
-        runs.append((f"task{number % 2}", tr.ulid_text(1000 - number)))
-        log = tr.LogWriter(
-            tr.log_base(folder, *runs[-1]), (tr.MIB, 6000)[number % 2], tr.DROP_OLD, ()
-        )
+        run_id = tr.ulid_text(1000 - number)
+        runs.append((run_id, tr.log_base(folder, f"task{number % 2}", run_id)))
+        limit = (tr.MIB, 6000)[number % 2]
+        log = tr.LogWriter(runs[-1][1], limit, tr.DROP_OLD, ())
         for _ in range(rng.choice([0, 1, 60, 300])):
             text = "".join(rng.choices(WORDS, k=rng.randrange(9)))
             log.write(rng.choice([OUT, ERR]), f"{text}\n".encode(), AT_MS, 1.0)
         log.write(OUT, b"unfinished beta", AT_MS, 1.0)
         log.close(AT_MS)
         lines.append(read_log(log.base).lines)
-    return Archive(folder, runs, lines)
+    return Archive(runs, lines)
 
 
 def plain_search(archive: Archive, text: str, *, match_case: bool) -> list[tr.LogHit]:
     """Every hit, newest run first, found by looking at each line."""
     hits = []
-    for (_, run_id), lines in zip(archive.runs, archive.lines):
+    for (run_id, _), lines in zip(archive.runs, archive.lines):
         for line in lines:
             own, wanted = line.text, text
             if not match_case:
@@ -6157,14 +6156,12 @@ def search_all(
     hits: list[tr.LogHit] = []
     runs, start = archive.runs, ("", 0)
     for searches in itertools.count(1):
-        found = tr.find_in_logs(
-            archive.folder, iter(runs), (text, match_case), start, limit
-        )
+        found = tr.find_in_logs(iter(runs), (text, match_case), start, limit)
         assert len(found.hits) <= limit
         hits += found.hits
         if not found.next_run_id:
             return hits, searches
-        ids = [run_id for _, run_id in runs]
+        ids = [run_id for run_id, _ in runs]
         runs = runs[ids.index(found.next_run_id) :]
         start = (found.next_run_id, found.next_line)
         assert searches < 5000, "the search does not come to an end"
@@ -6220,7 +6217,7 @@ def test_search_case_matters_only_when_asked(archive: Archive) -> None:
 
 def test_search_exhausted_exactly_at_its_limit_has_no_cursor(archive: Archive) -> None:
     wanted = plain_search(archive, "beta", match_case=False)
-    asked = (archive.folder, archive.runs, ("beta", False), ("", 0))
+    asked = (archive.runs, ("beta", False), ("", 0))
     found = tr.find_in_logs(*asked, len(wanted))
     assert (found.hits, found.next_run_id, found.scanned_runs) == (wanted, "", 12)
     found = tr.find_in_logs(*asked, len(wanted) - 1)
@@ -6251,8 +6248,8 @@ def test_search_reads_no_more_than_its_budget_of_one_long_log(
     for n in range(3000):
         log.write(OUT, b"line %d of a long log\n" % n, AT_MS, 1.0)
     log.close(AT_MS)
-    folder, name, run_id = log.base.rsplit("/", 2)
-    place = Archive(folder, [(name, run_id)], [read_log(log.base).lines])
+    runs = [(log.base.rpartition("/")[2], log.base)]
+    place = Archive(runs, [read_log(log.base).lines])
     monkeypatch.setattr(tr, "LOG_BLOCK_BYTES", 1000)
     monkeypatch.setattr(tr, "SEARCH_BUDGET_BYTES", 10_000)
     hits, searches = search_all(place, "99", 10_000, match_case=True)
@@ -6286,8 +6283,8 @@ def test_search_hit_does_not_depend_on_its_neighbours(
 
 
 def test_search_of_runs_without_logs_finds_nothing(tmp_path: Path) -> None:
-    runs = [("gone", tr.ulid_text(n)) for n in range(3)]
-    found = tr.find_in_logs(str(tmp_path), runs, ("x", False), ("", 0), 10)
+    runs = [(tr.ulid_text(n), str(tmp_path / f"gone{n}")) for n in range(3)]
+    found = tr.find_in_logs(runs, ("x", False), ("", 0), 10)
     assert found == tr.LogSearch([], 3)
 
 
@@ -6813,6 +6810,27 @@ def test_journal_keeps_live_runs_and_what_came_later(
         file.write(new)
     processes.trim_journal({tr.ulid_text(2)}, end)
     assert journal.read_text() == live + new
+    program = tr.Command(["true"], {}, str(tmp_path), -1, None)
+    child = processes.spawn(program, RUN_ID)
+    within(DEADLINE_S, lambda: child.read(1) == [] and child.exited, "its end")
+    child.reap()
+    child.close()
+    assert journal.read_text().splitlines()[2].startswith(f"{RUN_ID} {child.pid} ")
+
+
+def test_journal_is_kept_when_the_disk_is_full(
+    processes: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    journal = tmp_path / "processes"
+    lines = "".join(f"{tr.ulid_text(n)} {n} 5.00 5.01 boot\n" for n in (1, 2))
+    journal.write_text(lines)
+    with monkeypatch.context() as patch:
+        patch.setattr(tr.os, "write", lambda _, data: len(data) - 1)
+        with pytest.raises(OSError, match="No space left"):
+            processes.trim_journal({tr.ulid_text(2)}, len(lines))
+    assert journal.read_text() == lines
+    processes.trim_journal({tr.ulid_text(2)}, len(lines))
+    assert journal.read_text() == lines.splitlines(keepends=True)[1]
 
 
 def test_journal_with_garbage_of_a_power_cut_stops_nobody(
@@ -12958,9 +12976,11 @@ def test_second_signal_does_not_wait_for_the_grace_period(
     assert (ended["end_reason"], ended["signal"]) == ("daemon_stopped", "SIGKILL")
 
 
-@pytest.mark.parametrize("keep", [None, 0, 50])
+@pytest.mark.parametrize(
+    ("keep", "is_searched"), [(None, False), (0, False), (50, False), (0, True)]
+)
 def test_log_of_an_ended_run_is_read_although_its_index_was_lost(
-    serve: Any, keep: int | None
+    serve: Any, keep: int | None, is_searched: bool
 ) -> None:
     """As a power cut may leave it: the end is on the disk, the index is not."""
     daemon = serve({"say": {"run": "echo one; echo two; echo three >&2"}})
@@ -12970,6 +12990,9 @@ def test_log_of_an_ended_run_is_read_although_its_index_was_lost(
         index.unlink()
     else:
         os.truncate(index, keep)
+    if is_searched:
+        hits = daemon.get("/api/tasks/say/log/search?q=t").json["hits"]
+        assert [hit["text"] for hit in hits] == ["two", "three"]
     assert daemon.raw(run) == b"one\ntwo\nthree\n"
     assert [line["text"] for line in daemon.lines(run)] == ["one", "two", "three"]
 
