@@ -55,6 +55,9 @@ import taskrunnerd as tr  # noqa: E402
 _FOLDER = tempfile.TemporaryDirectory(prefix="taskrunnerd-tests-")
 PROGRAM = Path(_FOLDER.name) / "taskrunnerd.pyc"
 py_compile.compile(str(HERE / "taskrunnerd.py"), str(PROGRAM), doraise=True)
+# nohup lets every child ignore it; what a caught signal does is not inherited.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 DEADLINE_S = 30.0
 NEEDS_PROC = pytest.mark.skipif(
     not os.path.exists("/proc/self/environ"), reason="needs /proc"
