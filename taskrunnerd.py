@@ -189,6 +189,7 @@ BODY_TIMEOUT_S = 30.0
 IDLE_TIMEOUT_S = 75.0
 SEND_TIMEOUT_S = 30.0
 LINGER_S = 2.0
+SOCKET_SLACK_S = 1.0  # so much later than its limit a receive or send may give up
 ACCEPT_PAUSE_S = 0.1
 LISTEN_BACKLOG = 1024
 HANGUP_CHECK_S = 0.5
@@ -7759,9 +7760,9 @@ class Connection(http.server.BaseHTTPRequestHandler):
         """Let the kernel bound a receive or send. Python's own time limit would ask
         poll(2) before each of them. Known bounds that are near enough are kept."""
         known = self._limits.get(option, 0.0)
-        if not seconds <= known <= seconds + 2:
-            self._limits[option] = seconds + 1
-            whole, part = divmod(seconds + 1, 1)
+        if not seconds <= known <= seconds + 2 * SOCKET_SLACK_S:
+            self._limits[option] = seconds + SOCKET_SLACK_S
+            whole, part = divmod(seconds + SOCKET_SLACK_S, 1)
             timeval = struct.pack("ll", int(whole), int(part * 1e6))
             self.connection.setsockopt(socket.SOL_SOCKET, option, timeval)
 

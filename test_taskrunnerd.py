@@ -12104,6 +12104,7 @@ def test_unfinished_header_is_closed_at_its_limit(
     serve_here: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tr, "HEADER_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(tr, "SOCKET_SLACK_S", 0.05)
     client = serve_here({"true": {"run": "true"}})
     for part in (b"G", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "):
         assert client.exchange(part) == b""
@@ -12115,6 +12116,7 @@ def test_unfinished_body_is_closed_at_its_limit(
     serve_here: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tr, "BODY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(tr, "SOCKET_SLACK_S", 0.05)
     client = serve_here({"true": {"run": "true"}})
     request = head("POST /api/tasks/true/run HTTP/1.1", "Content-Length: 5")
     assert client.exchange(request + b"{") == b""
@@ -12557,6 +12559,7 @@ def test_reader_that_stops_reading_delays_nobody_and_is_cut_off(
     serve_here: Callable[..., Served], monkeypatch: pytest.MonkeyPatch, fifo: Path
 ) -> None:
     monkeypatch.setattr(tr, "SEND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(tr, "SOCKET_SLACK_S", 0.2)
     line = "x" * 999
     fill = f"yes {line} | head -n 16000; cat {fifo}"
     daemon = serve_here({"fill": {"run": fill}, "true": {"run": "true"}})
