@@ -1387,10 +1387,11 @@ def test_cron_agrees_with_looking_at_every_minute(zone_name):
     zone = zoneinfo.ZoneInfo(zone_name)
     from_s, until_s = utc_s("2020-01-01 00:00"), utc_s("2041-01-01 00:00")
     centres = changes_of(zone, from_s, until_s)
+    centres = rng.sample(centres, min(len(centres), 20))
     centres += [rng.randrange(from_s, until_s, 60) for _ in range(5)]
     for centre_s in centres:
         shown = shown_times(zone, centre_s - 15 * 3600, centre_s + 8 * 3600, 60)
-        for _ in range(4):
+        for _ in range(3):
             assert_ticks_as_oracle(rng, drawn_cron(rng), zone_name, shown)
 
 
@@ -1515,13 +1516,13 @@ def test_cron_every_minute_is_never_dark_and_never_twice():
 
 
 @needs_zones
-def test_cron_year_of_a_thousand_schedules():
+def test_cron_year_of_hundreds_of_schedules():
     rng = random.Random(1000)
     zones = ["UTC", BERLIN, NEW_YORK, "America/Santiago", "Asia/Kathmandu"]
     kinds = (
         [("{minute} * * * *", 8760)] * 16
-        + [("*/20 * * * *", 26280)] * 4
-        + [("{minute} {hour} * * *", 365)] * 880
+        + [("*/20 * * * *", 26280)] * 2
+        + [("{minute} {hour} * * *", 365)] * 200
         + [("{minute} {hour} * * {weekday}", 52)] * 100
     )
     from_s, until_s = utc_s("2026-01-01 00:00"), utc_s("2027-01-01 00:00")
@@ -7452,8 +7453,8 @@ def test_child_that_left_the_group_is_ended_too(
 def test_flood_of_output_takes_no_memory(
     serve: Callable[..., Served], program: str
 ) -> None:
-    """The most memory there ever was while 250 MB went through."""
-    flood_bytes = 250_000_000
+    """The most memory there ever was while 100 MB went through."""
+    flood_bytes = 100_000_000
     tasks = {"flood": {"run": f"{program} {flood_bytes}"}, "true": {"run": "true"}}
     daemon = serve(tasks)
     daemon.run("true")
@@ -9453,7 +9454,7 @@ def test_killed_daemon_leaves_nothing_behind_and_tells(
 
 
 # 200 of them take a minute; more is better, when there is time.
-KILLS = int(os.environ.get("TASKRUNNERD_TEST_KILLS", "60"))
+KILLS = int(os.environ.get("TASKRUNNERD_TEST_KILLS", "40"))
 # Never ends by itself, and leaves a child; its output comes in pieces.
 FAMILY_OUTPUT = b"".join(b"%d\n" % n for n in range(1, 3001))
 KILLED_TASKS = {
@@ -9959,7 +9960,7 @@ def test_year_of_a_thousand_schedules_on_a_fake_clock(tmp_path: Path) -> None:
     for number in range(1000):
         weekly = f"{rng.randrange(60)} {rng.randrange(24)} * * {rng.randrange(7)}"
         hourly = f"{rng.randrange(60)} * * * *"
-        cron = tr.parse_cron(hourly if number < 10 else weekly)
+        cron = tr.parse_cron(hourly if number < 2 else weekly)
         lane = tr.Lane(replace(task, name=f"task-{number}", cron=cron), None)
         lane.seen_s = year_ms // 1000 - 1
         timetable.add(lane, 0)
@@ -9974,8 +9975,8 @@ def test_year_of_a_thousand_schedules_on_a_fake_clock(tmp_path: Path) -> None:
             fired[lane.task.name] += len(plan.on_time)
             lane.seen_s = now_ms // 1000
             timetable.add(lane, 0)
-    assert [fired[f"task-{n}"] for n in range(10)] == [8760] * 10
-    assert all(fired[lane.task.name] in (52, 53) for lane in lanes[10:])
+    assert [fired[f"task-{n}"] for n in range(2)] == [8760] * 2
+    assert all(fired[lane.task.name] in (52, 53) for lane in lanes[2:])
 
 
 def test_failing_store_delays_a_tick_but_does_not_lose_it(
@@ -12605,14 +12606,14 @@ RESET = (1).to_bytes(4, sys.byteorder) + bytes(4)  # struct linger: at once
 
 
 @NEEDS_PROC
-def test_ten_thousand_clients_that_come_and_go_leave_nothing(
+def test_two_thousand_clients_that_come_and_go_leave_nothing(
     serve: Callable[..., Served],
 ) -> None:
     daemon = serve({"true": {"run": "true"}})
     assert daemon.run("true")["end_reason"] == "success"
     files = open_files(daemon)
     parts = (b"", b"G", healthz(), head("POST /api/tasks/true/run HTTP/1.1")[:-3])
-    for number in range(10_000):
+    for number in range(2000):
         with socket.create_connection(("127.0.0.1", daemon.port), DEADLINE_S) as client:
             # Most of them tear the connection down, the others close it.
             if number % 8:
@@ -12739,13 +12740,13 @@ def mutated(rng: random.Random, raw: bytes) -> bytes:
     return bytes(spoiled)
 
 
-def test_twenty_thousand_malformed_requests_get_a_problem_or_a_close(
+def test_five_thousand_malformed_requests_get_a_problem_or_a_close(
     serve: Callable[..., Served],
 ) -> None:
-    rng = random.Random(20_000)
+    rng = random.Random(5000)
     daemon = serve({"true": {"run": "true", "api_trigger": False}})
     sent, problems = 0, 0
-    while sent < 20_000:
+    while sent < 5000:
         wrong = [wrong_request(rng) for _ in range(9)]
         spoil = rng.random() < 0.5
         last = mutated(rng, wrong[0]) if spoil else rng.choice(WRONG_HEADS)
@@ -12762,7 +12763,7 @@ def test_twenty_thousand_malformed_requests_get_a_problem_or_a_close(
         # Every readable one has its answer, in order; a spoiled one has it, or a close.
         assert len(answers) >= len(wrong) + (not spoil), (wrong, last, answers)
         sent += len(wrong) + 1
-    assert problems >= 19_000
+    assert problems >= 4750
     assert daemon.get("/api/runs").json["total"] == 0
     assert daemon.get("/healthz").status == 200
     assert not log_lines(daemon, "bug")
@@ -13633,7 +13634,7 @@ def test_process_1_reaps_orphans_and_loses_no_exit_code(inside: Any) -> None:
         return code, daemon.run("orphans", {"CODE": str(code)})["exit_code"]
 
     with ThreadPoolExecutor(64) as pool:
-        for sent, told in pool.map(run, [1 + n % 100 for n in range(256)]):
+        for sent, told in pool.map(run, range(1, 101)):
             assert told == sent
     within(DEADLINE_S, lambda: not zombies_of(daemon.inner), "all zombies reaped")
 
