@@ -6069,10 +6069,13 @@ class Daemon:
         the run changes, or a time is over; -1 when it is not live."""
         live = self._live.get(run_id)
         if live and live.log:
-            return live.log.wait_growth(seen, timeout_s)
+            size_bytes = live.log.wait_growth(seen, timeout_s)
+            if size_bytes > seen or not live.log.closed:
+                return size_bytes
         if live:
             with self._mutex:
-                if not live.run.ended and not live.log:
+                # A log is closed before the end is durable, which may take its time.
+                if not live.run.ended and (not live.log or live.log.closed):
                     live.changed.wait(timeout_s)
         return -1
 

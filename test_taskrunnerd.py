@@ -8024,6 +8024,24 @@ def store_without_room(daemon: tr.Daemon, monkeypatch: Any) -> threading.Event:
     return has_room
 
 
+def test_log_stream_does_not_spin_while_the_end_has_no_room(
+    in_process: Any, monkeypatch: Any, fifos: Any
+) -> None:
+    """The log is closed, the end not durable: nothing grows, and nothing is over."""
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    fd = reach(path)
+    has_room = store_without_room(daemon, monkeypatch)
+    os.close(fd)
+    within(DEADLINE_S, daemon.why_not_ready, "the refused record")
+    assert daemon.wait_output(run.id, -1, 3600) == 0
+    follower = in_thread(lambda: daemon.wait_output(run.id, 0, 3600))
+    has_room.set()
+    assert end_of(daemon, run).end_reason == "success"
+    assert follower() == -1
+
+
 def test_end_without_room_is_kept_and_its_waiters_get_it_once_it_is_durable(
     in_process: Any, monkeypatch: Any, fifos: Any
 ) -> None:
