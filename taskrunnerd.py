@@ -1698,13 +1698,14 @@ def _refuse_constant(word: str) -> None:
 _OUTSIDE_TEXT = re.compile(rb'"(?:[^"\\]+|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
-def _depth(raw: bytes) -> int:
-    depth = deepest = 0
+def _is_too_deep(raw: bytes) -> bool:
+    depth = 0
     for token in _OUTSIDE_TEXT.finditer(raw):
         first = token[0][:1]
         depth += 1 if first in b"[{" else -1 if first in b"]}" else 0
-        deepest = max(deepest, depth)
-    return deepest
+        if depth > JSON_MAX_DEPTH:
+            return True
+    return False
 
 
 def _finite(text: str) -> float:
@@ -1718,7 +1719,7 @@ def json_value(raw: bytes, parse_float: Callable[[str], Any] = _finite) -> Any:
     """The value of a JSON text. Raises ValueError, also for one nested too deeply."""
     # The parser recurses in C; a bound on nesting keeps a small thread stack safe.
     opened = raw.count(b"[") + raw.count(b"{")
-    if opened > JSON_MAX_DEPTH and _depth(raw) > JSON_MAX_DEPTH:
+    if opened > JSON_MAX_DEPTH and _is_too_deep(raw):
         raise ValueError(f"nested deeper than {JSON_MAX_DEPTH} levels")
     text = raw.decode("utf-8-sig")
     return json.loads(text, parse_constant=_refuse_constant, parse_float=parse_float)
