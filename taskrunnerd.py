@@ -4709,6 +4709,8 @@ class LiveRun:
         self.usage: Usage | None = None
         # Its thread has left it to the program that replaces this one.
         self.parked = False
+        # Somebody waits for its log to be there.
+        self.awaited = False
 
     def record(self) -> dict[str, Any]:
         """Everything about a parked run that is not in the store, as JSON."""
@@ -5803,6 +5805,8 @@ class Daemon:
                 child.signal_group(signal.SIGKILL)
             if live.task.timeout_s is not None:
                 self._add_deadline(now_s + live.task.timeout_s, live, TIMEOUT)
+            if live.awaited:
+                live.changed.notify_all()
         LOG.info(
             "run started task=%s run=%s pid=%d", live.task.name, live.run.id, child.pid
         )
@@ -6075,7 +6079,8 @@ class Daemon:
                 return size_bytes
         if live:
             with self._mutex:
-                # A log is closed before the end is durable, which may take its time.
+                # Not begun, or at its end while that is being recorded.
+                live.awaited = True
                 if not live.run.ended and (not live.log or live.log.closed):
                     live.changed.wait(timeout_s)
         return -1

@@ -7711,6 +7711,42 @@ def test_drain_lets_waiters_of_queued_runs_go(in_process: Any, fifos: Any) -> No
     daemon.stop(queued.id)
 
 
+def test_follower_is_woken_as_soon_as_the_log_is_there(
+    in_process: Any, fifos: Any
+) -> None:
+    daemon = in_process({"hold": HELD})
+    gate = Gate(daemon, "confirm_start", by_daemon)
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    gate.await_caller()
+    woken = in_thread(lambda: daemon.wait_output(run.id, -1, 3600))
+    within(DEADLINE_S, lambda: daemon._live[run.id].awaited, "a follower")
+    gate.open()
+    assert woken() == -1
+    let_go(path)
+    end_of(daemon, run)
+
+
+def test_follower_sleeps_while_the_end_is_being_recorded(
+    in_process: Any, fifos: Any
+) -> None:
+    """It asked again and again, as fast as it could: for ever on a full disk."""
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    held = reach(path)
+    gate = Gate(daemon.store, "flush", by_daemon)
+    finish_with(held, "0\n")
+    gate.await_caller()
+    started_s = time.monotonic()
+    assert daemon.wait_output(run.id, 0, 0.1) == -1
+    assert time.monotonic() - started_s >= 0.1
+    woken = in_thread(lambda: daemon.wait_output(run.id, 0, 3600))
+    gate.open()
+    woken()
+    end_of(daemon, run)
+
+
 # -- nobody is told of what is not on the disk
 
 
