@@ -3731,6 +3731,26 @@ class LogReader:
                 yield from _segment_lines(segment, start)
             before = segment.last
 
+    def next_lines(self, n: int) -> tuple[list[LogLine], int]:
+        """Some lines from number `n` on, and the number to go on with."""
+        lines = self.lines(n, STREAM_LINES_AT_ONCE)
+        return lines, lines[-1].n + 1 if lines else n
+
+    def next_block(self, offset: int) -> tuple[bytes, int]:
+        """Some bytes from an offset into all that was written on, and the offset to go
+        on with; what was dropped is passed over."""
+        for segment in self._segments:
+            start, end = max(offset, segment.first.end), segment.last.end
+            if start >= end:
+                continue
+            block = segment.read(start, min(end, start + LOG_BLOCK_BYTES))
+            if start + len(block) < end:
+                # The rest may be dropped before it is asked for: no line is torn.
+                block = block[: block.rfind(b"\n") + 1] or block
+            if block:
+                return block, start + len(block)
+        return b"", offset
+
     def last_lines(self, count: int) -> list[LogLine]:
         """The newest lines, ascending."""
         return self.lines(max(self.first_available, self.total_lines - count), count)
@@ -6847,7 +6867,7 @@ def _log_events(daemon: Daemon, run: Run, n: int) -> Iterator[bytes]:
         # Looked at before the log is read, so that no last line is missed.
         now = daemon.find_run(run.id) or run._replace(status=ENDED)
         with LogReader(base) as log:
-            lines = log.lines(n, STREAM_LINES_AT_ONCE)
+            lines, _ = log.next_lines(n)
             total_lines = log.total_lines
         for line in lines:
             if line.n > n:

@@ -6094,6 +6094,74 @@ def test_follower_misses_nothing_of_a_fast_writer(
     assert found == [*range(4000)]
 
 
+def read_on(base: str, offset: int = 0) -> tuple[list[bytes], int]:
+    """The blocks of a log from an offset on, and where they end."""
+    blocks = []
+    while True:
+        with tr.LogReader(base) as log:
+            block, offset = log.next_block(offset)
+        if not block:
+            return blocks, offset
+        blocks.append(block)
+
+
+def test_log_is_read_on_in_blocks_of_whole_lines(
+    open_log: Callable[..., tr.LogWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tr, "LOG_BLOCK_BYTES", 100)
+    log = open_log()
+    assert read_on(log.base) == ([], 0)
+    written = b"".join(b"line %d\n" % n for n in range(200)) + b"x" * 250 + b"\nend"
+    log.write(OUT, written[:1000], AT_MS, 1.0)
+    log.write(OUT, written[1000:], AT_MS, 1.0)
+    log.release(AT_MS, 1.0 + tr.HOLD_S)
+    blocks, end = read_on(log.base)
+    assert (b"".join(blocks), end) == (written, len(written))
+    assert all(len(block) <= 100 for block in blocks)
+    short = [block for block in blocks if b"x" not in block and block != b"end"]
+    assert len(short) > 10 and all(block.endswith(b"\n") for block in short)
+    log.write(ERR, b" of it\n", AT_MS, 1.0)
+    assert read_on(log.base, end)[0] == [b" of it\n"]
+
+
+def test_log_that_lost_what_comes_next_is_read_on_at_the_oldest_kept(
+    open_log: Callable[..., tr.LogWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tr, "LOG_HEAD_BYTES", 200)
+    log = open_log(4 * tr.KIB)
+
+    def write(numbers: range) -> None:
+        for n in numbers:
+            log.write(OUT, b"line %04d\n" % n, AT_MS, 1.0)
+
+    def numbers(block: bytes) -> list[int]:
+        return [int(line[5:]) for line in block.splitlines()]
+
+    write(range(300))
+    with tr.LogReader(log.base) as early:
+        assert numbers(early.next_block(500)[0])[0] == 50
+        write(range(300, 3000))
+        # Only the first 200 bytes of that segment are there now.
+        block, offset = early.next_block(500)
+        assert numbers(block)[0] * 10 + len(block) == offset and offset > 1000
+    blocks, end = read_on(log.base, 500)
+    rest = numbers(b"".join(blocks))
+    assert end == 30_000 and rest == [*range(rest[0], 3000)]
+    assert 2500 < rest[0] < 2800
+
+
+@pytest.mark.parametrize("on_full", [tr.DROP_OLD, tr.DROP_NEW])
+def test_log_that_ends_in_a_gap_is_read_on_to_its_end(
+    open_log: Callable[..., tr.LogWriter], on_full: str
+) -> None:
+    log = open_log(100, on_full)
+    log.write(OUT, b"kept\n", AT_MS, 1.0)
+    log.no_room = "the disk is full"
+    log.write(OUT, b"lost\n" * 100, AT_MS, 1.0)
+    log.close(AT_MS)
+    assert read_on(log.base) == ([b"kept\n"], 5)
+
+
 # -- search
 
 
