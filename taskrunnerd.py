@@ -1372,7 +1372,7 @@ PARAMS: dict[str, JsonSchema] = {
     "wait": _flag("Hold the request until the run has ended", default=False),
     "output": _number("Add the last lines of output", 1, OUTPUT_MAX_LINES),
     "wait_timeout": _number(
-        "With wait=true, the most seconds to hold the request",
+        "With wait=true or live output, the most seconds to hold the request",
         1,
         WAIT_MAX_S,
         default=WAIT_DEFAULT_S,
@@ -6057,11 +6057,16 @@ class Daemon:
         give_up_s = self.clock.monotonic_s() + timeout_s
         while True:
             run = self._wait_attempt(run_id, give_up_s, still_there, seen)
-            failed = seen == ENDED and run.end_reason in RETRIED
-            next_id = self.store.next_attempt(run.id) if failed else None
-            if not next_id:
+            following = self.attempt_after(run) if seen == ENDED else None
+            if not following:
                 return run
-            run_id = next_id
+            run_id = following.id
+
+    def attempt_after(self, run: Run) -> Run | None:
+        """The next attempt as it is now, if one follows a run."""
+        failed = run.end_reason in RETRIED
+        next_id = self.store.next_attempt(run.id) if failed else None
+        return self.find_run(next_id) if next_id else None
 
     def _wait_attempt(
         self,
@@ -6322,6 +6327,9 @@ class Daemon:
 # 9 and 11; never touches SQL, processes or sockets.
 
 
+JSON, TEXT, EVENT_STREAM = "application/json", "text/plain", "text/event-stream"
+
+
 class Front(NamedTuple):
     """Facts about the server that some answers tell."""
 
@@ -6340,7 +6348,8 @@ class Hold(NamedTuple):
 class Request(NamedTuple):
     """A request after routing. `path` and `query` hold typed values, `given` the
     names that stand in the query. `still_there` tells whether the client listens, and
-    keeps a Hold alive; `front` is what the server tells of itself."""
+    keeps a Hold alive; `front` is what the server tells of itself; `media` is the type
+    of the route's answers that the client likes best."""
 
     path: dict[str, Any]
     query: dict[str, Any]
@@ -6349,6 +6358,7 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
     still_there: Callable[[Hold], bool]
     front: Front
+    media: str = JSON
 
 
 class Answer(NamedTuple):
@@ -6359,15 +6369,21 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
+Chunk = Union[bytes, Mapping[str, str]]
+
+
 class Stream(NamedTuple):
     """An answer in chunks. `size_bytes` is None when nobody knows yet; an empty chunk
-    is a chance to notice that the client has gone."""
+    is a chance to notice that the client has gone. One that announces `trailers`, their
+    names, ends with a mapping of some of them; without that it was cut off, and the
+    client has to notice."""
 
     status: int
     content_type: str
-    chunks: Iterator[bytes]
+    chunks: Iterator[Chunk]
     size_bytes: int | None = None
     headers: Mapping[str, str] = {}
+    trailers: tuple[str, ...] = ()
 
 
 Operation = Callable[[Daemon, Request], Union[Answer, Stream]]
@@ -6468,6 +6484,132 @@ def task_document(state: TaskState) -> dict[str, Any]:
     return document
 
 
+# -- following a run
+
+
+def event_text(name: str, document: Any, event_id: int | str | None = None) -> bytes:
+    """One server-sent event (WHATWG HTML, 9.2)."""
+    head = f"id: {event_id}\n" if event_id is not None else ""
+    return f"{head}event: {name}\ndata: ".encode() + compact_json(document) + b"\n"
+
+
+_UNBUFFERED = {"X-Accel-Buffering": "no"}
+_COMMENT = b": still here\n\n"
+PLAIN_TEXT = "text/plain; charset=utf-8"
+
+
+class _Look(NamedTuple):
+    """A look at a run and its log: what is new there from a place on, whether there was
+    nothing for so long that a proxy may lose patience, and whether this is the last."""
+
+    run: Run
+    place: int
+    fresh: Any
+    silent: bool
+    last: bool
+
+
+def _is_over(daemon: Daemon, run: Run, fresh: Any, until_s: float) -> bool:
+    if run.ended:
+        return not fresh
+    leaving = daemon.pausing or (daemon.draining and run.status == PENDING)
+    return daemon.clock.monotonic_s() >= until_s or (leaving and not fresh)
+
+
+def _follow(
+    daemon: Daemon,
+    run: Run,
+    read: Callable[[LogReader, int], tuple[Any, int]],
+    place: int,
+    until_s: float = math.inf,
+) -> Iterator[_Look]:
+    """Look at a run whenever there may be something new, and every HANGUP_CHECK_S,
+    until it has ended and all was read, or the time is over, or the daemon goes. `read`
+    is how to go on reading its log from a place."""
+    base, clock = daemon.log_of(run), daemon.clock
+    seen, heard_s = -1, clock.monotonic_s()
+    while True:
+        # Looked at before the log is read, so that no last line is missed.
+        run = daemon.find_run(run.id) or run._replace(status=ENDED)
+        with LogReader(base) as log:
+            fresh, after = read(log, place)
+        if fresh and run.status == PENDING:
+            # It has begun meanwhile.
+            run = daemon.find_run(run.id) or run
+        now_s = clock.monotonic_s()
+        silent = not fresh and now_s - heard_s >= STREAM_COMMENT_S
+        last = _is_over(daemon, run, fresh, until_s)
+        yield _Look(run, place, fresh, silent, last)
+        if last:
+            return
+        place = after
+        if fresh or silent:
+            heard_s = now_s
+        if not fresh:
+            left_s = max(0.0, until_s - now_s)
+            seen = daemon.wait_output(run.id, seen, min(left_s, HANGUP_CHECK_S))
+
+
+def _line_events(look: _Look, prefix: str = "") -> Iterator[bytes]:
+    n = look.place
+    for line in look.fresh:
+        if line.n > n:
+            yield event_text("rotated", {"first_available": line.n + 1})
+        yield event_text("line", line.document(), f"{prefix}{line.n}")
+        n = line.n + 1
+    if not look.fresh and not look.last:
+        yield _COMMENT if look.silent else b""
+
+
+def _live_events(
+    daemon: Daemon, run: Run, start: tuple[Run, int], until_s: float
+) -> Iterator[bytes]:
+    """A run and its further attempts, from a line of one of them on. Ends with neither
+    `done` nor `unfinished` when the daemon goes before: the client has to ask again."""
+    attempt, n = start
+    following: Run | None = attempt
+    while following:
+        attempt, told = following, following.status
+        yield event_text("run", run_document(attempt))
+        # Lines are numbered anew in each attempt.
+        prefix = "" if attempt.id == run.id else f"{attempt.id}:"
+        for look in _follow(daemon, attempt, LogReader.next_lines, n, until_s):
+            if look.run.status not in (told, ENDED):
+                told = look.run.status
+                yield event_text("run", run_document(look.run))
+            yield from _line_events(look, prefix)
+        following, n = daemon.attempt_after(look.run), 0
+        if following and told != ENDED:
+            yield event_text("run", run_document(look.run))
+    if look.run.ended:
+        yield event_text("done", run_document(look.run))
+    elif daemon.clock.monotonic_s() >= until_s:
+        yield event_text("unfinished", run_document(look.run))
+
+
+RUN_TRAILERS = ("Run-Id", "Run-Exit-Code", "Run-End-Reason")
+
+
+def _trailers(run: Run) -> dict[str, str]:
+    """What there is to tell of a run at the end of its output."""
+    code = str(run.exit_code) if run.exit_code != NO_EXIT_CODE else ""
+    values = (run.id, code, run.end_reason)
+    return {name: value for name, value in zip(RUN_TRAILERS, values) if value}
+
+
+def _live_text(daemon: Daemon, run: Run, until_s: float) -> Iterator[Chunk]:
+    """The output of a run and its further attempts, and trailers about the last one.
+    None when the daemon goes before: that must not look like the end."""
+    following: Run | None = run
+    while following:
+        for look in _follow(daemon, following, LogReader.next_block, 0, until_s):
+            if look.fresh or not look.last:
+                yield look.fresh
+        following = daemon.attempt_after(look.run)
+    if look.run.ended or daemon.clock.monotonic_s() >= until_s:
+        yield _trailers(look.run)
+
+
 # -- tasks and triggers
 
 
@@ -6511,17 +6653,27 @@ class _Wait(NamedTuple):
     applied: str = ""
 
 
+def _preferred_wait(given: Mapping[str, str], otherwise_s: float) -> _Wait:
+    seconds = given.get("wait", "")
+    if re.fullmatch("[0-9]{1,9}", seconds):
+        return _Wait(min(int(seconds), WAIT_MAX_S), f"wait={seconds}")
+    return _Wait(otherwise_s)
+
+
 def _wanted_wait(request: Request) -> _Wait:
-    """The wait that a request asks for: in the query, else as a preference."""
+    """The wait that a request asks for: in the query, else as a preference. A stream
+    goes on as long as its run does, unless a time is given."""
     given = _preferences(request.headers.get("prefer", ""))
-    seconds, query = given.get("wait", ""), request.query
+    query = request.query
+    if request.media != JSON:
+        if "wait_timeout" in request.given:
+            return _Wait(query["wait_timeout"])
+        return _preferred_wait(given, math.inf)
     if "wait" in request.given:
         return _Wait(query["wait_timeout"] if query["wait"] else 0)
     if "respond-async" in given and "wait" not in given:
         return _Wait(0, "respond-async")
-    if re.fullmatch("[0-9]{1,9}", seconds):
-        return _Wait(min(int(seconds), WAIT_MAX_S), f"wait={seconds}")
-    return _Wait(0)
+    return _preferred_wait(given, 0)
 
 
 def may_wait(request: Request) -> bool:
@@ -6546,12 +6698,45 @@ def _held_run(daemon: Daemon, request: Request, run: Run, hold: Hold) -> Run:
     return daemon.wait(run.id, wait.seconds, still_there, seen)
 
 
-def _run_answer(daemon: Daemon, request: Request, run: Run, status: int) -> Answer:
-    """The run, held until it has ended if the request asks for that."""
+_EVENT_ID = re.compile(f"(?:({RUN_ID_PATTERN[1:-1]}):)?([0-9]{{1,18}})")
+
+
+def _resumed(daemon: Daemon, request: Request, run: Run) -> tuple[Run, int]:
+    """The attempt, and the line of it, that follow the last event a client has seen."""
+    match = _EVENT_ID.fullmatch(request.headers.get("last-event-id", ""))
+    attempt: Run | None = run
+    while match and attempt:
+        if match[1] in (None, attempt.id):
+            return attempt, int(match[2]) + 1
+        attempt = daemon.attempt_after(attempt)
+    return run, 0
+
+
+def _live_run(daemon: Daemon, request: Request, run: Run, answer: Answer) -> Stream:
+    """The run as it goes on, in the form that the request asks for, with the status and
+    the headers of its answer."""
+    until_s = daemon.clock.monotonic_s() + _wanted_wait(request).seconds
+    headers = {**answer.headers, "Run-Id": run.id, **_UNBUFFERED}
+    if request.media == TEXT:
+        text = _live_text(daemon, run, until_s)
+        return Stream(answer.status, PLAIN_TEXT, text, None, headers, RUN_TRAILERS)
+    # What is triggered now is new to everybody.
+    start = _resumed(daemon, request, run) if answer.status == 200 else (run, 0)
+    events = _live_events(daemon, run, start, until_s)
+    return Stream(answer.status, EVENT_STREAM, events, None, headers)
+
+
+def _run_answer(
+    daemon: Daemon, request: Request, run: Run, status: int
+) -> Answer | Stream:
+    """The run, held until it has ended if the request asks for that, or as it goes
+    on."""
     wait = _wanted_wait(request)
-    headers = {"Location": run_path(run)}
+    headers = {"Location": run_path(run), "Vary": "Accept"}
     if wait.applied:
         headers["Preference-Applied"] = wait.applied
+    if request.media != JSON:
+        return _live_run(daemon, request, run, Answer(status, None, headers))
     if wait.seconds:
         run = _held_run(daemon, request, run, Hold(status, headers))
     if wait.seconds and not run.ended:
@@ -6567,7 +6752,7 @@ def _run_answer(daemon: Daemon, request: Request, run: Run, status: int) -> Answ
     return Answer(status, document, headers)
 
 
-def trigger_run(daemon: Daemon, request: Request) -> Answer:
+def trigger_run(daemon: Daemon, request: Request) -> Answer | Stream:
     """Trigger a new run, and wait for its end if asked to."""
     given = (request.body or {}).get("params", {})
     run = daemon.trigger(request.path["task_name"], given, "api")
@@ -6619,12 +6804,12 @@ def _find_run(daemon: Daemon, request: Request) -> Run:
     return run
 
 
-def get_run(daemon: Daemon, request: Request) -> Answer:
+def get_run(daemon: Daemon, request: Request) -> Answer | Stream:
     """Show a run of a task, and wait for its end if asked to."""
     return _run_answer(daemon, request, _find_run(daemon, request), 200)
 
 
-def get_run_by_id(daemon: Daemon, request: Request) -> Answer:
+def get_run_by_id(daemon: Daemon, request: Request) -> Answer | Stream:
     """Show a run, whatever its task, and wait for its end if asked to."""
     return get_run(daemon, request)
 
@@ -6846,50 +7031,17 @@ def get_log_raw(daemon: Daemon, request: Request) -> Stream:
     if status == 206:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     chunks = _raw_chunks(daemon.log_of(run), start, end)
-    return Stream(status, "text/plain; charset=utf-8", chunks, end - start, headers)
-
-
-def event_text(name: str, document: Any, event_id: int | None = None) -> bytes:
-    """One server-sent event (WHATWG HTML, 9.2)."""
-    head = f"id: {event_id}\n" if event_id is not None else ""
-    return f"{head}event: {name}\ndata: ".encode() + compact_json(document) + b"\n"
-
-
-EVENT_STREAM = "text/event-stream"
-_UNBUFFERED = {"X-Accel-Buffering": "no"}
-_COMMENT = b": still here\n\n"
+    return Stream(status, PLAIN_TEXT, chunks, end - start, headers)
 
 
 def _log_events(daemon: Daemon, run: Run, n: int) -> Iterator[bytes]:
-    base = daemon.log_of(run)
-    seen, silent_since_s = -1, daemon.clock.monotonic_s()
-    while True:
-        # Looked at before the log is read, so that no last line is missed.
-        now = daemon.find_run(run.id) or run._replace(status=ENDED)
-        with LogReader(base) as log:
-            lines, _ = log.next_lines(n)
-            total_lines = log.total_lines
-        for line in lines:
-            if line.n > n:
-                yield event_text("rotated", {"first_available": line.n + 1})
-            yield event_text("line", line.document(), line.n)
-            n = line.n + 1
-        if lines:
-            silent_since_s = daemon.clock.monotonic_s()
-        elif now.ended:
-            done = {
-                "final_line": total_lines - 1,
-                "status": now.end_reason or now.status,
-            }
-            yield event_text("done", done)
-            return
-        elif daemon.pausing or (daemon.draining and now.status == PENDING):
-            return
-        else:
-            seen = daemon.wait_output(run.id, seen, HANGUP_CHECK_S)
-            silent = daemon.clock.monotonic_s() - silent_since_s >= STREAM_COMMENT_S
-            silent_since_s += STREAM_COMMENT_S if silent else 0
-            yield _COMMENT if silent else b""
+    for look in _follow(daemon, run, LogReader.next_lines, n):
+        yield from _line_events(look)
+    if look.run.ended:
+        with LogReader(daemon.log_of(run)) as log:
+            final_line = log.total_lines - 1
+        status = look.run.end_reason or look.run.status
+        yield event_text("done", {"final_line": final_line, "status": status})
 
 
 def stream_log(daemon: Daemon, request: Request) -> Stream:
@@ -7092,11 +7244,13 @@ Check = Callable[[Daemon, Request, list[Fault]], list[Fault]]
 _FILTERS = "status task_name triggered_by created_after created_before exit_code_min"
 _FILTERS += " exit_code_max retries_only search sort_field sort_direction limit offset"
 _LOG = "/api/tasks/{task_name}/runs/{run_id}/log"
+_LIVE = (TEXT, EVENT_STREAM)
 
 
 class Route(NamedTuple):
     """One row of the API. `query` names PARAMS, `body` and `answer` name SCHEMAS;
-    `check` finds faults that a schema cannot."""
+    `check` finds faults that a schema cannot; `also` are the media types that a client
+    may prefer to `media`."""
 
     method: str
     path: str
@@ -7106,7 +7260,8 @@ class Route(NamedTuple):
     query: str = ""
     body: str = ""
     check: Check | None = None
-    media: str = "application/json"
+    media: str = JSON
+    also: tuple[str, ...] = ()
     needs_body: bool = False
     open_to_all: bool = False
 
@@ -7120,13 +7275,14 @@ class Route(NamedTuple):
 # fmt: off
 ROUTES = (
     Route("POST", "/api/tasks/{task_name}/run", trigger_run, "Run", 201,
-          query="wait wait_timeout output", body="Trigger", check=check_trigger),
+          query="wait wait_timeout output", body="Trigger", check=check_trigger,
+          also=_LIVE),
     Route("GET", "/api/tasks", get_tasks, "Tasks"),
     Route("GET", "/api/tasks/{task_name}", get_task, "Task"),
     Route("GET", "/api/tasks/{task_name}/next", get_next_ticks, "NextTicks", query="n"),
     Route("GET", "/api/tasks/{task_name}/runs", get_task_runs, "Runs", query=_FILTERS),
     Route("GET", "/api/tasks/{task_name}/runs/{run_id}", get_run, "Run",
-          query="wait wait_timeout output"),
+          query="wait wait_timeout output", also=_LIVE),
     Route("DELETE", "/api/tasks/{task_name}/runs/{run_id}", delete_run, "", 204),
     Route("POST", "/api/tasks/{task_name}/runs/{run_id}/stop", stop_run, "Message"),
     Route("GET", _LOG, get_log_page, "LogPage", query="from limit:log"),
@@ -7139,7 +7295,7 @@ ROUTES = (
     Route("GET", "/api/runs/summary", get_run_summary, "RunSummary"),
     Route("GET", "/api/runs/stream", stream_runs, "RunEvent", media=EVENT_STREAM),
     Route("GET", "/api/runs/{run_id}", get_run_by_id, "Run",
-          query="wait wait_timeout output"),
+          query="wait wait_timeout output", also=_LIVE),
     Route("POST", "/api/runs/bulk/cancel", bulk_cancel_runs, "BulkAffected",
           body="BulkSelector", check=check_selector, needs_body=True),
     Route("POST", "/api/runs/bulk/delete", bulk_delete_runs, "BulkAffected",
@@ -7187,6 +7343,16 @@ def _problem() -> dict[str, Any]:
     return {"description": "A problem", "content": content}
 
 
+_LIVE_FORMS = {
+    TEXT: "The output as it is written; the end is told in the trailers "
+    + ", ".join(RUN_TRAILERS),
+    EVENT_STREAM: "The run as it goes on: the event `run` with the Run, again when its"
+    " status changes or a further attempt follows; `line` and `rotated` as in"
+    " streamLog; in the end `done` with the ended Run, or `unfinished` when"
+    " wait_timeout is over",
+}
+
+
 def _answers(route: Route) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "Done"}
     if route.answer:
@@ -7194,6 +7360,9 @@ def _answers(route: Route) -> dict[str, Any]:
     elif route.status != 204:
         binary = {"type": "string", "format": "binary"}
         good["content"] = _media(route.media, binary)
+    for media in route.also:
+        live = {"type": "string", "description": _LIVE_FORMS[media]}
+        good["content"].update(_media(media, live))
     if route.operation in (get_run, get_run_by_id):
         unchanged = {"description": "Not changed since the version in If-None-Match"}
         return {str(route.status): good, "304": unchanged, "default": _problem()}
@@ -7443,6 +7612,35 @@ def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
     )
 
 
+_WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
+
+
+def _media_weight(params: list[str]) -> float:
+    """The q among the parameters of a media range; 0 for one that is none."""
+    for param in params:
+        name, _, value = (text.strip() for text in param.partition("="))
+        if name == "q":
+            return float(value) if _WEIGHT.fullmatch(value) else 0.0
+    return 1.0
+
+
+def negotiated(accept: str, offered: Sequence[str]) -> str:
+    """The media type that an Accept header (RFC 9110, 12.5.1) likes best. Of equals it
+    is the one offered first, so that who takes anything gets what everybody gets; who
+    likes none gets that, too."""
+    weights: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        name, *params = part.split(";")
+        name, weight = name.strip(), _media_weight(params)
+        weights[name] = max(weight, weights.get(name, 0.0))
+
+    def weight_of(media: str) -> float:
+        ranges = (media, media.partition("/")[0] + "/*", "*/*")
+        return next((weights[name] for name in ranges if name in weights), 0.0)
+
+    return max(offered, key=weight_of)
+
+
 def _bind_path(texts: dict[str, str]) -> list[Fault]:
     checks = ((name, PATH_PARAMS[name], text) for name, text in texts.items())
     return [f for name, s, text in checks for f in find_faults(s, text, ("path", name))]
@@ -7517,8 +7715,9 @@ def _bind(
     body, body_faults = _bind_body(route, raw, content_type)
     faults += query_faults + body_faults
     front = Front(False, 0)
+    media = negotiated(head.headers.get("accept", ""), (route.media, *route.also))
     request = Request(
-        dict(texts), query, given, body, head.headers, lambda _: True, front
+        dict(texts), query, given, body, head.headers, lambda _: True, front, media
     )
     if route.check:
         faults = route.check(daemon, request, faults)
@@ -8013,6 +8212,8 @@ class Connection(http.server.BaseHTTPRequestHandler):
         head = self._head
         assert head
         headers = {"Content-Type": stream.content_type, **stream.headers}
+        if stream.trailers and head.version == "HTTP/1.1":
+            headers["Trailer"] = ", ".join(stream.trailers)
         if stream.size_bytes is None:
             self._begin_chunks(stream.status, headers)
         else:
@@ -8022,12 +8223,17 @@ class Connection(http.server.BaseHTTPRequestHandler):
         if head.method == "HEAD":
             self._keep_alive = self._keeps_alive
             return
+        trailers: Mapping[str, str] = {}
         for chunk in stream.chunks:
-            if chunk:
+            if not isinstance(chunk, bytes):
+                trailers = chunk
+            elif chunk:
                 self._write_chunk(chunk)
             elif not self._still_there():
                 return
-        self._end_chunks()
+        # Without an end the client sees that something is missing.
+        if trailers or not stream.trailers:
+            self._end_chunks(trailers)
 
     def _begin_chunks(self, status: int, headers: Mapping[str, str]) -> None:
         """Send the head of an answer whose size nobody knows."""
@@ -8049,9 +8255,10 @@ class Connection(http.server.BaseHTTPRequestHandler):
         framed = b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk
         self._write(framed)
 
-    def _end_chunks(self) -> None:
+    def _end_chunks(self, trailers: Mapping[str, str] = {}) -> None:
         if self._chunked:
-            self._write(b"0\r\n\r\n")
+            fields = "".join(f"{name}: {trailers[name]}\r\n" for name in trailers)
+            self._write(b"0\r\n" + fields.encode("latin-1", "replace") + b"\r\n")
         self._keep_alive = self._keeps_alive
 
 

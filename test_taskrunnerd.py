@@ -11725,6 +11725,22 @@ def test_openapi_tells_the_media_type_that_is_sent(
     assert told.startswith(media_type)
 
 
+def test_openapi_tells_the_other_forms_of_a_run(shared: Served) -> None:
+    paths = shared.get("/openapi.json").json["paths"]
+    for path, method, status in (
+        ("/api/tasks/{task_name}/run", "post", "201"),
+        ("/api/tasks/{task_name}/runs/{run_id}", "get", "200"),
+        ("/api/runs/{run_id}", "get", "200"),
+    ):
+        forms = paths[path][method]["responses"][status]["content"]
+        assert [*forms] == ["application/json", "text/plain", "text/event-stream"]
+        assert "Run-Exit-Code" in forms["text/plain"]["schema"]["description"]
+        told = re.findall(
+            "`([a-z]+)`", forms["text/event-stream"]["schema"]["description"]
+        )
+        assert told == ["run", "line", "rotated", "done", "unfinished"]
+
+
 def test_openapi_says_that_a_bulk_operation_needs_a_body(shared: Served) -> None:
     paths = shared.get("/openapi.json").json["paths"]
     bodies = [
@@ -12602,7 +12618,8 @@ def test_requests_that_wait_beyond_three_quarters_are_told_and_start_nothing(
                     assert client.recv(12) == b"HTTP/1.1 200"
             within(DEADLINE_S, lambda: ask("GET", "/api/runs")["total"] == 5, "waits")
             assert held() == 12
-            for request in (wait, *follow):
+            live = head("POST /api/tasks/block/run HTTP/1.1", "Accept: text/plain")
+            for request in (wait, *follow, live):
                 refusal(daemon.exchange(request + LAST))
             assert ask("GET", "/api/runs")["total"] == 5
             # Those who do not wait are not concerned.
@@ -13376,6 +13393,448 @@ def test_run_that_ended_badly_says_so_in_a_sentence(serve: Any) -> None:
             assert "summary" not in ended
         else:
             assert re.fullmatch(words, ended["summary"]), ended
+
+
+# -- live output from one request
+
+
+SPEAK: dict[str, Any] = {
+    "params": HELD["params"],
+    "run": 'cat "$1"; echo oops >&2; exit 3',
+    "max_concurrent": 16,
+}
+LIVE_FORMS = pytest.mark.parametrize("method", ["POST", "GET", "GET by id"])
+TRAILERS = "Run-Id, Run-Exit-Code, Run-End-Reason"
+
+
+class Live:
+    """An answer as it comes, chunk by chunk, on a connection of its own."""
+
+    def __init__(
+        self, daemon: Served, accept: str, method: str, path: str, params: Any = None
+    ) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", daemon.port), DEADLINE_S)
+        body = json.dumps({"params": params}).encode() if params else b""
+        fields = ("Accept: " + accept, f"Content-Length: {len(body)}")
+        self._socket.sendall(head(f"{method} {path} HTTP/1.1", *fields) + body)
+        self._file = self._socket.makefile("rb")
+        self.status = int(self._file.readline().split()[1])
+        self.headers = http.client.parse_headers(self._file)
+        self.trailers: dict[str, str] = {}
+
+    def chunk(self) -> bytes:
+        """The next chunk; empty at the end, when the trailers are there."""
+        size_line = self._file.readline()
+        if not size_line:
+            raise http.client.IncompleteRead(b"")
+        size = int(size_line, 16)
+        if not size:
+            self.trailers = dict(http.client.parse_headers(self._file))
+            return b""
+        chunk = self._file.read(size)
+        assert self._file.readline() == b"\r\n"
+        return chunk
+
+    def rest(self) -> bytes:
+        """All that is still to come."""
+        return b"".join(iter(self.chunk, b""))
+
+    def events(self) -> Iterator[SseEvent]:
+        """The server-sent events that are still to come."""
+        chunks = iter(self.chunk, b"")
+        return parse_events(line for chunk in chunks for line in chunk.splitlines(True))
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._socket.close()
+
+
+def live(
+    daemon: Served, accept: str, method: str, task: str, params: Any = None
+) -> Live:
+    """A new run of a task, live: by its trigger, or by a second request."""
+    if method == "POST":
+        return Live(daemon, accept, "POST", f"/api/tasks/{task}/run", params)
+    run = daemon.trigger(task, params)
+    path = f"/api/runs/{run['id']}" if method == "GET by id" else place(run)
+    return Live(daemon, accept, "GET", path)
+
+
+@LIVE_FORMS
+def test_live_text_comes_as_it_is_written_and_trailers_tell_the_end(
+    serve: Any, fifo: Path, method: str
+) -> None:
+    daemon = serve({"speak": SPEAK})
+    with live(daemon, "text/plain", method, "speak", {"fifo": str(fifo)}) as answer:
+        run_id = answer.headers["Run-Id"]
+        assert answer.status == (201 if method == "POST" else 200)
+        assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert answer.headers["Location"] == f"/api/tasks/speak/runs/{run_id}"
+        assert answer.headers["Trailer"] == TRAILERS
+        assert answer.headers["Vary"] == "Accept"
+        assert answer.headers["X-Accel-Buffering"] == "no"
+        held = reach(fifo)
+        for text in (b"one\n", b"two\n", b"not a line yet"):
+            os.write(held, text)
+            assert answer.chunk() == text
+        os.close(held)
+        assert answer.rest() == b"oops\n"
+        assert answer.trailers == {
+            "Run-Id": run_id, "Run-Exit-Code": "3", "Run-End-Reason": "failed",
+        }  # fmt: skip
+    assert daemon.get(f"/api/runs/{run_id}").json["status"] == "ended"
+
+
+@LIVE_FORMS
+def test_live_events_come_as_they_happen(serve: Any, fifo: Path, method: str) -> None:
+    daemon = serve({"speak": SPEAK})
+    form = "text/event-stream"
+    with live(daemon, form, method, "speak", {"fifo": str(fifo)}) as answer:
+        assert answer.status == (201 if method == "POST" else 200)
+        assert answer.headers["Content-Type"] == form
+        assert "Trailer" not in answer.headers
+        events = answer.events()
+        first = next(events)
+        assert (first.name, first.data["status"]) == ("run", "running")
+        assert first.data["id"] == answer.headers["Run-Id"]
+        held = reach(fifo)
+        for number, text in enumerate(("one", "two")):
+            os.write(held, text.encode() + b"\n")
+            line = next(events)
+            assert (line.name, line.id) == ("line", str(number))
+            assert (line.data["text"], line.data["stream"]) == (text, "stdout")
+        os.close(held)
+        oops, done = events
+    assert (oops.id, oops.data["stream"]) == ("2", "stderr")
+    now = daemon.get(answer.headers["Location"]).json
+    del now["$schema"]
+    assert (done.name, done.id, done.data) == ("done", "", now)
+    assert now["exit_code"] == 3
+
+
+@pytest.mark.parametrize("task, text, trailers", [
+    ({"run": "true"}, b"", ("0", "success")),
+    ({"run": ["./no-such-program"]}, b"", (None, "start_failed")),
+    ({"run": "echo a; kill -9 $$"}, b"a\n", ("137", "failed")),
+    ({"run": "echo my secret1", "secrets": {"S": "secret1"}}, b"my [redacted]\n",
+     ("0", "success")),
+    ({"run": "printf '\\0\\377'"}, b"\0\xff", ("0", "success")),
+    ({"run": ["sleep", "60"], "timeout": "100ms"}, b"", ("143", "timeout")),
+])  # fmt: skip
+def test_live_run_ends_as_it_ended(
+    serve: Any, task: Any, text: bytes, trailers: tuple[str | None, str]
+) -> None:
+    daemon = serve({"task": task})
+    with live(daemon, "text/plain", "POST", "task") as answer:
+        assert answer.rest() == text
+        told = answer.trailers
+    assert (told.get("Run-Exit-Code"), told["Run-End-Reason"]) == trailers
+    run = {"id": told["Run-Id"], "task_name": "task"}
+    assert daemon.raw(run) == text
+    # Afterwards there is nothing to wait for.
+    with Live(daemon, "text/plain", "GET", place(run)) as again:
+        assert (again.rest(), again.trailers) == (text, told)
+    with Live(daemon, "text/event-stream", "GET", place(run)) as again:
+        first, *lines, done = again.events()
+    assert first.data == done.data and done.data["end_reason"] == trailers[1]
+    assert len(lines) == len(daemon.lines(run))
+
+
+FAIL_ONCE = {
+    "run": 'echo "attempt $TASKRUNNERD_ATTEMPT"; exit "$((1 - TASKRUNNERD_ATTEMPT))"',
+    "retry_attempts": 3,
+    "retry_delay": "10ms",
+}
+
+
+@LIVE_FORMS
+def test_live_run_goes_on_with_its_next_attempt(serve: Any, method: str) -> None:
+    daemon = serve({"once": FAIL_ONCE})
+    with live(daemon, "text/plain", method, "once") as answer:
+        assert answer.rest() == b"attempt 0\nattempt 1\n"
+        told = answer.trailers
+        assert told["Run-Exit-Code"] == "0" and told["Run-End-Reason"] == "success"
+        last = daemon.get(f"/api/runs/{told['Run-Id']}").json
+        assert last["retry_of_run_id"] == answer.headers["Run-Id"]
+    with live(daemon, "text/event-stream", method, "once") as answer:
+        events = list(answer.events())
+    first_id = answer.headers["Run-Id"]
+    done = events[-1]
+    second_id = done.data["id"]
+    assert (done.name, done.data["retry_of_run_id"]) == ("done", first_id)
+    assert [e.id for e in events if e.name == "line"] == ["0", f"{second_id}:0"]
+    states = [(e.data["id"], e.data["status"]) for e in events if e.name == "run"]
+    assert len(states) == len(set(states))
+    # All of the first up to its end, then only the second, whose start may be missed.
+    at = states.index((first_id, "ended"))
+    assert {run_id for run_id, _ in states[:at]} <= {first_id}
+    assert {run_id for run_id, _ in states[at + 1 :]} == {second_id}
+
+
+def test_live_events_go_on_after_the_last_one_seen(serve: Any) -> None:
+    script = 'seq -f "$TASKRUNNERD_ATTEMPT.%g" 1 3; exit "$((1 - TASKRUNNERD_ATTEMPT))"'
+    daemon = serve({"once": {**FAIL_ONCE, "run": script}})
+    last = daemon.run("once")
+    path = f"/api/runs/{last['retry_of_run_id']}"
+
+    def seen(last_id: str | None) -> list[tuple[str, str]]:
+        sent = {} if last_id is None else {"Last_Event_ID": last_id}
+        with daemon.events(path, Accept="text/event-stream", **sent) as events:
+            *most, done = events
+        assert (done.name, done.data["id"]) == ("done", last["id"])
+        assert most[0].name == "run"
+        return [(e.id, e.data["text"]) for e in most if e.name == "line"]
+
+    whole = seen(None)
+    assert [text for _, text in whole] == ["0.1", "0.2", "0.3", "1.1", "1.2", "1.3"]
+    for number, (last_id, _) in enumerate(whole):
+        assert seen(last_id) == whole[number + 1 :]
+    for strange in ("x", "-1", f"{NOWHERE}:1", "1:1", ""):
+        assert seen(strange) == whole
+
+
+def test_live_events_tell_of_a_queued_run_that_starts(serve: Any, fifos: Any) -> None:
+    daemon = serve({"hold": HELD})
+    paths = [fifos(), fifos()]
+    daemon.trigger("hold", {"fifo": paths[0]})
+    form = "text/event-stream"
+    with live(daemon, form, "POST", "hold", {"fifo": paths[1]}) as answer:
+        events = answer.events()
+        assert next(events).data["status"] == "pending"
+        let_go(paths[0])
+        assert next(events).data["status"] == "running"
+        let_go(paths[1], "4\n")
+        [done] = events
+    assert (done.name, done.data["exit_code"]) == ("done", 4)
+
+
+@pytest.mark.parametrize("form", ["text/plain", "text/event-stream"])
+def test_live_run_taken_out_of_the_queue_has_no_exit_code(
+    serve: Any, fifo: Path, form: str
+) -> None:
+    daemon = serve({"hold": HELD})
+    first = daemon.trigger("hold", {"fifo": str(fifo)})
+    with live(daemon, form, "POST", "hold", {"fifo": str(fifo)}) as answer:
+        where = answer.headers["Location"]
+        daemon.post(f"{where}/stop")
+        if form == "text/plain":
+            assert answer.rest() == b""
+            assert "Run-Exit-Code" not in answer.trailers
+            assert answer.trailers["Run-End-Reason"] == "stopped"
+        else:
+            *_, done = answer.events()
+            assert done.data["end_reason"] == "stopped"
+    let_go(fifo)
+    daemon.ended(first)
+
+
+@pytest.mark.parametrize("form", ["text/plain", "text/event-stream"])
+def test_live_trigger_that_is_refused_is_a_problem(
+    ops: Served, fifo: Path, form: str
+) -> None:
+    headers = {"Accept": form}
+    with blocked(ops, "skip", fifo):
+        for task, body, status in (
+            ("skip", None, 409), ("no-such-task", None, 404), ("forbidden", None, 403),
+            ("strict", None, 422), ("good", b"{", 400),
+        ):  # fmt: skip
+            reply = ops.request("POST", f"/api/tasks/{task}/run", body, headers)
+            assert reply.status == status and reply.json["detail"], reply
+    for path in (f"/api/tasks/good/runs/{NOWHERE}", f"/api/runs/{NOWHERE}"):
+        assert ops.request("GET", path, headers=headers).status == 404
+
+
+@pytest.mark.parametrize("accept, media", [
+    (None, "application/json"), ("", "application/json"), ("*/*", "application/json"),
+    ("text/plain", "text/plain; charset=utf-8"),
+    ("TEXT/Plain ; Charset=utf-8", "text/plain; charset=utf-8"),
+    ("text/event-stream", "text/event-stream"),
+    ("text/*", "text/plain; charset=utf-8"),
+    ("application/json, text/plain, */*", "application/json"),
+    ("text/plain, */*", "application/json"),
+    ("text/plain, */*;q=0.9", "text/plain; charset=utf-8"),
+    ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+     "application/json"),
+    ("application/json;q=0.5, text/plain;q=0.6", "text/plain; charset=utf-8"),
+    ("application/json;q=0.6, text/plain;q=0.5", "application/json"),
+    ("text/plain;q=0.5, text/event-stream", "text/event-stream"),
+    ("text/plain;q=0, text/*", "text/event-stream"),
+    ("text/plain;q=0", "application/json"), ("text/plain;q=0.0", "application/json"),
+    ("application/json;q=0, */*;q=0.1", "text/plain; charset=utf-8"),
+    ("text/plain;q=2", "application/json"), ("text/plain;q=nan", "application/json"),
+    ("text/plain; Q = 0.001 ", "text/plain; charset=utf-8"),
+    ("image/png", "application/json"), ("problem", "application/json"),
+    ("text/plain;q=" + " " * 30_000 + "x", "application/json"),
+    ("text/plain" + ";" * 30_000, "text/plain; charset=utf-8"),
+])  # fmt: skip
+def test_form_of_a_run_is_negotiated(
+    ops: Served, ten_lines: Any, accept: str | None, media: str
+) -> None:
+    headers = {} if accept is None else {"Accept": accept}
+    for method in ("GET", "HEAD"):
+        reply = ops.request(method, place(ten_lines), headers=headers)
+        assert reply.status == 200
+        assert reply.headers["Content-Type"] == media, accept
+        assert reply.headers["Vary"] == "Accept"
+    # Other routes have one form for all.
+    listed = ops.request("GET", "/api/runs?limit=1", headers=headers)
+    assert listed.headers["Content-Type"] == "application/json"
+
+
+def test_live_text_of_an_old_client_is_nothing_but_the_text(ops: Served) -> None:
+    raw = ops.exchange(
+        b"POST /api/tasks/two-streams/run HTTP/1.0\r\nAccept: text/plain\r\n"
+        b"Connection: keep-alive\r\n\r\n"
+    )
+    top, _, text = raw.partition(b"\r\n\r\n")
+    fields = top.decode().split("\r\n")
+    names = {field.partition(":")[0] for field in fields[1:]}
+    assert not {"Trailer", "Transfer-Encoding", "Content-Length"} & names
+    assert "Connection: close" in fields and "Run-Id" in names
+    assert sorted(text.splitlines(True)) == [b"err\n", b"out\n"]
+
+
+def test_live_connection_can_be_used_again(ops: Served) -> None:
+    connection = ops.connect()
+    for form in ("text/plain", "text/event-stream", "application/json"):
+        path, headers = "/api/tasks/good/run?wait=true", {"Accept": form}
+        reply = ops.request("POST", path, headers=headers, connection=connection)
+        assert reply.status == 201 and "Connection" not in reply.headers
+    connection.close()
+
+
+def test_live_output_ends_when_the_time_given_is_over(serve: Any, fifo: Path) -> None:
+    daemon = serve({"speak": SPEAK})
+    with live(daemon, "text/plain", "POST", "speak", {"fifo": str(fifo)}) as answer:
+        held = reach(fifo)
+        os.write(held, b"so far\n")
+        assert answer.chunk() == b"so far\n"
+        path, run_id = answer.headers["Location"], answer.headers["Run-Id"]
+        with Live(daemon, "text/plain", "GET", f"{path}?wait_timeout=1") as bounded:
+            assert bounded.rest() == b"so far\n"
+            assert bounded.trailers == {"Run-Id": run_id}
+        sent = {"Prefer": "wait=0"}
+        text = daemon.get(path, Accept="text/plain", **sent)
+        assert (text.raw, text.headers["Preference-Applied"]) == (b"so far\n", "wait=0")
+        with daemon.events(path, Accept="text/event-stream", **sent) as events:
+            run, line, unfinished = events
+        assert (run.name, line.name, unfinished.name) == ("run", "line", "unfinished")
+        assert unfinished.data["status"] == "running"
+        refused = daemon.get(f"{path}?wait_timeout=0", 422, Accept="text/plain")
+        assert refused.faults[0][0] == "query.wait_timeout"
+        os.close(held)
+        assert answer.rest() == b"oops\n"
+
+
+def test_live_text_goes_on_at_the_oldest_kept_when_its_reader_is_slow(
+    in_process: Any, fifos: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tr, "LOG_BLOCK_BYTES", 1000)
+    script = 'seq -f "early %05.0f" 1 500; read -r x <"$1"; seq -f "late %06.0f" 1 9000'
+    task = {**HELD, "run": script, "log_max_size": "20kb"}
+    daemon = in_process({"hold": task})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    chunks: Any = tr._live_text(daemon, run, tr.math.inf)
+    first = next(filter(None, chunks))
+    let_go(path)
+    end_of(daemon, run)
+    *rest, trailers = chunks
+    assert trailers["Run-End-Reason"] == "success"
+    lines = b"".join([first, *rest]).decode().splitlines()
+    early = [line for line in lines if line.startswith("early")]
+    late = [line for line in lines if line.startswith("late")]
+    assert early == [f"early {n:05}" for n in range(1, len(early) + 1)]
+    assert late == [f"late {n:06}" for n in range(9001 - len(late), 9001)]
+    assert lines == early + late and 100 < len(late) < 2000
+
+
+@pytest.mark.parametrize("form", ["text/plain", "text/event-stream"])
+def test_live_client_that_hangs_up_frees_its_thread(
+    serve: Any, fifo: Path, form: str
+) -> None:
+    daemon = serve({"speak": SPEAK})
+    with live(daemon, form, "POST", "speak", {"fifo": str(fifo)}) as answer:
+        run = daemon.get(answer.headers["Location"]).json
+        within(DEADLINE_S, lambda: waiting(daemon) == 1, "nobody else")
+    within(DEADLINE_S, lambda: waiting(daemon) == 0, "the request given up")
+    let_go(fifo, "")
+    assert daemon.ended(run)["exit_code"] == 3
+
+
+def test_upgrade_cuts_live_text_and_lets_events_be_resumed(
+    serve: Any, fifo: Path
+) -> None:
+    daemon = serve({"speak": SPEAK})
+    form = "text/event-stream"
+    with contextlib.ExitStack() as stack:
+        params = {"fifo": str(fifo)}
+        text = stack.enter_context(live(daemon, "text/plain", "POST", "speak", params))
+        where = text.headers["Location"]
+        events = stack.enter_context(daemon.events(where, Accept=form))
+        held = reach(fifo)
+        os.write(held, b"before\n")
+        assert text.chunk() == b"before\n"
+        run, line = next(events), next(events)
+        assert (run.name, line.data["text"]) == ("run", "before")
+        upgrade(daemon)
+        with pytest.raises(http.client.IncompleteRead):
+            text.rest()
+        told: list[SseEvent] = []
+        with contextlib.suppress(http.client.IncompleteRead):
+            told.extend(events)
+        assert told == []
+    with daemon.events(where, Accept=form, Last_Event_ID=line.id) as events:
+        assert next(events).data["status"] == "running"
+        os.write(held, b"after\n")
+        os.close(held)
+        after, oops, done = events
+    assert (after.id, after.data["text"], oops.id) == ("1", "after", "2")
+    assert (done.name, done.data["exit_code"]) == ("done", 3)
+
+
+def test_shutdown_ends_live_output_of_ended_runs_and_cuts_that_of_queued_ones(
+    serve: Any, fifo: Path
+) -> None:
+    daemon = serve({"hold": HELD})
+    params = {"fifo": str(fifo)}
+    with contextlib.ExitStack() as stack:
+        running, queued = (
+            stack.enter_context(live(daemon, "text/plain", "POST", "hold", params))
+            for _ in range(2)
+        )
+        held = reach(fifo)
+        assert daemon.end() == 0
+        os.close(held)
+        assert running.rest() == b""
+        assert running.trailers["Run-End-Reason"] == "daemon_stopped"
+        with pytest.raises(http.client.IncompleteRead):
+            queued.rest()
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_live_text_is_one_curl(serve: Any, fifo: Path) -> None:
+    daemon = serve({"speak": SPEAK})
+    url = f"http://127.0.0.1:{daemon.port}/api/tasks/speak/run"
+    body = json.dumps({"params": {"fifo": str(fifo)}})
+    curl = subprocess.Popen(
+        ["curl", "-sN", "-D", "trailers", "-H", "Accept: text/plain", "-d", body,
+         "-H", "Content-Type: application/json", "--noproxy", "*", url],
+        stdout=subprocess.PIPE,
+        cwd=daemon.folder,
+    )  # fmt: skip
+    assert curl.stdout
+    held = reach(fifo)
+    os.write(held, b"one\n")
+    assert curl.stdout.readline() == b"one\n"
+    finish_with(held, "two\n")
+    assert curl.communicate(timeout=DEADLINE_S)[0] == b"two\noops\n"
+    assert curl.returncode == 0
+    told = (daemon.folder / "trailers").read_text()
+    assert told.endswith("\nRun-Exit-Code: 3\nRun-End-Reason: failed\n")
 
 
 # -- upgrade in place
@@ -14397,6 +14856,21 @@ def test_readme_names_the_end_reasons_and_exit_codes() -> None:
     codes = {str(value) for name, value in vars(tr).items() if name.startswith("EX_")}
     listed = chapter("Settings").partition("Exit codes:")[2]
     assert set(re.findall(r"\b\d+\b", listed)) == codes
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_readme_live_trigger_works_as_printed(serve: Callable[..., Served]) -> None:
+    daemon = serve(json.loads((HERE / "tasks.json").read_text(encoding="utf-8")))
+    (command,) = re.findall(r"^    (curl -N .*)$", chapter("The API"), re.MULTILINE)
+    sent = subprocess.run(
+        ["sh", "-c", command.replace("localhost:9477", f"localhost:{daemon.port}")],
+        env={**daemon.environment(), "no_proxy": "localhost"},
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=True,
+    )
+    assert sent.stdout.startswith(b"Hello, ")
+    assert b"\nRun-End-Reason: success" in sent.stderr
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
