@@ -6633,16 +6633,12 @@ def get_next_ticks(daemon: Daemon, request: Request) -> Answer:
     return Answer(200, next_document(task, after_s, anchor_s, request.query["n"]))
 
 
-_PREFERENCE = re.compile(r'\s*([A-Za-z-]+)\s*(?:=\s*"?([^",;\s]*)"?)?\s*(?:;.*)?')
-
-
 def _preferences(header: str) -> dict[str, str]:
     """The preferences of a Prefer header (RFC 7240, 2), the first of each name."""
     found: dict[str, str] = {}
     for part in header.split(","):
-        match = _PREFERENCE.fullmatch(part)
-        if match:
-            found.setdefault(match[1].lower(), match[2] or "")
+        name, _, value = part.partition(";")[0].partition("=")
+        found.setdefault(name.strip().lower(), value.strip().strip('"'))
     return found
 
 

@@ -13243,6 +13243,16 @@ def test_preference_is_applied_unless_the_query_says_else(
         let_go(fifo)
 
 
+@pytest.mark.parametrize("header", [
+    "wait" + " " * 30_000 + "(", "wait=" + " " * 30_000 + '"" "', "wait;" * 6000,
+])  # fmt: skip
+def test_long_preference_does_not_stop_the_daemon(header: str) -> None:
+    """A regular expression took a minute for it, in which no other thread ran."""
+    started_s = time.monotonic()
+    assert tr._preferences(header + ", respond-async")["respond-async"] == ""
+    assert time.monotonic() - started_s < 5
+
+
 def raw_answer(daemon: Served, head: str, fifo: Path, blanks: int) -> tuple[str, bytes]:
     """Head and body of a held request whose program is let go after some blanks."""
     with socket.create_connection(("127.0.0.1", daemon.port), DEADLINE_S) as client:
