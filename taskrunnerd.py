@@ -7787,6 +7787,179 @@ def check_caller(head: Head, options: Options, *, open_to_all: bool) -> None:
         raise Problem(403, "requests from other sites may not change anything")
 
 
+# -- the bytes of a connection
+
+_POLL_HANGUP = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+
+
+class _Wire:
+    """The socket of a connection: whole requests come in, bytes go out, and nothing
+    takes longer than its time."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._limits: dict[int, float] = {}
+        # What came, but was not asked for yet.
+        self._buffer = b""
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, raw: bytes) -> None:
+        """Send all of it. Raises OSError when the client does not take it in time."""
+        self._limit_wait(socket.SO_SNDTIMEO, SEND_TIMEOUT_S)
+        self._socket.sendall(raw)
+
+    def _receive(self, deadline_s: float) -> bytes:
+        """More bytes; empty when the client has closed. Raises OSError when they do not
+        come in time."""
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise socket.timeout
+        self._limit_wait(socket.SO_RCVTIMEO, left_s)
+        fresh: bytes = self._socket.recv(RECEIVE_BYTES)
+        return fresh
+
+    def _limit_wait(self, option: int, seconds: float) -> None:
+        """Let the kernel bound a receive or send. Python's own time limit would ask
+        poll(2) before each of them. Known bounds that are near enough are kept."""
+        known = self._limits.get(option, 0.0)
+        if not seconds <= known <= seconds + 2 * SOCKET_SLACK_S:
+            self._limits[option] = seconds + SOCKET_SLACK_S
+            whole, part = divmod(seconds + SOCKET_SLACK_S, 1)
+            timeval = struct.pack("ll", int(whole), int(part * 1e6))
+            self._socket.setsockopt(socket.SOL_SOCKET, option, timeval)
+
+    def receive_head(self) -> Head | None:
+        """The next request's head, or None when there will be none."""
+        deadline_s = time.monotonic() + (
+            HEADER_TIMEOUT_S if self._buffer else IDLE_TIMEOUT_S
+        )
+        while True:
+            self._buffer = self._buffer.lstrip(b"\r\n")
+            end = self._buffer.find(b"\r\n\r\n")
+            if end >= 0:
+                break
+            self._check_head_so_far()
+            fresh = self._receive(deadline_s)
+            if not fresh:
+                return None
+            if not self._buffer:
+                # Empty lines before a request do not make its time longer.
+                deadline_s = min(deadline_s, time.monotonic() + HEADER_TIMEOUT_S)
+            self._buffer += fresh
+        self._check_head_so_far(end)
+        raw, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
+        return parse_head(raw)
+
+    def _check_head_so_far(self, end: int | None = None) -> None:
+        raw = self._buffer[:end]
+        line_end = raw.find(b"\r\n")
+        if (len(raw) if line_end < 0 else line_end) > REQUEST_LINE_MAX_BYTES:
+            raise _Malformed(
+                414, f"the request line is over {REQUEST_LINE_MAX_BYTES} bytes"
+            )
+        if len(raw) > HEADERS_MAX_BYTES:
+            raise _Malformed(431, f"the headers are over {HEADERS_MAX_BYTES} bytes")
+        if b"\n\n" in raw:
+            raise _Malformed(400, "lines must end with CR LF")
+
+    def receive_body(self, head: Head) -> bytes:
+        """The whole body. Raises _Malformed 400, 413, 417, 501."""
+        length = _body_length(head.headers)
+        if length == 0:
+            return b""
+        if length is not None and length > BODY_MAX_BYTES:
+            raise _Malformed(413, f"the body is over {BODY_MAX_BYTES} bytes")
+        expected = head.headers.get("expect") if head.version == "HTTP/1.1" else None
+        if expected and expected.lower() != "100-continue":
+            raise _Malformed(417, "the only expectation is 100-continue")
+        if expected and not self._buffer:
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        deadline_s = time.monotonic() + BODY_TIMEOUT_S
+        if length is None:
+            return self._receive_chunked(deadline_s)
+        return self._take(length, deadline_s)
+
+    def _take(self, size: int, deadline_s: float) -> bytes:
+        """Exactly this many bytes. Raises ConnectionError when the client closes."""
+        parts, have = [self._buffer], len(self._buffer)
+        while have < size:
+            fresh = self._receive(deadline_s)
+            if not fresh:
+                raise ConnectionError("closed in the middle of a body")
+            parts.append(fresh)
+            have += len(fresh)
+        whole = b"".join(parts)
+        self._buffer = whole[size:]
+        return whole[:size]
+
+    def _take_line(self, deadline_s: float) -> bytes:
+        while b"\r\n" not in self._buffer:
+            if len(self._buffer) > REQUEST_LINE_MAX_BYTES:
+                raise _Malformed(400, "a chunk header is too long")
+            fresh = self._receive(deadline_s)
+            if not fresh:
+                raise ConnectionError("closed in the middle of a body")
+            self._buffer += fresh
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        return line
+
+    def _receive_chunked(self, deadline_s: float) -> bytes:
+        """A chunked body (RFC 9112, 7.1); trailers are read and dropped."""
+        body = bytearray()
+        while True:
+            size_text = self._take_line(deadline_s).partition(b";")[0].strip()
+            if not re.fullmatch(rb"[0-9A-Fa-f]{1,8}", size_text):
+                raise _Malformed(400, "a chunk must begin with its size in hex")
+            size = int(size_text, 16)
+            if size == 0:
+                break
+            if len(body) + size > BODY_MAX_BYTES:
+                raise _Malformed(413, f"the body is over {BODY_MAX_BYTES} bytes")
+            body += self._take(size, deadline_s)
+            if self._take(2, deadline_s) != b"\r\n":
+                raise _Malformed(400, "a chunk is longer than its size")
+        for _ in range(HEADERS_MAX_COUNT):
+            if not self._take_line(deadline_s):
+                return bytes(body)
+        raise _Malformed(431, "too many trailers")
+
+    def discard_body(self, head: Head) -> bool:
+        """Read a body that nobody wants, and tell whether the connection can be used
+        again; a large one is not worth it."""
+        try:
+            length = _body_length(head.headers)
+            expects = "expect" in head.headers
+            if length is None or length > RECEIVE_BYTES or (expects and length):
+                return False
+            self._take(length, time.monotonic() + LINGER_S)
+        except (_Malformed, OSError):
+            return False
+        return True
+
+    def linger(self) -> None:
+        """Let the client read the last answer before the socket is closed: closing with
+        unread bytes would reset the connection and may destroy it."""
+        deadline_s = time.monotonic() + LINGER_S
+        self._socket.shutdown(socket.SHUT_WR)
+        while self._receive(deadline_s):
+            pass
+
+    def still_there(self) -> bool:
+        """Whether the client still listens; a half-closed connection counts as gone."""
+        poll = select.poll()
+        poll.register(self._socket, _POLL_HANGUP)
+        if poll.poll(0):
+            return False
+        if hasattr(select, "POLLRDHUP"):
+            return True
+        try:
+            peeked = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        return len(peeked) > 0
+
+
 # -- answering
 
 
@@ -7806,7 +7979,6 @@ def problem_document(problem: Problem, path: str) -> dict[str, Any]:
 
 _SECURITY_HEADERS = ("X-Content-Type-Options: nosniff", "Referrer-Policy: no-referrer")
 _NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE)
-_POLL_HANGUP = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
 def _wants_keep_alive(head: Head) -> bool:
@@ -7842,17 +8014,14 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
     server: Server
 
-    # The buffered files of the base class are not needed: see _receive.
+    # The buffered files of the base class are not needed.
     def setup(self) -> None:
         """Prepare the socket."""
         self.connection = self.request
-        self._limits: dict[int, float] = {}
-        self._buffer = b""
+        self._wire = _Wire(self.connection)
         self._keep_alive = self._keeps_alive = self._begun = self._chunked = False
         self._schema = ""
         self._beat_at_s = 0.0
-        if self.connection.family != socket.AF_UNIX:
-            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def finish(self) -> None:
         """Nothing is left to flush."""
@@ -7873,7 +8042,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         self._keep_alive = False
         self._head: Head | None = None
         try:
-            head = self._receive_head()
+            head = self._wire.receive_head()
             if head is None:
                 return
             self._head = head
@@ -7888,16 +8057,16 @@ class Connection(http.server.BaseHTTPRequestHandler):
         except _Malformed as error:
             self._keep_alive = False
             self._send_problem(Problem(error.status, error.detail))
-            self._linger()
+            self._wire.linger()
 
     def _answer(self, head: Head) -> None:
         try:
             route, texts = self._admit(head)
-            raw = self._receive_body(head)
+            raw = self._wire.receive_body(head)
         except Problem as problem:
             self._send_problem(problem)
             if not self._keep_alive:
-                self._linger()
+                self._wire.linger()
             return
         if route is None:
             self._send(204, {"Allow": allowed_methods(head.path)})
@@ -7910,7 +8079,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         else:
             self._send_problem(answer)
             if not self._keep_alive:
-                self._linger()
+                self._wire.linger()
 
     def _operate(
         self, head: Head, route: Route, texts: dict[str, str], raw: bytes
@@ -7965,146 +8134,8 @@ class Connection(http.server.BaseHTTPRequestHandler):
             return find_route(head.method, head.path)
         except Problem:
             # The body was not read; what follows it on the wire is unknown.
-            self._discard_body(head)
+            self._keep_alive = self._wire.discard_body(head) and self._keep_alive
             raise
-
-    # -- reading
-
-    def _receive(self, deadline_s: float) -> bytes:
-        """More bytes; empty when the client has closed. Raises OSError when they do not
-        come in time."""
-        left_s = deadline_s - time.monotonic()
-        if left_s <= 0:
-            raise socket.timeout
-        self._limit_wait(socket.SO_RCVTIMEO, left_s)
-        fresh: bytes = self.connection.recv(RECEIVE_BYTES)
-        return fresh
-
-    def _limit_wait(self, option: int, seconds: float) -> None:
-        """Let the kernel bound a receive or send. Python's own time limit would ask
-        poll(2) before each of them. Known bounds that are near enough are kept."""
-        known = self._limits.get(option, 0.0)
-        if not seconds <= known <= seconds + 2 * SOCKET_SLACK_S:
-            self._limits[option] = seconds + SOCKET_SLACK_S
-            whole, part = divmod(seconds + SOCKET_SLACK_S, 1)
-            timeval = struct.pack("ll", int(whole), int(part * 1e6))
-            self.connection.setsockopt(socket.SOL_SOCKET, option, timeval)
-
-    def _receive_head(self) -> Head | None:
-        """The next request's head, or None when there will be none."""
-        deadline_s = time.monotonic() + (
-            HEADER_TIMEOUT_S if self._buffer else IDLE_TIMEOUT_S
-        )
-        while True:
-            self._buffer = self._buffer.lstrip(b"\r\n")
-            end = self._buffer.find(b"\r\n\r\n")
-            if end >= 0:
-                break
-            self._check_head_so_far()
-            fresh = self._receive(deadline_s)
-            if not fresh:
-                return None
-            if not self._buffer:
-                # Empty lines before a request do not make its time longer.
-                deadline_s = min(deadline_s, time.monotonic() + HEADER_TIMEOUT_S)
-            self._buffer += fresh
-        self._check_head_so_far(end)
-        raw, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
-        return parse_head(raw)
-
-    def _check_head_so_far(self, end: int | None = None) -> None:
-        raw = self._buffer[:end]
-        line_end = raw.find(b"\r\n")
-        if (len(raw) if line_end < 0 else line_end) > REQUEST_LINE_MAX_BYTES:
-            raise _Malformed(
-                414, f"the request line is over {REQUEST_LINE_MAX_BYTES} bytes"
-            )
-        if len(raw) > HEADERS_MAX_BYTES:
-            raise _Malformed(431, f"the headers are over {HEADERS_MAX_BYTES} bytes")
-        if b"\n\n" in raw:
-            raise _Malformed(400, "lines must end with CR LF")
-
-    def _receive_body(self, head: Head) -> bytes:
-        """The whole body. Raises _Malformed 400, 413, 417, 501."""
-        length = _body_length(head.headers)
-        if length == 0:
-            return b""
-        if length is not None and length > BODY_MAX_BYTES:
-            raise _Malformed(413, f"the body is over {BODY_MAX_BYTES} bytes")
-        expected = head.headers.get("expect") if head.version == "HTTP/1.1" else None
-        if expected and expected.lower() != "100-continue":
-            raise _Malformed(417, "the only expectation is 100-continue")
-        if expected and not self._buffer:
-            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        deadline_s = time.monotonic() + BODY_TIMEOUT_S
-        if length is None:
-            return self._receive_chunked(deadline_s)
-        return self._take(length, deadline_s)
-
-    def _take(self, size: int, deadline_s: float) -> bytes:
-        """Exactly this many bytes. Raises ConnectionError when the client closes."""
-        parts, have = [self._buffer], len(self._buffer)
-        while have < size:
-            fresh = self._receive(deadline_s)
-            if not fresh:
-                raise ConnectionError("closed in the middle of a body")
-            parts.append(fresh)
-            have += len(fresh)
-        whole = b"".join(parts)
-        self._buffer = whole[size:]
-        return whole[:size]
-
-    def _take_line(self, deadline_s: float) -> bytes:
-        while b"\r\n" not in self._buffer:
-            if len(self._buffer) > REQUEST_LINE_MAX_BYTES:
-                raise _Malformed(400, "a chunk header is too long")
-            fresh = self._receive(deadline_s)
-            if not fresh:
-                raise ConnectionError("closed in the middle of a body")
-            self._buffer += fresh
-        line, _, self._buffer = self._buffer.partition(b"\r\n")
-        return line
-
-    def _receive_chunked(self, deadline_s: float) -> bytes:
-        """A chunked body (RFC 9112, 7.1); trailers are read and dropped."""
-        body = bytearray()
-        while True:
-            size_text = self._take_line(deadline_s).partition(b";")[0].strip()
-            if not re.fullmatch(rb"[0-9A-Fa-f]{1,8}", size_text):
-                raise _Malformed(400, "a chunk must begin with its size in hex")
-            size = int(size_text, 16)
-            if size == 0:
-                break
-            if len(body) + size > BODY_MAX_BYTES:
-                raise _Malformed(413, f"the body is over {BODY_MAX_BYTES} bytes")
-            body += self._take(size, deadline_s)
-            if self._take(2, deadline_s) != b"\r\n":
-                raise _Malformed(400, "a chunk is longer than its size")
-        for _ in range(HEADERS_MAX_COUNT):
-            if not self._take_line(deadline_s):
-                return bytes(body)
-        raise _Malformed(431, "too many trailers")
-
-    def _discard_body(self, head: Head) -> None:
-        """Read a body that nobody wants, so that the connection can be used again; a
-        large one is not worth it."""
-        try:
-            length = _body_length(head.headers)
-            expects = "expect" in head.headers
-            if length is None or length > RECEIVE_BYTES or (expects and length):
-                self._keep_alive = False
-            elif length:
-                self._take(length, time.monotonic() + LINGER_S)
-        except (_Malformed, OSError):
-            self._keep_alive = False
-
-    def _linger(self) -> None:
-        """Let the client read the last answer before the socket is closed: closing with
-        unread bytes would reset the connection and may destroy it."""
-        deadline_s = time.monotonic() + LINGER_S
-        self.connection.shutdown(socket.SHUT_WR)
-        while self._receive(deadline_s):
-            pass
 
     def _keep_held(self, held: Hold) -> bool:
         """Whether the client of a held request still listens. Silence that lasts makes
@@ -8119,27 +8150,9 @@ class Connection(http.server.BaseHTTPRequestHandler):
                 self._begin_chunks(held.status, {**media, **held.headers})
             self._write_chunk(b" ")
             self._beat_at_s = now_s + self.server.options.heartbeat_s
-        return self._still_there()
-
-    def _still_there(self) -> bool:
-        """Whether the client still listens; a half-closed connection counts as gone."""
-        poll = select.poll()
-        poll.register(self.connection, _POLL_HANGUP)
-        if poll.poll(0):
-            return False
-        if hasattr(select, "POLLRDHUP"):
-            return True
-        try:
-            peeked = self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        return len(peeked) > 0
+        return self._wire.still_there()
 
     # -- writing
-
-    def _write(self, raw: bytes) -> None:
-        self._limit_wait(socket.SO_SNDTIMEO, SEND_TIMEOUT_S)
-        self.connection.sendall(raw)
 
     def _head_bytes(self, status: int, headers: Mapping[str, str]) -> bytes:
         # What follows on this connection could not be answered any more.
@@ -8164,7 +8177,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
             headers = {**headers, "Content-Length": str(len(body))}
         head = self._head_bytes(status, headers)
         is_head = self._head is not None and self._head.method == "HEAD"
-        self._write(head if is_head else head + body)
+        self._wire.send(head if is_head else head + body)
 
     def _send_document(
         self, answer: Answer, schema: str, media: str = "application/json"
@@ -8214,7 +8227,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
             self._begin_chunks(stream.status, headers)
         else:
             headers["Content-Length"] = str(stream.size_bytes)
-            self._write(self._head_bytes(stream.status, headers))
+            self._wire.send(self._head_bytes(stream.status, headers))
             self._begin_body(chunked=False)
         if head.method == "HEAD":
             self._keep_alive = self._keeps_alive
@@ -8225,7 +8238,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
                 trailers = chunk
             elif chunk:
                 self._write_chunk(chunk)
-            elif not self._still_there():
+            elif not self._wire.still_there():
                 return
         # Without an end the client sees that something is missing.
         if trailers or not stream.trailers:
@@ -8239,7 +8252,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
             headers = {**headers, "Transfer-Encoding": "chunked"}
         else:
             self._keep_alive = False
-        self._write(self._head_bytes(status, headers))
+        self._wire.send(self._head_bytes(status, headers))
         self._begin_body(chunked=chunked)
 
     def _begin_body(self, *, chunked: bool) -> None:
@@ -8249,12 +8262,12 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
     def _write_chunk(self, chunk: bytes) -> None:
         framed = b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk
-        self._write(framed)
+        self._wire.send(framed)
 
     def _end_chunks(self, trailers: Mapping[str, str] = {}) -> None:
         if self._chunked:
             fields = "".join(f"{name}: {trailers[name]}\r\n" for name in trailers)
-            self._write(b"0\r\n" + fields.encode("latin-1", "replace") + b"\r\n")
+            self._wire.send(b"0\r\n" + fields.encode("latin-1", "replace") + b"\r\n")
         self._keep_alive = self._keeps_alive
 
 
