@@ -155,6 +155,8 @@ HIDDEN = "•••"
 REDACTED = b"[redacted]"
 TOKEN_VARIABLE = "TASKRUNNERD_TOKEN"
 RUN_ID_VARIABLE = "TASKRUNNERD_RUN_ID"
+REQUEST_ID_VARIABLE = "TASKRUNNERD_REQUEST_ID"
+REQUEST_ID_HEADER = "X-Request-Id"
 
 # sysexits(3), as init systems and scripts know them.
 EX_OK, EX_DIFFERS, EX_USAGE, EX_UNAVAILABLE = 0, 1, 64, 69
@@ -182,6 +184,8 @@ MARKS_KEPT = 256
 REQUEST_LINE_MAX_BYTES = 8 * KIB
 HEADERS_MAX_BYTES = 32 * KIB
 HEADERS_MAX_COUNT = 100
+REQUEST_ID_MAX_CHARS = 200
+TRACEPARENT_MAX_CHARS = 512  # of a version to come; that of today has 55
 BODY_MAX_BYTES = MIB
 RECEIVE_BYTES = 64 * KIB
 HEADER_TIMEOUT_S = 10.0
@@ -324,6 +328,11 @@ def ulid_text(number: int) -> str:
         _CROCKFORD_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)
     ]
     return "".join(pairs)
+
+
+def fresh_request_id() -> str:
+    """An id for a request that came without one."""
+    return os.urandom(16).hex()
 
 
 def ulid_number(text: str) -> int:
@@ -1100,6 +1109,8 @@ _OPTIONAL_RUN_FIELDS: dict[str, JsonSchema] = {
     "max_rss_bytes": _integer("Largest resident set of the program"),
     "survivors": _integer("Processes that the program left and that were ended"),
     "summary": _text("One sentence, when the run ended badly", format="any-text"),
+    "request_id": _text("X-Request-Id of the trigger, given or made"),
+    "traceparent": _text("Trace context of the trigger (W3C)"),
     "output": _list("The last lines, with output=N", _ref("LogLine")),
 }
 _RUN = _answer(
@@ -1406,6 +1417,17 @@ PATH_PARAMS: dict[str, JsonSchema] = {
     "task_name": _TASK_NAME,
     "run_id": _RUN_ID,
     "schema_name": _text("Schema name"),
+}
+# Request headers that mean something to an operation; every one knows X-Request-Id.
+HEADERS: dict[str, JsonSchema] = {
+    REQUEST_ID_HEADER: _text(
+        "Comes back with the answer; up to"
+        f" {REQUEST_ID_MAX_CHARS} printable ASCII characters, else one is made"
+    ),
+    "traceparent": _text("Trace context (W3C), handed to the program as TRACEPARENT"),
+    "Prefer": _text("wait=SECONDS or respond-async (RFC 7240); the query wins"),
+    "If-None-Match": _text("ETag of a version that is known already"),
+    "Last-Event-ID": _text("Id of the last event that was received"),
 }
 
 
@@ -2585,6 +2607,8 @@ class Run(NamedTuple):
     max_rss_bytes: int | None = None
     survivors: int | None = None
     summary: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -2614,7 +2638,8 @@ _RUN_TABLE = """(
     retry_attempt integer not null, retry_of_run_id text,
     instance_index integer not null, output_bytes integer,
     output_dropped_bytes integer, cpu_seconds real, max_rss_bytes integer,
-    survivors integer, summary text, secret_params text{more}
+    survivors integer, summary text, request_id text, traceparent text,
+    secret_params text{more}
 ) without rowid"""
 _STATE = "coalesce(end_reason, status)"
 _ONE_MORE = """insert into tallies values
@@ -4671,6 +4696,17 @@ class Event(NamedTuple):
     run: Run
 
 
+class Trace(NamedTuple):
+    """By what the client of a trigger will look for its run elsewhere; the program gets
+    it as well, and so do later attempts."""
+
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
+NO_TRACE = Trace()
+
+
 class Outcome(NamedTuple):
     """What came of a run's program."""
 
@@ -5003,6 +5039,11 @@ def _command(live: LiveRun) -> Command:
     }
     if run.scheduled_at:
         own["TASKRUNNERD_SCHEDULED_AT"] = run.scheduled_at
+    if run.request_id:
+        own[REQUEST_ID_VARIABLE] = run.request_id
+    if run.traceparent:
+        # A parameter of that name was given on purpose.
+        own.setdefault("TRACEPARENT", run.traceparent)
     argv = command_line(task, arguments)
     whole = {**live.environ, **encoded_environ(own)}
     return Command(argv, whole, task.working_dir, task.umask, task.account)
@@ -5651,7 +5692,13 @@ class Daemon:
 
     # -- triggering
 
-    def trigger(self, name: str, given: Mapping[str, Any], triggered_by: str) -> Run:
+    def trigger(
+        self,
+        name: str,
+        given: Mapping[str, Any],
+        triggered_by: str,
+        trace: Trace = NO_TRACE,
+    ) -> Run:
         """Make a run: started, queued, or ended as skipped or queue_full. Durable when
         this returns. Raises Problem 404, 422, 503, 507."""
         task = self.task(name)
@@ -5666,6 +5713,7 @@ class Daemon:
                 text = f"no run is started: {no_room}"
                 raise Problem(507, text, headers=RETRY_LATER)
             live = self._admit(self._lanes[name], values, triggered_by)
+            live.run = live.run._replace(**trace._asdict())
             run, write = self._record(live)
             endings = self._make_room(live.lane)
         try:
@@ -5894,6 +5942,8 @@ class Daemon:
             params=ended.params,
             retry_attempt=ended.retry_attempt + 1,
             retry_of_run_id=ended.id,
+            request_id=ended.request_id,
+            traceparent=ended.traceparent,
         )
         retry = LiveRun(run, live.lane, live.values, self._mutex)
         created = write_created(run, self._secret_values(retry))
@@ -6359,6 +6409,7 @@ class Request(NamedTuple):
     still_there: Callable[[Hold], bool]
     front: Front
     media: str = JSON
+    request_id: str = ""
 
 
 class Answer(NamedTuple):
@@ -6748,10 +6799,25 @@ def _run_answer(
     return Answer(status, document, headers)
 
 
+# Versions to come may have more behind the flags (Trace Context, 4.3), 00 has not.
+_TRACEPARENT = re.compile(
+    "(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+    "(?:-[!-~]*)?"
+)
+
+
+def _trace(request: Request) -> Trace:
+    """What a trigger hands on. A traceparent that is none is as good as none at all:
+    the recommendation wants it ignored (Trace Context, 3.2)."""
+    parent = request.headers.get("traceparent", "")
+    fits = len(parent) <= TRACEPARENT_MAX_CHARS and _TRACEPARENT.fullmatch(parent)
+    return Trace(request.request_id, parent if fits else None)
+
+
 def trigger_run(daemon: Daemon, request: Request) -> Answer | Stream:
     """Trigger a new run, and wait for its end if asked to."""
     given = (request.body or {}).get("params", {})
-    run = daemon.trigger(request.path["task_name"], given, "api")
+    run = daemon.trigger(request.path["task_name"], given, "api", _trace(request))
     place = run_path(run)
     if run.end_reason == SKIPPED:
         raise Problem(409, run.error or "", instance=place)
@@ -6935,7 +7001,7 @@ def _newest_of_each_task(daemon: Daemon, run_ids: list[str]) -> list[Run]:
     return list(newest.values())
 
 
-def _rerun(daemon: Daemon, run: Run) -> Run:
+def _rerun(daemon: Daemon, run: Run, trace: Trace) -> Run:
     task = daemon.task(run.task_name)
     if not task.api_trigger:
         raise Problem(403, _no_trigger(task))
@@ -6944,7 +7010,7 @@ def _rerun(daemon: Daemon, run: Run) -> Run:
         raise Problem(422, "its secret parameters are not kept; trigger it anew")
     # What was omitted then is omitted again, whatever the default.
     omitted = {param.key: None for param in task.params if param.key not in given}
-    fresh = daemon.trigger(run.task_name, {**omitted, **given}, "api")
+    fresh = daemon.trigger(run.task_name, {**omitted, **given}, "api", trace)
     if fresh.ended:
         status = 409 if fresh.end_reason == SKIPPED else 429
         raise Problem(status, fresh.error or "")
@@ -6957,7 +7023,7 @@ def bulk_rerun_runs(daemon: Daemon, request: Request) -> Answer:
     refused: list[dict[str, Any]] = []
     for run in _newest_of_each_task(daemon, _selected_ids(daemon, request.body)):
         try:
-            fresh = _rerun(daemon, run)
+            fresh = _rerun(daemon, run, _trace(request))
         except Problem as problem:
             detail = "; ".join([problem.detail, *(f.message for f in problem.faults)])
             refusal = {"task_name": run.task_name, "status": problem.status}
@@ -7244,9 +7310,9 @@ _LIVE = (TEXT, EVENT_STREAM)
 
 
 class Route(NamedTuple):
-    """One row of the API. `query` names PARAMS, `body` and `answer` name SCHEMAS;
-    `check` finds faults that a schema cannot; `also` are the media types that a client
-    may prefer to `media`."""
+    """One row of the API. `query` names PARAMS, `headers` names HEADERS, `body` and
+    `answer` name SCHEMAS; `check` finds faults that a schema cannot; `also` are the
+    media types that a client may prefer to `media`."""
 
     method: str
     path: str
@@ -7254,6 +7320,7 @@ class Route(NamedTuple):
     answer: str = ""
     status: int = 200
     query: str = ""
+    headers: str = ""
     body: str = ""
     check: Check | None = None
     media: str = JSON
@@ -7271,27 +7338,31 @@ class Route(NamedTuple):
 # fmt: off
 ROUTES = (
     Route("POST", "/api/tasks/{task_name}/run", trigger_run, "Run", 201,
-          query="wait wait_timeout output", body="Trigger", check=check_trigger,
-          also=_LIVE),
+          query="wait wait_timeout output", headers="Prefer traceparent",
+          body="Trigger", check=check_trigger, also=_LIVE),
     Route("GET", "/api/tasks", get_tasks, "Tasks"),
     Route("GET", "/api/tasks/{task_name}", get_task, "Task"),
     Route("GET", "/api/tasks/{task_name}/next", get_next_ticks, "NextTicks", query="n"),
     Route("GET", "/api/tasks/{task_name}/runs", get_task_runs, "Runs", query=_FILTERS),
     Route("GET", "/api/tasks/{task_name}/runs/{run_id}", get_run, "Run",
-          query="wait wait_timeout output", also=_LIVE),
+          query="wait wait_timeout output", also=_LIVE,
+          headers="Prefer If-None-Match Last-Event-ID"),
     Route("DELETE", "/api/tasks/{task_name}/runs/{run_id}", delete_run, "", 204),
     Route("POST", "/api/tasks/{task_name}/runs/{run_id}/stop", stop_run, "Message"),
     Route("GET", _LOG, get_log_page, "LogPage", query="from limit:log"),
     Route("GET", _LOG + "/raw", get_log_raw, media="text/plain"),
     Route("GET", _LOG + "/stream", stream_log, "LogLine",
-          query="from:stream replay_limit", media=EVENT_STREAM),
+          query="from:stream replay_limit", headers="Last-Event-ID",
+          media=EVENT_STREAM),
     Route("GET", "/api/tasks/{task_name}/log/search", search_logs, "LogSearch",
           query="q case run_id limit:search cursor", check=check_search),
     Route("GET", "/api/runs", get_all_runs, "Runs", query=_FILTERS),
     Route("GET", "/api/runs/summary", get_run_summary, "RunSummary"),
-    Route("GET", "/api/runs/stream", stream_runs, "RunEvent", media=EVENT_STREAM),
+    Route("GET", "/api/runs/stream", stream_runs, "RunEvent", headers="Last-Event-ID",
+          media=EVENT_STREAM),
     Route("GET", "/api/runs/{run_id}", get_run_by_id, "Run",
-          query="wait wait_timeout output", also=_LIVE),
+          query="wait wait_timeout output", also=_LIVE,
+          headers="Prefer If-None-Match Last-Event-ID"),
     Route("POST", "/api/runs/bulk/cancel", bulk_cancel_runs, "BulkAffected",
           body="BulkSelector", check=check_selector, needs_body=True),
     Route("POST", "/api/runs/bulk/delete", bulk_delete_runs, "BulkAffected",
@@ -7299,7 +7370,8 @@ ROUTES = (
     Route("POST", "/api/runs/bulk/restore", bulk_restore_runs, "BulkAffected",
           body="BulkSelector", check=check_selector, needs_body=True),
     Route("POST", "/api/runs/bulk/rerun", bulk_rerun_runs, "BulkRerun",
-          body="BulkSelector", check=check_selector, needs_body=True),
+          headers="traceparent", body="BulkSelector", check=check_selector,
+          needs_body=True),
     Route("POST", "/api/reload", reload_config, "Reload"),
     Route("GET", "/api/info", get_info, "Info"),
     Route("GET", "/api/system", get_system_stats, "SystemStats"),
@@ -7349,7 +7421,7 @@ _LIVE_FORMS = {
 }
 
 
-def _answers(route: Route) -> dict[str, Any]:
+def _described_answers(route: Route) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "Done"}
     if route.answer:
         good["content"] = _media(route.media, _schema_ref(route.answer))
@@ -7365,6 +7437,13 @@ def _answers(route: Route) -> dict[str, Any]:
     return {str(route.status): good, "default": _problem()}
 
 
+def _answers(route: Route) -> dict[str, Any]:
+    """The answers by status, each with the header that all have."""
+    header = {REQUEST_ID_HEADER: {"$ref": "#/components/headers/RequestId"}}
+    described = _described_answers(route).items()
+    return {status: {**answer, "headers": header} for status, answer in described}
+
+
 def _parameters(route: Route) -> list[dict[str, Any]]:
     in_path = re.findall(r"{(\w+)}", route.path)
     found = [
@@ -7374,6 +7453,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     for key in route.query.split():
         name = key.partition(":")[0]
         found.append({"name": name, "in": "query", "schema": PARAMS[key]})
+    in_header = (*route.headers.split(), REQUEST_ID_HEADER)
+    found += [{"name": n, "in": "header", "schema": HEADERS[n]} for n in in_header]
     return found
 
 
@@ -7398,6 +7479,7 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     bearer = {"type": "http", "scheme": "bearer"}
+    request_id = {"type": "string", "description": "Id of the request, given or made"}
     return {
         "openapi": "3.1.0",
         "info": {"title": PROGRAM, "version": VERSION},
@@ -7407,6 +7489,7 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
         "components": {
             "schemas": _component_refs(SCHEMAS),
             "securitySchemes": {"token": bearer},
+            "headers": {"RequestId": {"required": True, "schema": request_id}},
         },
     }
 
@@ -7963,6 +8046,16 @@ class _Wire:
 # -- answering
 
 
+_REQUEST_ID = re.compile(f"[ -~]{{1,{REQUEST_ID_MAX_CHARS}}}")
+
+
+def _request_id(head: Head) -> str:
+    """The id by which the client knows its request; a fresh one when it has none that
+    can be sent back, logged and handed on as it is."""
+    given = head.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else fresh_request_id()
+
+
 def problem_document(problem: Problem, path: str) -> dict[str, Any]:
     """ErrorModel of a problem (RFC 9457)."""
     document: dict[str, Any] = {
@@ -8020,7 +8113,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         self.connection = self.request
         self._wire = _Wire(self.connection)
         self._keep_alive = self._keeps_alive = self._begun = self._chunked = False
-        self._schema = ""
+        self._schema = self._request_id = ""
         self._beat_at_s = 0.0
 
     def finish(self) -> None:
@@ -8041,11 +8134,13 @@ class Connection(http.server.BaseHTTPRequestHandler):
     def _handle_one(self) -> None:
         self._keep_alive = False
         self._head: Head | None = None
+        self._request_id = ""
         try:
             head = self._wire.receive_head()
             if head is None:
                 return
             self._head = head
+            self._request_id = _request_id(head)
             self._keep_alive = _wants_keep_alive(head)
             # Adding to a set and taking out of it are atomic.
             self.server.busy.add(self)
@@ -8090,7 +8185,9 @@ class Connection(http.server.BaseHTTPRequestHandler):
         try:
             request = _bind(self.server.daemon, route, texts, head, raw)
             front = Front(bool(self.server.options.token), len(self.server.busy))
-            request = request._replace(still_there=self._keep_held, front=front)
+            request = request._replace(
+                still_there=self._keep_held, front=front, request_id=self._request_id
+            )
             if route.media == EVENT_STREAM or may_wait(request):
                 self._hold()
             return route.operation(self.server.daemon, request)
@@ -8106,7 +8203,10 @@ class Connection(http.server.BaseHTTPRequestHandler):
                 self.server.complaints.say("no file descriptor is left")
                 detail = "the daemon has no file descriptor left; try again"
                 return Problem(503, detail, headers=RETRY_LATER)
-            LOG.exception("bug method=%s path=%s", head.method, head.path)
+            LOG.exception(
+                "bug method=%s path=%s request=%r",
+                head.method, head.path, self._request_id,
+            )  # fmt: skip
             return Problem(500, "a bug; the daemon's log has the details")
 
     def _hold(self) -> None:
@@ -8166,6 +8266,8 @@ class Connection(http.server.BaseHTTPRequestHandler):
         if self._head and self._head.path.startswith("/api"):
             lines.append("Cache-Control: no-store")
         lines += [
+            # Of a request that could not be read, nothing is known.
+            f"{REQUEST_ID_HEADER}: {self._request_id or fresh_request_id()}",
             f"Server: {PROGRAM}",
             f"Date: {self.server.date()}",
             *_SECURITY_HEADERS,

@@ -63,6 +63,7 @@ DEADLINE_S = 30.0
 NEEDS_PROC = pytest.mark.skipif(
     not os.path.exists("/proc/self/environ"), reason="needs /proc"
 )
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -99,6 +100,7 @@ def check_answer(method: str, path: str, reply: Reply) -> None:
     """Fail when an answer is not what the API's own tables promise."""
     assert reply.headers["X-Content-Type-Options"] == "nosniff"
     assert reply.headers["Referrer-Policy"] == "no-referrer"
+    assert reply.headers["X-Request-Id"]
     if path.startswith("/api"):
         assert reply.headers["Cache-Control"] == "no-store"
     if method == "HEAD" or reply.status in (204, 304):
@@ -1629,7 +1631,7 @@ def schemas_within(place: str, schema: Any) -> Iterator[tuple[str, Any]]:
 
 def all_schemas() -> list[tuple[str, Any]]:
     """Every schema of every table."""
-    tables = {**tr.SCHEMAS, **tr.PARAMS, **tr.PATH_PARAMS}
+    tables = {**tr.SCHEMAS, **tr.PARAMS, **tr.PATH_PARAMS, **tr.HEADERS}
     return [pair for name in tables for pair in schemas_within(name, tables[name])]
 
 
@@ -4002,6 +4004,8 @@ def test_store_gives_back_every_field_of_a_run(store: tr.Store) -> None:
         max_rss_bytes=1 << 33,
         survivors=2,
         summary="killed by SIGKILL after 2m03s",
+        request_id="7b4c",
+        traceparent=TRACEPARENT,
     )
     assert None not in run, "a field was forgotten here"
     record(store, run)
@@ -6674,7 +6678,9 @@ def test_program_sees_its_run(programs: Served) -> None:
         "TASKRUNNERD_TASK": "environment",
         "TASKRUNNERD_ATTEMPT": "0",
         "TASKRUNNERD_TRIGGER": "api",
+        "TASKRUNNERD_REQUEST_ID": own["TASKRUNNERD_REQUEST_ID"],
     }
+    assert "TRACEPARENT" not in seen
     assert (seen["GIVEN"], seen["OWN"]) == ("by default", "of the task")
     assert seen["OF_THE_DAEMON"] == "seen"
 
@@ -10189,6 +10195,19 @@ def test_retry_keeps_parameters_secrets_and_tick(in_process: Any) -> None:
     assert Path(daemon.log_of(ended) + ".log").read_text() == "x y 1\n"
 
 
+def test_retry_carries_the_trace_of_the_first_attempt(in_process: Any) -> None:
+    clock = FakeClock()
+    script = 'echo "$TASKRUNNERD_REQUEST_ID $TRACEPARENT"; exit 1'
+    daemon = in_process({"a": {**FLAKY, "run": script}}, clock)
+    daemon.trigger("a", {}, "api", tr.Trace("of a client", TRACEPARENT))
+    retry = pending_retry(daemon)
+    assert (retry.request_id, retry.traceparent) == ("of a client", TRACEPARENT)
+    clock.pass_time(10)
+    ended = end_of(daemon, retry)
+    text = Path(daemon.log_of(ended) + ".log").read_text()
+    assert text == f"of a client {TRACEPARENT}\n"
+
+
 def test_retry_survives_a_restart(in_process: Any) -> None:
     clock = FakeClock()
     first = in_process({"a": FLAKY}, clock)
@@ -10389,6 +10408,7 @@ def test_reload_without_a_daemon_says_so(tmp_path: Path) -> None:
 NOWHERE = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 SECRET = "hunter2-is-secret"
 
+SHOW_TRACE = 'echo "$TASKRUNNERD_REQUEST_ID ${TRACEPARENT-none}"'
 OPERATION_TASKS: dict[str, Any] = {
     "lonely": {"params": [{"arg": "fifo"}], "run": 'echo waiting; cat "$1"'},
     "skip": {"params": [{"arg": "fifo"}], "run": 'cat "$1"', "on_overlap": "skip"},
@@ -10418,6 +10438,9 @@ OPERATION_TASKS: dict[str, Any] = {
     "rerun-me": {"params": [{"env": "A", "default": "by default"}, {"env": "B",
         "default": "b"}], "run": "true"},
     "rerun-secret": {"params": [{"env": "S", "secret": True}], "run": "true"},
+    "trace": {"run": SHOW_TRACE},
+    "trace-given": {"params": [{"env": "TRACEPARENT", "default": "by parameter"}],
+        "run": SHOW_TRACE},
     **{name: {"run": "true"} for name in ("bulk-a", "bulk-b", "bulk-c", "list-a")},
     "list-b": {"run": "exit 3"},
 }  # fmt: skip
@@ -10609,6 +10632,69 @@ def test_trigger_while_shutting_down_is_503(
     assert reply.status == 503 and int(reply.headers["Retry-After"]) > 0
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.wait() == 0
+
+
+# -- the trace
+
+
+def trigger_with(daemon: Served, task: str, **headers: str) -> Reply:
+    """Trigger a task with headers and wait for its end; `_` stands for `-`."""
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    reply = daemon.request("POST", f"/api/tasks/{task}/run?wait=1", headers=sent)
+    assert reply.status == 201, reply
+    return reply
+
+
+def test_trace_of_a_trigger_is_kept_and_handed_to_the_program(ops: Served) -> None:
+    reply = trigger_with(ops, "trace", X_Request_Id="req 1~", traceparent=TRACEPARENT)
+    run = reply.json
+    assert reply.headers["X-Request-Id"] == "req 1~"
+    assert (run["request_id"], run["traceparent"]) == ("req 1~", TRACEPARENT)
+    assert ops.raw(run) == f"req 1~ {TRACEPARENT}\n".encode()
+    (again,) = ops.post("/api/runs/bulk/rerun", {"ids": [run["id"]]}).json["runs"]
+    assert again["request_id"] not in ("", "req 1~")
+    assert "traceparent" not in ops.ended(again)
+
+
+def test_trigger_without_a_request_id_gets_one_of_its_own(ops: Served) -> None:
+    replies = [trigger_with(ops, "trace") for _ in range(2)]
+    for reply in replies:
+        made = reply.headers["X-Request-Id"]
+        assert re.fullmatch("[0-9a-f]{32}", made)
+        assert reply.json["request_id"] == made
+        assert ops.raw(reply.json) == f"{made} none\n".encode()
+    assert len({reply.headers["X-Request-Id"] for reply in replies}) == 2
+
+
+def test_parameter_named_traceparent_beats_the_header(ops: Served) -> None:
+    run = trigger_with(ops, "trace-given", traceparent=TRACEPARENT).json
+    assert ops.raw(run).endswith(b" by parameter\n")
+
+
+ZEROS = "0" * 32
+_, TRACE_ID, PARENT, _ = TRACEPARENT.split("-")
+
+
+@pytest.mark.parametrize("given", [
+    TRACEPARENT, f"00-{TRACE_ID}-{PARENT}-ff", f"01-{TRACE_ID}-{PARENT}-00",
+    f"cc-{TRACE_ID}-{PARENT}-01-what.the-future", f"fe-{TRACE_ID}-{PARENT}-01-",
+])  # fmt: skip
+def test_traceparent_is_kept_as_it_came(ops: Served, given: str) -> None:
+    assert trigger_with(ops, "trace", traceparent=given).json["traceparent"] == given
+
+
+@pytest.mark.parametrize("given", [
+    "", "x", f"ff-{TRACE_ID}-{PARENT}-01", f"00-{ZEROS}-{PARENT}-01",
+    f"00-{TRACE_ID}-{ZEROS[:16]}-01", f"00-{TRACE_ID.upper()}-{PARENT}-01",
+    f"00-{TRACE_ID}-{PARENT}-01-more", f"00-{TRACE_ID}-{PARENT}-01-",
+    f"00-{TRACE_ID}-{PARENT}-1", f"01-{TRACE_ID}-{PARENT}-01.more",
+    f"00-{TRACE_ID}-{PARENT}", f"{TRACEPARENT}, {TRACEPARENT}",
+    f"01-{TRACE_ID}-{PARENT}-01-" + "x" * tr.TRACEPARENT_MAX_CHARS,
+])  # fmt: skip
+def test_traceparent_that_is_none_is_ignored(ops: Served, given: str) -> None:
+    run = trigger_with(ops, "trace", traceparent=given).json
+    assert "traceparent" not in run
+    assert ops.raw(run).endswith(b" none\n")
 
 
 # -- parameters
@@ -11704,12 +11790,25 @@ def test_openapi_describes_every_parameter(shared: Served) -> None:
     }
     assert open_to_all == {"/healthz", "/readyz"}
     trigger = paths["/api/tasks/{task_name}/run"]["post"]
-    wait, timeout, _ = (p["schema"] for p in trigger["parameters"][1:])
+    queries = [p["schema"] for p in trigger["parameters"] if p["in"] == "query"]
+    wait, timeout, _ = queries
     assert (wait["type"], wait["default"]) == ("boolean", False)
     bounds = [timeout[k] for k in ("minimum", "maximum", "default")]
     assert bounds == [1, 3600, 300]
     assert trigger["requestBody"]["required"] is False
     assert "201" in trigger["responses"]
+
+
+def test_openapi_tells_the_headers_of_requests_and_answers(shared: Served) -> None:
+    paths = shared.get("/openapi.json").json["paths"]
+    named: set[str] = set()
+    for operation in (o for path in paths.values() for o in path.values()):
+        given = [p["name"] for p in operation["parameters"] if p["in"] == "header"]
+        assert given[-1] == "X-Request-Id"
+        named.update(given)
+        answers = operation["responses"].values()
+        assert all("X-Request-Id" in answer["headers"] for answer in answers)
+    assert named == set(tr.HEADERS)
 
 
 @pytest.mark.parametrize("path, media_type", [
@@ -11782,6 +11881,7 @@ def split_answers(raw: bytes) -> list[Wire]:
         assert version == "HTTP/1.1"
         pairs = (line.partition(": ") for line in lines)
         headers = {name.lower(): value for name, _, value in pairs}
+        assert status == "100" or headers["x-request-id"]
         size = int(headers.get("content-length", 0))
         found.append(Wire(int(status), headers, raw[:size]))
         assert len(found[-1].body) == size
@@ -12299,6 +12399,36 @@ def test_every_answer_names_the_schema_under_the_host_of_the_request(
             assert document.json["$schema"] == tr.SCHEMA_DIALECT
     tasks = shared.get("/api/tasks")
     assert isinstance(tasks.json, list) and "Link" in tasks.headers
+
+
+@pytest.mark.parametrize("given", ["a", "req 1, \"x\"=~", "x" * 200])
+def test_request_id_comes_back(shared: Served, given: str) -> None:
+    field = f"X-Request-Id: {given}"
+    stream = f"GET /api/tasks/hello/runs/{shared.run('hello')['id']}/log/stream"
+    asked = ("GET /healthz", "HEAD /api/runs", "OPTIONS /api", "DELETE /api/x", stream)
+    for first in asked:
+        raw = head(f"{first} HTTP/1.1", field, "Connection: close")
+        answered = shared.exchange(raw)
+        names = answered.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+        assert [n for n in names if n.startswith("X-Request-Id")] == [field]
+
+
+@pytest.mark.parametrize("given", ["", " ", "x" * 201, "Zo\xeb", "a\tb"])
+def test_request_id_that_cannot_be_sent_back_is_replaced(
+    shared: Served, given: str
+) -> None:
+    field = f"X-Request-Id: {given}"
+    raw = healthz("Connection: close", field).decode().encode("latin-1")
+    (answer,) = split_answers(shared.exchange(raw))
+    assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
+
+
+def test_request_id_is_not_kept_for_the_next_request(shared: Served) -> None:
+    bad = head("GET /healthz HTTP/1.1", "No colon")
+    raw = healthz("X-Request-Id: mine") + healthz() + bad
+    found = [a.headers["x-request-id"] for a in split_answers(shared.exchange(raw))]
+    assert found[0] == "mine"
+    assert len({*found, "mine"}) == 3
 
 
 # -- who may ask
