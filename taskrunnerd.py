@@ -110,6 +110,7 @@ import signal
 import socket
 import socketserver
 import sqlite3
+import stat
 import struct
 import subprocess
 import sys
@@ -156,6 +157,7 @@ REDACTED = b"[redacted]"
 TOKEN_VARIABLE = "TASKRUNNERD_TOKEN"
 RUN_ID_VARIABLE = "TASKRUNNERD_RUN_ID"
 REQUEST_ID_VARIABLE = "TASKRUNNERD_REQUEST_ID"
+RESULT_VARIABLE = "TASKRUNNERD_RESULT"
 REQUEST_ID_HEADER = "X-Request-Id"
 
 # sysexits(3), as init systems and scripts know them.
@@ -228,6 +230,7 @@ EXIT_LOOK_READS = 8
 SPAWNS_AT_ONCE = 4
 PROCESS_JOURNAL_MAX_BYTES = MIB
 PUMPS_AT_ONCE = 4
+RESULT_MAX_BYTES = 64 * KIB
 
 LINE_MAX_BYTES = 64 * KIB
 HOLD_S = 0.5
@@ -1111,6 +1114,10 @@ _OPTIONAL_RUN_FIELDS: dict[str, JsonSchema] = {
     "summary": _text("One sentence, when the run ended badly", format="any-text"),
     "request_id": _text("X-Request-Id of the trigger, given or made"),
     "traceparent": _text("Trace context of the trigger (W3C)"),
+    "result": {
+        "description": "JSON that the program left in the file named by"
+        f" {RESULT_VARIABLE}; lists and events leave it out"
+    },
     "output": _list("The last lines, with output=N", _ref("LogLine")),
 }
 _RUN = _answer(
@@ -2609,6 +2616,7 @@ class Run(NamedTuple):
     summary: str | None = None
     request_id: str | None = None
     traceparent: str | None = None
+    result: Any = None
 
     @property
     def ended(self) -> bool:
@@ -2617,13 +2625,15 @@ class Run(NamedTuple):
 
 
 _COLUMNS = ", ".join(Run._fields)
+# A page of runs has room for what people look at, not for a thousand results.
+_LISTED_COLUMNS = _COLUMNS.replace("result", "null")
 _MARKS = ", ".join("?" * len(Run._fields))
 _AT_START = ("status", "start_at")
 _AT_END = (
     "status", "end_reason", "exit_code", "signal", "error", "start_at", "end_at",
     "duration",
     "output_bytes", "output_dropped_bytes", "cpu_seconds", "max_rss_bytes",
-    "survivors", "summary",
+    "survivors", "summary", "result",
 )  # fmt: skip
 
 # `tallies` holds how many runs there are of each kind, so that no list has to count
@@ -2639,7 +2649,7 @@ _RUN_TABLE = """(
     instance_index integer not null, output_bytes integer,
     output_dropped_bytes integer, cpu_seconds real, max_rss_bytes integer,
     survivors integer, summary text, request_id text, traceparent text,
-    secret_params text{more}
+    result text, secret_params text{more}
 ) without rowid"""
 _STATE = "coalesce(end_reason, status)"
 _ONE_MORE = """insert into tallies values
@@ -2779,12 +2789,19 @@ _SORT_COLUMNS = {"created_at": "id", "status": _STATE}
 
 def _run_from_row(row: Sequence[Any]) -> Run:
     run = Run._make(row)
-    return run._replace(params=json.loads(run.params)) if run.params else run  # type: ignore[arg-type]
+    if run.params:
+        run = run._replace(params=json.loads(run.params))  # type: ignore[arg-type]
+    return run if run.result is None else run._replace(result=json.loads(run.result))
+
+
+def _with_result_text(run: Run) -> Run:
+    # In ASCII, since JSON may hold half of a surrogate pair and a text may not.
+    return run if run.result is None else run._replace(result=json.dumps(run.result))
 
 
 def _row_from_run(run: Run) -> list[Any]:
     params = json.dumps(run.params, ensure_ascii=False) if run.params else None
-    return list(run._replace(params=params))  # type: ignore[arg-type]
+    return list(_with_result_text(run)._replace(params=params))  # type: ignore[arg-type]
 
 
 def write_created(run: Run, secret_params: dict[str, str] | None = None) -> Write:
@@ -2822,7 +2839,7 @@ def write_unscheduled(task_name: str) -> Write:
 
 def write_ended(run: Run) -> Write:
     """The last record of a run; its secret parameters are forgotten."""
-    return _changed(run, _AT_END, ", secret_params = null")
+    return _changed(_with_result_text(run), _AT_END, ", secret_params = null")
 
 
 class Store:
@@ -2991,11 +3008,12 @@ class Store:
         return _run_from_row(rows[0]) if rows else None
 
     def find_runs(self, run_ids: Sequence[str]) -> list[Run]:
-        """Those of the runs that exist, newest first; at most BULK_MAX_IDS."""
+        """Those of the runs that exist, newest first, without their results; at most
+        BULK_MAX_IDS."""
         found: list[Run] = []
         for start in range(0, len(run_ids), LIST_MAX_RUNS):
             sql, values = _one_of("id", run_ids[start : start + LIST_MAX_RUNS])
-            rows = self._rows(f"select {_COLUMNS} from runs where {sql}", values)
+            rows = self._rows(f"select {_LISTED_COLUMNS} from runs where {sql}", values)
             found += map(_run_from_row, rows)
         return sorted(found, key=lambda run: run.id, reverse=True)
 
@@ -3019,14 +3037,16 @@ class Store:
     def list_runs(
         self, which: RunFilter, sort: tuple[str, str], limit: int, offset: int = 0
     ) -> list[Run]:
-        """A page of the runs that match; `sort` is (field, asc|desc)."""
+        """A page of the runs that match, without their results; `sort` is (field,
+        asc|desc)."""
         where, values = _where(self._conditions(which))
         field, direction = sort
         column = _SORT_COLUMNS.get(field, field)
         order = f"{column} {direction}" + (
             "" if column == "id" else f", id {direction}"
         )
-        sql = f"select {_COLUMNS} from runs{where} order by {order} limit ? offset ?"
+        page = f"{where} order by {order} limit ? offset ?"
+        sql = f"select {_LISTED_COLUMNS} from runs{page}"
         return [_run_from_row(row) for row in self._rows(sql, [*values, limit, offset])]
 
     def list_ids(
@@ -3309,6 +3329,14 @@ class LogWriter:
         if record["open"]:
             log._open_files(log._segments[-1][0])
         return log
+
+    def redacted(self, text: str) -> str:
+        """A text without the secrets of the run."""
+        if not self._secrets:
+            return text
+        raw = text.encode("utf-8", "surrogatepass")
+        hidden = self._secret_pattern.sub(REDACTED, raw)
+        return hidden.decode("utf-8", "surrogatepass")
 
     # -- what the pump calls
 
@@ -4585,16 +4613,55 @@ LOG = logging.getLogger(PROGRAM)
 RETRY_LATER = {"Retry-After": str(RETRY_AFTER_S)}
 
 
+def _read_result_file(path: str, uid: int) -> bytes:
+    """What a user's program left at a path. Raises ValueError, which says why it cannot
+    be a result."""
+    # The program may have put anything there: a link, a pipe that nobody writes to.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags)
+    except OSError as error:
+        if os.path.islink(path):
+            raise ValueError("is not a regular file") from error
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+    try:
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode):
+            raise ValueError("is not a regular file")
+        # By a hard link, a user could show what only the daemon may read.
+        if facts.st_uid != uid != os.geteuid():
+            raise ValueError("belongs to another user")
+        if facts.st_size > RESULT_MAX_BYTES:
+            raise ValueError(f"is larger than {size_text(RESULT_MAX_BYTES)}")
+        return os.pread(fd, RESULT_MAX_BYTES, 0)
+    finally:
+        os.close(fd)
+
+
+def _remove_result_file(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        # Nothing is there, or a folder. One that is full stays: it is no result.
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
 class DataFolder:
     """The directory that holds all state; one daemon at a time. The lock file says who
-    and where it listens, and its time stamp is the daemon's sign of life."""
+    and where it listens, and its time stamp is the daemon's sign of life. Each user
+    that runs programs has a folder for their results, which no other user can enter."""
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
         self.logs = os.path.join(self.path, "logs")
         self.database = os.path.join(self.path, "history.sqlite3")
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
-        os.makedirs(self.logs, mode=0o700, exist_ok=True)
+        self._results = os.path.join(self.path, "results")
+        own_results = os.path.join(self._results, str(os.geteuid()))
+        for folder in (self.path, self.logs, self._results, own_results):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        # Users whose folder is there. Adding to a set is atomic.
+        self._result_uids = {os.geteuid()}
         # SQLite gives its other files the mode of this one.
         os.close(os.open(self.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._lock_path = os.path.join(self.path, "lock")
@@ -4634,6 +4701,42 @@ class DataFolder:
     def show_sign_of_life(self) -> None:
         """Touch the lock file, so that the next daemon knows when this one died."""
         os.utime(self._lock_fd)
+
+    def result_path(self, run_id: str, uid: int) -> str:
+        """Where the program of a run, which is a user's, may leave its result."""
+        return os.path.join(self._results, str(uid), run_id)
+
+    def admit_results(self, account: Account) -> None:
+        """Let a user's programs leave results. Raises OSError."""
+        if account.uid in self._result_uids:
+            return
+        folder = self.result_path("", account.uid)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        os.chown(folder, account.uid, account.gid)
+        for passage in (self.path, self._results):
+            # Others may go through, and not look around.
+            mode = stat.S_IMODE(os.stat(passage).st_mode) | 0o011
+            os.chmod(passage, mode)
+        self._result_uids.add(account.uid)
+
+    def take_result(self, run_id: str, uid: int) -> bytes:
+        """What a program left for its result, empty if nothing; it is gone then.
+        Raises ValueError, which says why it cannot be a result."""
+        path = self.result_path(run_id, uid)
+        if not os.path.lexists(path):
+            return b""
+        try:
+            return _read_result_file(path, uid)
+        finally:
+            _remove_result_file(path)
+
+    def remove_results(self, run_ids: Iterable[str]) -> None:
+        """Remove what the programs of some runs left, whoever ran them."""
+        with contextlib.suppress(FileNotFoundError):
+            uids = os.listdir(self._results)
+            for run_id in run_ids:
+                for uid in uids:
+                    _remove_result_file(os.path.join(self._results, uid, run_id))
 
     def unlock(self) -> None:
         """Give the folder back."""
@@ -4713,6 +4816,7 @@ class Outcome(NamedTuple):
     verdict: Verdict
     usage: Usage | None = None
     error: str | None = None
+    result: Any = None
 
 
 class Lane:
@@ -4763,6 +4867,8 @@ class LiveRun:
         # The run as it ended, while that is not durable.
         self.end: Run | None = None
         self.usage: Usage | None = None
+        # Whose folder its result is in, once its program was started.
+        self.result_uid: int | None = None
         # Its thread has left it to the program that replaces this one.
         self.parked = False
         # Somebody waits for its log to be there.
@@ -4783,6 +4889,7 @@ class LiveRun:
             "cause": self.cause,
             "error": self.error,
             "survivors": sorted(self.survivors),
+            "result_uid": self.result_uid,
         }
 
 
@@ -5027,12 +5134,60 @@ def _holders_text(child: Child) -> str:
     return f"{holders} still held {names} open and was let go"
 
 
-def _command(live: LiveRun) -> Command:
+def _without_secrets(value: Any, log: LogWriter) -> Any:
+    """A JSON value in which no secret of the run stands, whatever way it is written."""
+    if isinstance(value, dict):
+        return {log.redacted(k): _without_secrets(v, log) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(entry, log) for entry in value]
+    if isinstance(value, str):
+        return log.redacted(value)
+    text = str(value)
+    hidden = log.redacted(text)
+    return value if hidden == text else hidden
+
+
+def _take_result(daemon: Daemon, live: LiveRun) -> tuple[Any, str]:
+    """(result, what is wrong with it) of a program that has ended."""
+    lost = "the result is not kept: it"
+    if live.result_uid is None:
+        return None, ""
+    try:
+        raw = daemon.folder.take_result(live.run.id, live.result_uid)
+    except ValueError as error:
+        return None, f"{lost} {error}"
+    if not raw:
+        return None, ""
+    log = live.log
+    assert log
+    try:
+        return _without_secrets(json_value(raw), log), ""
+    except UnicodeDecodeError:
+        return None, f"{lost} is not UTF-8"
+    except ValueError as error:
+        return None, f"{lost} is not JSON: {log.redacted(str(error))}"
+
+
+def _admit_result(daemon: Daemon, live: LiveRun) -> str:
+    """Make room for a run's result; returns where its program may leave it."""
+    account = live.task.account
+    live.result_uid = account.uid if account else os.geteuid()
+    if account:
+        try:
+            daemon.folder.admit_results(account)
+        except OSError as error:
+            # Only who leaves a result will notice.
+            LOG.error("no place for results user=%s error=%s", account.name, error)
+    return daemon.folder.result_path(live.run.id, live.result_uid)
+
+
+def _command(live: LiveRun, result_path: str) -> Command:
     task, run = live.task, live.run
     arguments, environ = render_params(task, live.values)
     own = {
         **environ,
         RUN_ID_VARIABLE: run.id,
+        RESULT_VARIABLE: result_path,
         "TASKRUNNERD_TASK": task.name,
         "TASKRUNNERD_ATTEMPT": str(run.retry_attempt),
         "TASKRUNNERD_TRIGGER": run.triggered_by,
@@ -5056,7 +5211,8 @@ def _start_program(daemon: Daemon, live: LiveRun) -> Outcome | None:
     if live.cause:
         return Outcome(Verdict(live.cause, NO_EXIT_CODE, None))
     try:
-        child = daemon.processes.spawn(_command(live), live.run.id)
+        command = _command(live, _admit_result(daemon, live))
+        child = daemon.processes.spawn(command, live.run.id)
     except StartError as error:
         return Outcome(Verdict(START_FAILED, NO_EXIT_CODE, None), None, str(error))
     daemon.adopt(live, child)
@@ -5076,10 +5232,12 @@ def _run_program(daemon: Daemon, live: LiveRun) -> Outcome:
     _read_rest(daemon, live, 0)
     undead = _end_survivors(daemon, live)
     _read_rest(daemon, live, DRAIN_S)
-    errors = [text for text in (undead, _holders_text(child)) if text]
+    holders = _holders_text(child)
     child.close()
+    result, fault = _take_result(daemon, live)
+    errors = [text for text in (undead, holders, fault) if text]
     outcome = verdict(live.task, live.cause, usage.returncode)
-    return Outcome(outcome, usage, "; ".join(errors) or None)
+    return Outcome(outcome, usage, "; ".join(errors) or None, result)
 
 
 def _summary(
@@ -5243,8 +5401,10 @@ class Housekeeper:
         between leaves no log that nobody knows of."""
         for task_name, run_id in runs:
             remove_log(log_base(self._folder.logs, task_name, run_id))
-        write = write_forgotten([run_id for _, run_id in runs])
-        self._store.flush(self._store.enqueue(write))
+        run_ids = [run_id for _, run_id in runs]
+        # Of what a program left behind, and what that wrote after the end.
+        self._folder.remove_results(run_ids)
+        self._store.flush(self._store.enqueue(write_forgotten(run_ids)))
 
 
 def _crashed_run(run: Run, base: str, end_at: str, leftovers: int) -> Run:
@@ -5275,6 +5435,7 @@ def settle_crashed(
     processes, folder = daemon.processes, daemon.folder
     leftovers = processes.end_leftovers({run.id for run in runs})
     processes.trim_journal(live_ids, processes.journal_bytes())
+    folder.remove_results([run.id for run in runs])
     writes = []
     for run in runs:
         base = log_base(folder.logs, run.task_name, run.id)
@@ -5501,6 +5662,7 @@ class Daemon:
         live.started_s, live.kill_at_s = record["started_s"], record["kill_at_s"]
         live.cause, live.error = record["cause"], record["error"]
         live.survivors = set(record["survivors"])
+        live.result_uid = record.get("result_uid")
         self._live[run.id] = lane.active[run.id] = live
         if live.kill_at_s is not None:
             self._add_deadline(live.kill_at_s, live, None)
@@ -5899,6 +6061,7 @@ class Daemon:
                 usage = self.processes.reap(child)
         if child:
             child.close()
+        self.folder.remove_results([live.run.id])
         text = f"internal error: {error!r}"
         return Outcome(Verdict(CRASHED, NO_EXIT_CODE, None), usage, text)
 
@@ -5980,6 +6143,7 @@ class Daemon:
             end_at=time_text(wall_ms),
             output_bytes=log.output_bytes if log else 0,
             output_dropped_bytes=log.dropped_bytes if log else 0,
+            result=outcome.result,
         )
         if not usage:
             return ended
@@ -5995,8 +6159,10 @@ class Daemon:
         self._announce(live)
         live.run = ended
         self._live.pop(ended.id, None)
-        self.note_last_run(ended)
         live.changed.notify_all()
+        # What stays in memory must not hold a result.
+        ended = ended._replace(result=None)
+        self.note_last_run(ended)
         self._events.add(
             "run.completed" if ended.end_reason == SUCCESS else "run.failed", ended
         )

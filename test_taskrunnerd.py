@@ -4006,10 +4006,30 @@ def test_store_gives_back_every_field_of_a_run(store: tr.Store) -> None:
         summary="killed by SIGKILL after 2m03s",
         request_id="7b4c",
         traceparent=TRACEPARENT,
+        result={"a": [1, 2.5, True, "\ud800 Zoë"], "b": ""},
     )
     assert None not in run, "a field was forgotten here"
     record(store, run)
     assert store.find_run(run.id) == run
+
+
+@pytest.mark.parametrize("result", [0, False, "", [], {}, "\ud800", 1e300, 2**200])
+def test_store_gives_back_a_result_that_looks_like_nothing(
+    store: tr.Store, result: Any
+) -> None:
+    run = new_run()
+    record(store, run)
+    ended = run._replace(status=tr.ENDED, end_reason=tr.SUCCESS, result=result)
+    store.flush(store.enqueue(tr.write_ended(ended)))
+    assert store.find_run(run.id) == ended
+    # A page of a thousand runs must not weigh a thousand results.
+    for listed in (store.find_runs([run.id]), past(store)):
+        assert listed == [ended._replace(result=None)]
+
+
+def past(store: tr.Store) -> list[tr.Run]:
+    """All runs of a store as a list shows them."""
+    return store.list_runs(tr.RunFilter(), ("created_at", "asc"), 1000)
 
 
 def test_store_gives_none_for_what_has_no_value(store: tr.Store) -> None:
@@ -4769,6 +4789,8 @@ def test_store_files_are_for_their_owner_only(tmp_path: Path, lax_umask: None) -
     assert modes_below(folder) == {
         ".": 0o700,
         "logs": 0o700,
+        "results": 0o700,
+        f"results/{os.geteuid()}": 0o700,
         "lock": 0o600,
         "history.sqlite3": 0o600,
         "history.sqlite3-wal": 0o600,
@@ -6679,6 +6701,7 @@ def test_program_sees_its_run(programs: Served) -> None:
         "TASKRUNNERD_ATTEMPT": "0",
         "TASKRUNNERD_TRIGGER": "api",
         "TASKRUNNERD_REQUEST_ID": own["TASKRUNNERD_REQUEST_ID"],
+        "TASKRUNNERD_RESULT": own["TASKRUNNERD_RESULT"],
     }
     assert "TRACEPARENT" not in seen
     assert (seen["GIVEN"], seen["OWN"]) == ("by default", "of the task")
@@ -8409,6 +8432,204 @@ def test_text_that_is_not_unicode_does_not_stop_the_store(in_process: Any) -> No
         assert caught.value.status == 422
     run = end_of(daemon, daemon.trigger("ok", {"TEXT": "fine"}, "api"))
     assert run.end_reason == "success"
+
+
+# -- results
+
+LEFT = 'printf %s "$LEFT" >"$TASKRUNNERD_RESULT"'
+LEAVE_SECRETS = """
+import json, os
+found = {os.environ["K"]: [1, os.environ["S"] + "!", {"n": 123456, "m": 12345}]}
+open(os.environ["TASKRUNNERD_RESULT"], "w").write(json.dumps(found))
+"""
+RESULT_TASKS: dict[str, Any] = {
+    "leave": {"params": [{"env": "LEFT"}], "run": LEFT},
+    "fail": {"params": [{"env": "LEFT"}], "run": LEFT + "; exit 3"},
+    "large": {"params": [{"arg": "zeros"}],
+        "run": 'printf "%0*d" "$1" 0 | tr 0 1 | sed "s/1/\\"/;s/1$/\\"/"'
+        ' >"$TASKRUNNERD_RESULT"'},
+    "latin": {"run": 'printf \'"\\351"\' >"$TASKRUNNERD_RESULT"'},
+    "link": {"run": 'echo 1 >one; ln -s "$PWD/one" "$TASKRUNNERD_RESULT"'},
+    "fifo": {"run": 'mkfifo "$TASKRUNNERD_RESULT"'},
+    "folder": {"run": 'mkdir "$TASKRUNNERD_RESULT"'},
+    "nothing": {"run": "true"},
+    "moved": {"run": 'echo "[1]" >"$TASKRUNNERD_RESULT.new";'
+        ' mv "$TASKRUNNERD_RESULT.new" "$TASKRUNNERD_RESULT"'},
+    "late": {"run": '(trap "" TERM; sleep 0.2; echo 7 >"$TASKRUNNERD_RESULT") &',
+        "graceful_stop": "20s"},
+    "stop": {"run": LEFT.replace("$LEFT", "1") + "; kill -TERM $$"},
+    "secret": {"secrets": {"S": 'hunter2"\n\u00fc', "N": "123456", "K": "secret-key"},
+        "run": [sys.executable, "-c", LEAVE_SECRETS]},
+    "again": {"run": 'printf %s "$TASKRUNNERD_ATTEMPT" >"$TASKRUNNERD_RESULT"; exit 1',
+        "retry_attempts": 1, "retry_delay": "0s"},
+}  # fmt: skip
+
+@pytest.fixture(scope="session")
+def leaving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One daemon with RESULT_TASKS."""
+    daemon = Served(tmp_path_factory.mktemp("results"), RESULT_TASKS).start()
+    yield daemon
+    daemon.close()
+
+
+def left_behind(daemon: Served) -> list[str]:
+    """What is in the folders for results."""
+    folder = daemon.folder / ".taskrunnerd" / "results"
+    return [path.name for path in folder.glob("*/*")]
+
+
+@pytest.mark.parametrize("text", [
+    '{"deployed": ["a", 1.5, true], "Zo\u00eb": {}}', "0", "false", '""', " [ ] \n",
+    "\ufeff1", "[" * 64 + "]" * 64,
+])  # fmt: skip
+def test_result_is_the_json_that_the_program_left(leaving: Served, text: str) -> None:
+    run = leaving.run("leave", {"LEFT": text})
+    assert run["result"] == json.loads(text.lstrip("\ufeff"))
+    assert "error" not in run
+    assert leaving.run_now(run) == run
+    assert left_behind(leaving) == []
+    assert "result" not in leaving.get("/api/tasks/leave").json["last_run"]
+    newest = leaving.get("/api/tasks/leave/runs?limit=1").json["runs"][0]
+    assert newest == {k: v for k, v in run.items() if k not in ("$schema", "result")}
+
+
+@pytest.mark.parametrize("task, given, error", [
+    ("leave", {"LEFT": "{"}, "is not JSON: Expecting .* line 1 column 2 .*"),
+    ("leave", {"LEFT": "[NaN]"}, "is not JSON: NaN is not JSON"),
+    ("leave", {"LEFT": "1e999"}, "is not JSON: 1e999 is too large a number"),
+    ("leave", {"LEFT": "[" * 65 + "]" * 65}, "is not JSON: nested deeper than .*"),
+    ("leave", {"LEFT": "\n"}, "is not JSON: .*"),
+    ("large", {"zeros": "65537"}, r"is larger than 64\.0 KB"),
+    ("latin", {}, "is not UTF-8"),
+    ("link", {}, "is not a regular file"),
+    ("fifo", {}, "is not a regular file"),
+    ("folder", {}, "is not a regular file"),
+])  # fmt: skip
+def test_result_that_cannot_be_one_is_named_and_changes_nothing(
+    leaving: Served, task: str, given: Any, error: str
+) -> None:
+    run = leaving.run(task, given)
+    assert re.fullmatch(f"the result is not kept: it {error}", run["error"]), run
+    assert (run["end_reason"], run["exit_code"]) == ("success", 0)
+    assert "result" not in run and "summary" not in run
+    assert left_behind(leaving) == []
+
+
+@pytest.mark.parametrize("task, given", [
+    ("nothing", {}), ("leave", {"LEFT": ""}), ("leave", {"LEFT": "null"}),
+])  # fmt: skip
+def test_result_of_nothing_is_left_out(leaving: Served, task: str, given: Any) -> None:
+    run = leaving.run(task, given)
+    assert "result" not in run and "error" not in run
+    assert left_behind(leaving) == []
+
+
+@pytest.mark.parametrize("task, given, end_reason, result", [
+    ("fail", {"LEFT": '"why"'}, "failed", "why"), ("stop", {}, "failed", 1),
+    ("moved", {}, "success", [1]), ("late", {}, "success", 7),
+])  # fmt: skip
+def test_result_comes_with_every_end(
+    leaving: Served, task: str, given: Any, end_reason: str, result: Any
+) -> None:
+    run = leaving.run(task, given)
+    assert (run["end_reason"], run["result"]) == (end_reason, result)
+    assert left_behind(leaving) == []
+
+
+def test_result_may_be_as_large_as_the_limit(leaving: Served) -> None:
+    run = leaving.run("large", {"zeros": str(tr.RESULT_MAX_BYTES)})
+    assert run["result"] == "1" * (tr.RESULT_MAX_BYTES - 2)
+
+
+def test_result_has_no_secrets(leaving: Served) -> None:
+    run = leaving.run("secret")
+    shown = {"n": "[redacted]", "m": 12345}
+    assert run["result"] == {"[redacted]": [1, "[redacted]!", shown]}, run
+
+
+def test_result_belongs_to_its_attempt(leaving: Served) -> None:
+    last = leaving.run("again")
+    first = leaving.get(f"/api/runs/{last['retry_of_run_id']}").json
+    assert (first["result"], last["result"]) == (0, 1)
+
+
+def test_result_is_not_kept_in_memory(leaving: Served) -> None:
+    """A thousand events with 64 KiB each would weigh more than the daemon."""
+    with leaving.events("/api/runs/stream") as events:
+        assert next(events).name == "ping"
+        run = leaving.run("leave", {"LEFT": "1"})
+        done = next(e for e in events if e.name == "run.completed")
+    assert done.data["run"]["id"] == run["id"]
+    assert "result" not in done.data["run"]
+
+
+def test_result_of_a_crashed_run_is_removed(remains: Remains) -> None:
+    left = remains.leave("ok", 60, status="running")
+    other = remains.leave("ok", 60, status="ended", end_reason="success")
+    paths = [Path(remains.data.result_path(r.id, os.geteuid())) for r in (left, other)]
+    for path in paths:
+        path.write_text("1")
+    daemon = remains.revive({"ok": {"run": "true"}}, sign_of_life_s=12)
+    assert state_of(daemon, left).result is None
+    assert [path.exists() for path in paths] == [False, True]
+    # What an escaped process wrote after the end goes with the run.
+    daemon.delete([other.id])
+    remains.clock.pass_time(tr.RESTORE_S + 2)
+    daemon.tick()
+    assert not paths[1].exists()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user of the machine can reach."""
+    with tempfile.TemporaryDirectory(prefix="taskrunnerd-open-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@NEEDS_ROOT
+def test_result_of_another_user_is_safe_from_all_others(
+    serve: Any, open_folder: Path
+) -> None:
+    import pwd
+
+    data = open_folder / "data"
+    folder = data / "results" / str(pwd.getpwnam("nobody").pw_uid)
+    task = {"working_dir": "/", "user": "nobody"}
+    tasks = {
+        "leave": {**task, "umask": "077", "run": 'echo 1 >"$TASKRUNNERD_RESULT"'},
+        "look": {**task, "run": f"ls {data} || ls {data}/results || ls {data}/logs"},
+        "plant": {**task, "user": "daemon", "run": f"echo 2 >{folder}/planted"},
+        "own": {"run": 'echo 3 >"$TASKRUNNERD_RESULT"'},
+    }
+    daemon = serve(tasks, "--data", str(data))
+    assert data.stat().st_mode & 0o777 == 0o700
+    assert daemon.run("leave")["result"] == 1
+    assert data.stat().st_mode & 0o777 == 0o711
+    assert folder.stat().st_mode & 0o777 == 0o700
+    for name, refusals in (("look", 3), ("plant", 1)):
+        run = daemon.run(name)
+        assert run["exit_code"] != 0
+        assert daemon.raw(run).count(b"denied") == refusals
+    assert daemon.run("own")["result"] == 3
+    assert list(data.glob("results/*/*")) == []
+
+
+@NEEDS_ROOT
+def test_result_file_of_somebody_else_is_refused(open_folder: Path) -> None:
+    """A hard link would let a user show what only the daemon may read."""
+    data = tr.DataFolder(str(open_folder / "data"))
+    account = tr.Account("nobody", "/", 65534, 65534, ())
+    data.admit_results(account)
+    for run_id, uid in (("a", 0), ("b", 65534)):
+        path = data.result_path(run_id, 65534)
+        Path(path).write_text("1")
+        os.chown(path, uid, uid)
+    with pytest.raises(ValueError, match="belongs to another user"):
+        data.take_result("a", 65534)
+    assert data.take_result("b", 65534) == b"1"
+    assert data.take_result("b", 65534) == b""
+    assert not os.path.lexists(data.result_path("a", 65534))
 
 
 # -- races between two threads, one step at a time
@@ -14093,6 +14314,19 @@ def test_upgrade_keeps_held_text_and_secrets_in_the_middle(
     finish_with(held, "0\n")
     assert daemon.ended(run)["end_reason"] == "success"
     assert daemon.raw(run) == b"my [redacted] is out"
+
+
+def test_upgrade_keeps_the_result_of_what_runs(serve: Any, fifos: Any) -> None:
+    script = 'printf "[1," >"$TASKRUNNERD_RESULT"; read -r x <"$1"'
+    task = {**HELD, "run": script + '; echo "\\"secret1\\"]" >>"$TASKRUNNERD_RESULT"'}
+    daemon = serve({"hold": {**task, "secrets": {"S": "secret1"}}})
+    path = fifos()
+    run = daemon.trigger("hold", {"fifo": path})
+    held = reach(path)
+    daemon.write_tasks({"hold": task})
+    upgrade(daemon)
+    finish_with(held, "0\n")
+    assert daemon.ended(run)["result"] == [1, "[redacted]"]
 
 
 def test_upgrade_goes_on_with_a_stop_that_was_asked_for(serve: Any, fifos: Any) -> None:
