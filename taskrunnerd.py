@@ -55,8 +55,8 @@ Threads and locks
     that a flood leaves the interpreter to the others.
 
 Invariants
-    I1  A run is durable before its program starts and before anybody is told of it; its
-        end is durable before anybody is told of that.
+    I1  A run is durable, and with it the key of its trigger, before its program starts
+        and before anybody is told of it; its end before anybody is told of that.
     I2  The store commits in the order in which changes were decided under the mutex.
     I3  No thread holds two locks, and nothing slow happens under the mutex.
     I4  Queued runs of a task start in the order of their triggers; a fresh run never
@@ -159,6 +159,8 @@ RUN_ID_VARIABLE = "TASKRUNNERD_RUN_ID"
 REQUEST_ID_VARIABLE = "TASKRUNNERD_REQUEST_ID"
 RESULT_VARIABLE = "TASKRUNNERD_RESULT"
 REQUEST_ID_HEADER = "X-Request-Id"
+KEY_HEADER = "Idempotency-Key"
+REPLAYED_HEADER = "Idempotency-Replayed"
 
 # sysexits(3), as init systems and scripts know them.
 EX_OK, EX_DIFFERS, EX_USAGE, EX_UNAVAILABLE = 0, 1, 64, 69
@@ -187,6 +189,8 @@ REQUEST_LINE_MAX_BYTES = 8 * KIB
 HEADERS_MAX_BYTES = 32 * KIB
 HEADERS_MAX_COUNT = 100
 REQUEST_ID_MAX_CHARS = 200
+KEY_MAX_CHARS = 255
+KEY_KEPT_S = 86_400.0
 TRACEPARENT_MAX_CHARS = 512  # of a version to come; that of today has 55
 BODY_MAX_BYTES = MIB
 RECEIVE_BYTES = 64 * KIB
@@ -1431,6 +1435,11 @@ HEADERS: dict[str, JsonSchema] = {
         "Comes back with the answer; up to"
         f" {REQUEST_ID_MAX_CHARS} printable ASCII characters, else one is made"
     ),
+    KEY_HEADER: _text(
+        'Makes a trigger safe to repeat: text in double quotes, or a bare token, of 1'
+        f" to {KEY_MAX_CHARS} characters. For 24 hours the same key with the same task"
+        " and parameters gets the same run"
+    ),
     "traceparent": _text("Trace context (W3C), handed to the program as TRACEPARENT"),
     "Prefer": _text("wait=SECONDS or respond-async (RFC 7240); the query wins"),
     "If-None-Match": _text("ETag of a version that is known already"),
@@ -2624,6 +2633,16 @@ class Run(NamedTuple):
         return self.status == ENDED
 
 
+class Claim(NamedTuple):
+    """A key that makes a request safe to repeat, with what tells that request from
+    others, the run that it made, and when."""
+
+    key: str
+    fingerprint: str
+    run_id: str
+    claimed_ms: int
+
+
 _COLUMNS = ", ".join(Run._fields)
 # A page of runs has room for what people look at, not for a thousand results.
 _LISTED_COLUMNS = _COLUMNS.replace("result", "null")
@@ -2639,7 +2658,8 @@ _AT_END = (
 # `tallies` holds how many runs there are of each kind, so that no list has to count
 # them; the triggers below keep it exact (I6). A run that has not ended stands there
 # under its status. `schedules` holds up to where the ticks of a schedule were seen;
-# a tick is claimed by the first row that has it.
+# a tick is claimed by the first row that has it. `claims` holds the keys of triggers,
+# each written with the run that it made.
 _RUN_TABLE = """(
     id text primary key, task_name text not null, status text not null,
     triggered_by text not null, created_at text not null, end_reason text,
@@ -2682,6 +2702,11 @@ create unique index runs_claim_ticks on runs (task_name, scheduled_at)
 create table schedules (
     task_name text primary key, schedule text not null, seen_until text not null
 ) without rowid;
+create table claims (
+    key text primary key, fingerprint text not null, run_id text not null,
+    claimed_ms integer not null
+) without rowid;
+create index claims_by_age on claims (claimed_ms);
 create trigger runs_ticked after insert on runs when new.scheduled_at is not null
     begin update schedules set seen_until = max(seen_until, new.scheduled_at)
     where task_name = new.task_name; end;
@@ -2812,6 +2837,19 @@ def write_created(run: Run, secret_params: dict[str, str] | None = None) -> Writ
     if run.scheduled_at:
         insert += " on conflict do nothing"
     return Write((insert, [*_row_from_run(run), secret]))
+
+
+def write_claimed(claim: Claim) -> Write:
+    """The record that a key made a run; one that has expired makes room for it."""
+    insert = "insert or replace into claims (key, fingerprint, run_id, claimed_ms)"
+    return Write((f"{insert} values (?, ?, ?, ?)", list(claim)))
+
+
+def write_unclaimed(until_ms: int) -> Write:
+    """The end of keys that were claimed up to a time; a batch."""
+    old = "select key from claims where claimed_ms <= ? limit ?"
+    sql = f"delete from claims where key in ({old})"
+    return Write((sql, [until_ms, RETENTION_BATCH_RUNS]))
 
 
 def _changed(run: Run, columns: tuple[str, ...], more: str = "") -> Write:
@@ -3021,6 +3059,17 @@ class Store:
         """Id of the attempt that followed a run."""
         rows = self._rows("select id from runs where retry_of_run_id = ?", [run_id])
         return str(rows[0][0]) if rows else None
+
+    def find_claim(self, key: str, after_ms: int) -> Claim | None:
+        """Who has claimed a key after a time."""
+        sql = "select key, fingerprint, run_id, claimed_ms from claims where key = ?"
+        rows = self._rows(f"{sql} and claimed_ms > ?", [key, after_ms])
+        return Claim._make(rows[0]) if rows else None
+
+    def has_claims(self, until_ms: int) -> bool:
+        """Whether there are keys that were claimed up to a time."""
+        sql = "select 1 from claims where claimed_ms <= ? limit 1"
+        return bool(self._rows(sql, [until_ms]))
 
     def unended_runs(self) -> list[tuple[Run, dict[str, str]]]:
         """(run, secret parameters) of each run that is not ended, oldest first."""
@@ -5308,8 +5357,8 @@ def conduct(daemon: Daemon, live: LiveRun | None) -> None:
 
 class Housekeeper:
     """What is done now and then and may take its time: the sign of life, retention, the
-    trash. Used by the schedule's thread, without the mutex; only `expect` may be called
-    by others, under it."""
+    trash, keys. Used by the schedule's thread, without the mutex; only `expect` may be
+    called by others, under it."""
 
     def __init__(
         self, folder: DataFolder, store: Store, processes: Processes, clock: Clock
@@ -5328,8 +5377,8 @@ class Housekeeper:
         return min(self._sign_at_s, self._look_at_s)
 
     def trash_ms(self) -> int:
-        """The time by which the trash goes: the date as it was at the start and what
-        has passed since, so that nobody empties it by setting the clock (I7)."""
+        """The time by which the trash and keys go: the date as it was at the start and
+        what has passed since, so that nobody empties it by setting the clock (I7)."""
         return self._began_ms + int((self._clock.monotonic_s() - self._began_s) * 1000)
 
     def expect(self, delay_s: float, task: Task | None = None) -> None:
@@ -5369,6 +5418,7 @@ class Housekeeper:
                     self._forget_expired(task)
             task = None
             self._empty_trash()
+            self._forget_keys()
         except StoreError:
             # Not in an hour: this is what makes room on a full disk.
             self.expect(STORE_RETRY_S, task)
@@ -5395,6 +5445,13 @@ class Housekeeper:
         oldest_ms = self._store.oldest_trash_ms()
         if oldest_ms is not None:
             self.expect(max(1.0, (oldest_ms - before_ms) / 1000 + 1))
+
+    def _forget_keys(self) -> None:
+        until_ms = self.trash_ms() - int(KEY_KEPT_S * 1000)
+        if self._store.has_claims(until_ms):
+            self._store.flush(self._store.enqueue(write_unclaimed(until_ms)))
+            # In batches, since deadlines wait meanwhile.
+            self.expect(RETENTION_PAUSE_S)
 
     def _remove(self, runs: list[tuple[str, str]]) -> None:
         """Remove (task name, run id) pairs for good: the logs first, so that a crash in
@@ -5482,6 +5539,9 @@ class Daemon:
         self._repairing = threading.Lock()
         self._idle = threading.Condition(self._mutex)
         self._due = threading.Condition(self._mutex)
+        # Keys of triggers that are being looked up or recorded, one thread for each.
+        self._claiming: set[str] = set()
+        self._claimed = threading.Condition(self._mutex)
         self._live: dict[str, LiveRun] = {}
         # Runs whose record the store refuses; why, if new ones would fare no better.
         self._unwritten: dict[str, str] = {}
@@ -5860,9 +5920,10 @@ class Daemon:
         given: Mapping[str, Any],
         triggered_by: str,
         trace: Trace = NO_TRACE,
+        claim: Claim | None = None,
     ) -> Run:
         """Make a run: started, queued, or ended as skipped or queue_full. Durable when
-        this returns. Raises Problem 404, 422, 503, 507."""
+        this returns, and so is the claim. Raises Problem 404, 422, 503, 507."""
         task = self.task(name)
         values = resolve_params(task, given)
         no_room = self.why_no_room()
@@ -5876,7 +5937,7 @@ class Daemon:
                 raise Problem(507, text, headers=RETRY_LATER)
             live = self._admit(self._lanes[name], values, triggered_by)
             live.run = live.run._replace(**trace._asdict())
-            run, write = self._record(live)
+            run, write = self._record(live, claim)
             endings = self._make_room(live.lane)
         try:
             self.store.flush(write)
@@ -5890,10 +5951,50 @@ class Daemon:
         self._settle(endings)
         return run
 
-    def _record(self, live: LiveRun) -> tuple[Run, Write]:
-        """Put the first record of a run in line."""
+    def trigger_once(
+        self, name: str, given: Mapping[str, Any], trace: Trace, claim: Claim
+    ) -> tuple[Run, bool]:
+        """As `trigger` over the API, but a request that came before gets the run that
+        it made: (run, whether it came before). Raises Problem 410, 422 as well."""
+        with self._mutex:
+            while claim.key in self._claiming:
+                self._claimed.wait()
+            self._claiming.add(claim.key)
+        # Until the claim is durable or refused, nobody else looks the key up.
+        try:
+            now_ms = self._housekeeper.trash_ms()
+            known = self.store.find_claim(claim.key, now_ms - int(KEY_KEPT_S * 1000))
+            if known:
+                return self._run_before(known, claim), True
+            claim = claim._replace(claimed_ms=now_ms)
+            return self.trigger(name, given, "api", trace, claim), False
+        finally:
+            with self._mutex:
+                self._claiming.discard(claim.key)
+                self._claimed.notify_all()
+
+    def _run_before(self, known: Claim, claim: Claim) -> Run:
+        """The run that a claim made. Without the lock. Raises Problem 410, 422."""
+        if known.fingerprint != claim.fingerprint:
+            message = "was used for another task or other parameters; take a new key"
+            fault = Fault(("header", KEY_HEADER), message, claim.key)
+            detail = "the key belongs to another request"
+            raise Problem(422, detail, faults=[fault])
+        run = self.find_run(known.run_id)
+        if not run:
+            detail = f"the run {known.run_id} that this {KEY_HEADER} made was deleted"
+            raise Problem(410, f"{detail}; to run the task again take a new key")
+        return run
+
+    def _record(self, live: LiveRun, claim: Claim | None = None) -> tuple[Run, Write]:
+        """Put the first record of a run in line, with the claim of its key: both become
+        durable or neither does."""
         run = live.untold = live.run
         write = write_created(run, self._secret_values(live))
+        # One that found the queue full is asked to try again, with the same key.
+        if claim and run.end_reason != QUEUE_FULL:
+            claimed = write_claimed(claim._replace(run_id=run.id))
+            write = Write(*write.statements, *claimed.statements)
         return run, self.store.enqueue(write)
 
     def _secret_values(self, live: LiveRun) -> dict[str, str]:
@@ -6939,13 +7040,18 @@ def _live_run(daemon: Daemon, request: Request, run: Run, answer: Answer) -> Str
     return Stream(answer.status, EVENT_STREAM, events, None, headers)
 
 
+def _replay_header(*, replayed: bool) -> dict[str, str]:
+    return {REPLAYED_HEADER: "true"} if replayed else {}
+
+
 def _run_answer(
-    daemon: Daemon, request: Request, run: Run, status: int
+    daemon: Daemon, request: Request, run: Run, status: int, *, replayed: bool = False
 ) -> Answer | Stream:
     """The run, held until it has ended if the request asks for that, or as it goes
     on."""
     wait = _wanted_wait(request)
     headers = {"Location": run_path(run), "Vary": "Accept"}
+    headers.update(_replay_header(replayed=replayed))
     if wait.applied:
         headers["Preference-Applied"] = wait.applied
     if request.media != JSON:
@@ -6980,24 +7086,67 @@ def _trace(request: Request) -> Trace:
     return Trace(request.request_id, parent if fits else None)
 
 
+# A string or a token of a structured field (RFC 8941, 3.3.3 and 3.3.4), but as in HTTP
+# a token may begin with a digit, since many a key is a UUID.
+_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])+)"|[!#$%&\'*+.^_`|~0-9A-Za-z:/-]+')
+
+
+def _key_text(header: str) -> str:
+    """The key that an Idempotency-Key means; quoted or not, it is the same. Raises
+    ValueError."""
+    match = _KEY.fullmatch(header)
+    if not match:
+        example = 'such as "8e03978e", or a token'
+        raise ValueError(f"must be text in double quotes, {example}")
+    key = re.sub(r"\\(.)", r"\1", match[1]) if match[1] else header
+    if len(key) > KEY_MAX_CHARS:
+        raise ValueError(f"must have at most {KEY_MAX_CHARS} characters")
+    return key
+
+
+def _fingerprint(*request: Any) -> str:
+    """What tells a request from others. The database gets this and no parameters, which
+    may be secret."""
+    import hashlib  # only triggers with a key need it
+
+    text = json.dumps(request, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _triggered(daemon: Daemon, request: Request) -> tuple[Run, bool]:
+    """(run, whether the same request made it earlier)."""
+    given = (request.body or {}).get("params", {})
+    name, trace = request.path["task_name"], _trace(request)
+    if KEY_HEADER.lower() not in request.headers:
+        return daemon.trigger(name, given, "api", trace), False
+    key = _key_text(request.headers[KEY_HEADER.lower()])
+    claim = Claim(key, _fingerprint(key, name, given), "", 0)
+    return daemon.trigger_once(name, given, trace, claim)
+
+
 def trigger_run(daemon: Daemon, request: Request) -> Answer | Stream:
     """Trigger a new run, and wait for its end if asked to."""
-    given = (request.body or {}).get("params", {})
-    run = daemon.trigger(request.path["task_name"], given, "api", _trace(request))
+    run, replayed = _triggered(daemon, request)
     place = run_path(run)
     if run.end_reason == SKIPPED:
-        raise Problem(409, run.error or "", instance=place)
+        headers = _replay_header(replayed=replayed)
+        raise Problem(409, run.error or "", instance=place, headers=headers)
     if run.end_reason == QUEUE_FULL:
         raise Problem(429, run.error or "", instance=place, headers=RETRY_LATER)
-    return _run_answer(daemon, request, run, 201)
+    return _run_answer(daemon, request, run, 201, replayed=replayed)
 
 
 def _no_trigger(task: Task) -> str:
     return f'task "{task.name}" may not be triggered over HTTP (api_trigger is false)'
 
 
-def check_trigger(daemon: Daemon, request: Request, faults: list[Fault]) -> list[Fault]:
-    """All faults of a trigger, parameters included, secrets not shown."""
+_PARTS = ("path", "query", "header", "body")
+
+
+def _trigger_faults(
+    daemon: Daemon, request: Request, faults: list[Fault]
+) -> list[Fault]:
+    """The faults in path, query and body, secrets not shown."""
     if any(fault.at[0] == "path" for fault in faults):
         return faults
     task = daemon.task(request.path["task_name"])
@@ -7017,6 +7166,23 @@ def check_trigger(daemon: Daemon, request: Request, faults: list[Fault]) -> list
         else Fault(f.at, f.message)
         for f in faults
     ]
+
+
+def check_trigger(daemon: Daemon, request: Request, faults: list[Fault]) -> list[Fault]:
+    """All faults of a trigger. Raises Problem 400, with all of them, when one is its
+    Idempotency-Key."""
+    found = _trigger_faults(daemon, request, faults)
+    given = request.headers.get(KEY_HEADER.lower())
+    if given is None:
+        return found
+    try:
+        _key_text(given)
+    except ValueError as error:
+        found = [*found, Fault(("header", KEY_HEADER), str(error), given)]
+        found.sort(key=lambda fault: _PARTS.index(fault.at[0]))
+        detail = f"the {KEY_HEADER} is malformed"
+        raise Problem(400, detail, faults=found) from error
+    return found
 
 
 # -- runs
@@ -7504,7 +7670,7 @@ class Route(NamedTuple):
 # fmt: off
 ROUTES = (
     Route("POST", "/api/tasks/{task_name}/run", trigger_run, "Run", 201,
-          query="wait wait_timeout output", headers="Prefer traceparent",
+          query="wait wait_timeout output", headers=KEY_HEADER + " Prefer traceparent",
           body="Trigger", check=check_trigger, also=_LIVE),
     Route("GET", "/api/tasks", get_tasks, "Tasks"),
     Route("GET", "/api/tasks/{task_name}", get_task, "Task"),
@@ -7606,6 +7772,8 @@ def _described_answers(route: Route) -> dict[str, Any]:
 def _answers(route: Route) -> dict[str, Any]:
     """The answers by status, each with the header that all have."""
     header = {REQUEST_ID_HEADER: {"$ref": "#/components/headers/RequestId"}}
+    if KEY_HEADER in route.headers:
+        header[REPLAYED_HEADER] = {"$ref": "#/components/headers/Replayed"}
     described = _described_answers(route).items()
     return {status: {**answer, "headers": header} for status, answer in described}
 
@@ -7646,6 +7814,8 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     bearer = {"type": "http", "scheme": "bearer"}
     request_id = {"type": "string", "description": "Id of the request, given or made"}
+    said = "true when the run is that of an earlier request with this Idempotency-Key"
+    replayed = {"type": "string", "description": said}
     return {
         "openapi": "3.1.0",
         "info": {"title": PROGRAM, "version": VERSION},
@@ -7655,7 +7825,10 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
         "components": {
             "schemas": _component_refs(SCHEMAS),
             "securitySchemes": {"token": bearer},
-            "headers": {"RequestId": {"required": True, "schema": request_id}},
+            "headers": {
+                "RequestId": {"required": True, "schema": request_id},
+                "Replayed": {"schema": replayed},
+            },
         },
     }
 
@@ -7676,10 +7849,10 @@ API = (*ROUTES, Route("GET", "/openapi.json", get_openapi, media="application/js
 
 TITLES = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
-    405: "Method Not Allowed", 409: "Conflict", 413: "Content Too Large",
-    414: "URI Too Long", 415: "Unsupported Media Type", 416: "Range Not Satisfiable",
-    417: "Expectation Failed", 421: "Misdirected Request",
-    422: "Unprocessable Content", 429: "Too Many Requests",
+    405: "Method Not Allowed", 409: "Conflict", 410: "Gone",
+    413: "Content Too Large", 414: "URI Too Long", 415: "Unsupported Media Type",
+    416: "Range Not Satisfiable", 417: "Expectation Failed",
+    421: "Misdirected Request", 422: "Unprocessable Content", 429: "Too Many Requests",
     431: "Request Header Fields Too Large", 500: "Internal Server Error",
     501: "Not Implemented", 503: "Service Unavailable",
     505: "HTTP Version Not Supported", 507: "Insufficient Storage",

@@ -8434,6 +8434,225 @@ def test_text_that_is_not_unicode_does_not_stop_the_store(in_process: Any) -> No
     assert run.end_reason == "success"
 
 
+# -- keys: a trigger that may be repeated
+
+DAY_S = 86_400
+
+
+def once(daemon: tr.Daemon, task: str = "ok", key: str = "k", body: str = "") -> Any:
+    """(run, whether it is one of before) of a trigger with a key."""
+    return daemon.trigger_once(task, {}, tr.NO_TRACE, tr.Claim(key, body, "", 0))
+
+
+def claims(daemon: tr.Daemon) -> list[str]:
+    """The keys that the database holds."""
+    return [row[0] for row in daemon.store._rows("select key from claims order by 1")]
+
+
+def test_key_gets_the_run_that_it_made_for_a_day(in_process: Any) -> None:
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "true"}}, clock)
+    first, replayed = once(daemon)
+    assert not replayed
+    clock.pass_time(DAY_S - 1)
+    again, replayed = once(daemon)
+    assert replayed and again.id == first.id
+    assert once(daemon, key="other")[0].id != first.id
+    clock.pass_time(1)
+    # It has expired, pruned or not.
+    assert claims(daemon) == ["k", "other"]
+    fresh, replayed = once(daemon)
+    assert not replayed and fresh.id != first.id
+    assert once(daemon) == (daemon.find_run(fresh.id), True)
+
+
+def test_key_that_has_expired_is_pruned(
+    in_process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tr, "RETENTION_BATCH_RUNS", 2)
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "true", "max_concurrent": 9}}, clock)
+    for number in range(5):
+        once(daemon, key=f"old {number}")
+    clock.pass_time(DAY_S - 10)
+    once(daemon, key="young")
+    daemon.tick()
+    assert len(claims(daemon)) == 6
+    clock.pass_time(tr.RETENTION_EVERY_S)
+    for left in (4, 2, 1, 1):
+        daemon.tick()
+        assert len(claims(daemon)) == left
+        clock.pass_time(tr.RETENTION_PAUSE_S)
+    assert claims(daemon) == ["young"]
+
+
+@pytest.mark.parametrize("hours", [-72, -1, 1, 72])
+def test_key_does_not_notice_when_the_date_is_set(in_process: Any, hours: int) -> None:
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "true"}}, clock)
+    first, _ = once(daemon)
+    clock.set_date(hours)
+    daemon.tick()
+    assert once(daemon)[0].id == first.id
+    clock.pass_time(DAY_S)
+    assert once(daemon)[0].id != first.id
+
+
+@pytest.mark.parametrize("hours", [-72, 23])
+def test_key_outlives_a_restart_also_when_the_date_was_set_back(
+    in_process: Any, hours: int
+) -> None:
+    clock = FakeClock()
+    tasks = {"ok": {"run": "true"}}
+    daemon = in_process(tasks, clock)
+    first, _ = once(daemon)
+    end_of(daemon, first)
+    clock.set_date(hours)
+    daemon = in_process(tasks, clock, after=daemon)
+    daemon.tick()
+    again, replayed = once(daemon)
+    assert replayed and again.id == first.id
+
+
+def test_key_of_another_request_is_refused(in_process: Any) -> None:
+    daemon = in_process({"ok": {"run": "true"}})
+    once(daemon, body="one")
+    with pytest.raises(tr.Problem, match="another request") as caught:
+        once(daemon, body="two")
+    assert caught.value.status == 422
+    assert caught.value.faults[0].location == "header.Idempotency-Key"
+    assert len(past_runs(daemon, "ok")) == 1
+
+
+def test_key_of_a_deleted_run_makes_no_other_one(in_process: Any) -> None:
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "true"}}, clock)
+    first = end_of(daemon, once(daemon)[0])
+    daemon.delete([first.id])
+    with pytest.raises(tr.Problem, match="was deleted") as caught:
+        once(daemon)
+    assert caught.value.status == 410
+    daemon.restore([first.id])
+    assert once(daemon) == (first, True)
+    daemon.delete([first.id])
+    clock.pass_time(tr.RESTORE_S + 2)
+    daemon.tick()
+    with pytest.raises(tr.Problem, match="take a new key"):
+        once(daemon)
+
+
+def test_key_of_a_refused_trigger_is_free(
+    in_process: Any, fifos: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict = {"run": "true", "params": [{"env": "A", "required": True}]}
+    full = {**HELD, "queue_max": 0}
+    daemon = in_process({"ok": {"run": "true"}, "strict": strict, "full": full})
+
+    def refused(task: str = "ok") -> int:
+        with pytest.raises(tr.Problem) as caught:
+            once(daemon, task)
+        return caught.value.status
+
+    assert (refused("no-such-task"), refused("strict")) == (404, 422)
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon, "pausing", True)
+        assert refused() == 503
+        patch.setattr(daemon, "pausing", False)
+        patch.setattr(daemon, "why_no_room", lambda: "no room")
+        assert refused() == 507
+    commit = daemon.store._commit
+
+    def broken(batch: list[Any]) -> None:
+        raise tr.sqlite3.OperationalError("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon.store, "_commit", broken)
+        assert refused() == 507
+    assert daemon.store._commit == commit
+    path = fifos()
+    busy = hold(daemon, "full", path)
+    claim = tr.Claim("k", "", "", 0)
+    turned_away, _ = daemon.trigger_once("full", {"fifo": path}, tr.NO_TRACE, claim)
+    assert turned_away.end_reason == "queue_full"
+    assert claims(daemon) == [] and not daemon._claiming
+    assert once(daemon)[1] is False
+    let_go(path)
+    end_of(daemon, busy)
+
+
+def test_key_of_a_skipped_run_tells_of_it_again(in_process: Any, fifos: Any) -> None:
+    daemon = in_process({"skip": {**HELD, "on_overlap": "skip"}})
+    path = fifos()
+    busy = hold(daemon, "skip", path)
+    given = {"fifo": path}
+    claim = tr.Claim("k", "", "", 0)
+    first = daemon.trigger_once("skip", given, tr.NO_TRACE, claim)
+    assert first[0].end_reason == "skipped"
+    let_go(path)
+    end_of(daemon, busy)
+    assert daemon.trigger_once("skip", given, tr.NO_TRACE, claim) == (first[0], True)
+
+
+def test_key_is_on_the_disk_if_and_only_if_its_run_is(
+    in_process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another process would find after a crash, around the commit."""
+    daemon = in_process({"ok": {"run": "true"}})
+    commit = daemon.store._commit
+    seen: list[tuple[int, int]] = []
+
+    def look() -> None:
+        with contextlib.closing(sqlite3.connect(daemon.folder.database)) as other:
+            counts = "select (select count(*) from runs), (select count(*) from claims)"
+            seen.append(other.execute(counts).fetchone())
+
+    def watched(batch: list[Any]) -> None:
+        look()
+        commit(batch)
+        look()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon.store, "_commit", watched)
+        once(daemon)
+    assert (seen[0], seen[1]) == ((0, 0), (1, 1))
+
+
+def test_key_is_asked_for_by_one_thread_at_a_time(
+    in_process: Any, one_lock_only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the first wait until its run is on the disk, and then get that one. If it
+    was refused, the next one makes the run."""
+    daemon = in_process({"ok": {"run": "true", "max_concurrent": 9}})
+    go_on, commit = threading.Event(), daemon.store._commit
+    fails = [True]
+
+    def slow(batch: list[Any]) -> None:
+        go_on.wait(DEADLINE_S)
+        if fails and batch[0].statements[0][0].startswith("insert into runs"):
+            fails.pop()
+            raise tr.sqlite3.OperationalError("database is locked")
+        commit(batch)
+
+    monkeypatch.setattr(daemon.store, "_commit", slow)
+
+    def ask() -> Any:
+        try:
+            return once(daemon)
+        except tr.Problem as problem:
+            return problem.status
+
+    joins = [in_thread(ask) for _ in range(8)]
+    within(DEADLINE_S, lambda: len(daemon._claimed._waiters) == 7, "seven wait")
+    go_on.set()
+    told = [join() for join in joins]
+    outcomes = [outcome for outcome in told if outcome != 507]
+    assert len(outcomes) == 7
+    assert len({run.id for run, _ in outcomes}) == 1
+    assert sorted(replayed for _, replayed in outcomes) == [False] + [True] * 6
+    assert not daemon._claiming
+    assert len(past_runs(daemon, "ok")) == 1
+
+
 # -- results
 
 LEFT = 'printf %s "$LEFT" >"$TASKRUNNERD_RESULT"'
@@ -9892,6 +10111,73 @@ class Crowd:
 
 
 @NEEDS_PROC
+class Repeating:
+    """Clients that trigger with key after key, each until it was answered with 201."""
+
+    def __init__(self, daemon: Served, count: int) -> None:
+        self.daemon = daemon
+        self.keys: list[str] = []
+        self.ended = threading.Event()
+        self._joins = [
+            in_thread(functools.partial(self._repeat, n)) for n in range(count)
+        ]
+
+    def _repeat(self, client: int) -> None:
+        for number in itertools.count():
+            key = f"{client}-{number}"
+            self.keys.append(key)
+            while not self._try(key):
+                if self.ended.is_set():
+                    return
+            if self.ended.is_set():
+                return
+
+    def _try(self, key: str) -> bool:
+        connection = self.daemon.connect()
+        headers = {"Idempotency-Key": key, "X-Request-Id": key}
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("POST", "/api/tasks/true/run", headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            connection.close()
+            return answer.status == 201
+        connection.close()
+        return False
+
+    def more(self, count: int) -> None:
+        """Return when so many more keys were begun."""
+        enough = len(self.keys) + count
+        within(DEADLINE_S, lambda: len(self.keys) >= enough, "more triggers")
+
+    def end(self) -> None:
+        """Return when all have got their last answer, if there was one."""
+        self.ended.set()
+        for join in self._joins:
+            join()
+
+    def check(self) -> None:
+        """Repeat the last keys; fail unless each one has made exactly one run."""
+        for key in self.keys[-2 * len(self._joins) :]:
+            assert self._try(key)
+        query = "/api/runs?limit=1000"
+        runs: list[Any] = []
+        while len(runs) < self.daemon.get(query).json["total"]:
+            runs += self.daemon.get(f"{query}&offset={len(runs)}").json["runs"]
+        made = collections.Counter(run["request_id"] for run in runs)
+        assert made == collections.Counter(set(self.keys))
+
+
+def test_daemon_killed_between_two_tries_with_one_key_makes_one_run(serve: Any) -> None:
+    daemon = serve({"true": {"run": "true", "max_concurrent": 64}})
+    clients = Repeating(daemon, 4)
+    clients.more(20)
+    clients.ended.set()
+    daemon.end(signal.SIGKILL)
+    clients.end()
+    daemon.start()
+    clients.check()
+
+
 def test_daemon_killed_again_and_again_loses_no_run(serve: Any) -> None:
     """SIGKILL at random moments, those of its start among them, while clients trigger
     runs with children and output and read it."""
@@ -10916,6 +11202,139 @@ def test_traceparent_that_is_none_is_ignored(ops: Served, given: str) -> None:
     run = trigger_with(ops, "trace", traceparent=given).json
     assert "traceparent" not in run
     assert ops.raw(run).endswith(b" none\n")
+
+
+# -- the key
+
+
+def keyed(
+    daemon: Served, task: str, key: str, query: str = "", body: Any = None
+) -> Reply:
+    """Trigger a task with an Idempotency-Key as it stands in the header."""
+    path, headers = f"/api/tasks/{task}/run{query}", {"Idempotency-Key": key}
+    return daemon.request("POST", path, body, headers)
+
+
+def test_fifty_parallel_triggers_with_one_key_make_one_run(
+    shared: Served, fifo: Path
+) -> None:
+    total = shared.get("/api/tasks/wait-for-fifo/runs").json["total"]
+    key, body = uuid.uuid4().hex, {"params": {"fifo": str(fifo)}}
+    query = "?wait=true&wait_timeout=600"
+    with ThreadPoolExecutor(50) as crowd:
+        asked = [
+            crowd.submit(keyed, shared, "wait-for-fifo", key, query, body)
+            for _ in range(50)
+        ]
+        within(DEADLINE_S, lambda: waiting(shared) == 50, "all of them wait")
+        let_go(fifo)
+    replies = [future.result() for future in asked]
+    assert {(r.status, r.json["end_reason"]) for r in replies} == {(201, "success")}
+    assert len({reply.json["id"] for reply in replies}) == 1
+    replays = [reply.headers["Idempotency-Replayed"] for reply in replies]
+    assert collections.Counter(replays) == {None: 1, "true": 49}
+    assert shared.get("/api/tasks/wait-for-fifo/runs").json["total"] == total + 1
+
+
+def test_key_means_the_request_and_not_how_it_is_written(ops: Served) -> None:
+    key = uuid.uuid4().hex
+    body = {"params": {"A": "1", "B": "2", "S": "secret"}}
+    first = keyed(ops, "shown", key, "?wait=true", body)
+    assert "Idempotency-Replayed" not in first.headers
+    other = b' {"params":{"S":"secret", "B":"\\u0032","A":"1"},"$schema":"http://x/y"}'
+    replay = keyed(ops, "shown", f'"{key}"', "?output=5&wait_timeout=9", other)
+    assert replay.headers["Idempotency-Replayed"] == "true"
+    assert replay.headers["Location"] == first.headers["Location"]
+    assert replay.json.pop("output")
+    assert replay.json == first.json
+    for different in ({}, {"A": "1"}, {**body["params"], "last": None}):
+        refused = keyed(ops, "shown", key, "", {"params": different})
+        assert refused.status == 422
+        (fault,) = refused.faults
+        assert fault[0] == "header.Idempotency-Key"
+    assert keyed(ops, "good", key).status == 422
+    database = ops.folder / ".taskrunnerd" / "history.sqlite3"
+    with contextlib.closing(sqlite3.connect(database)) as history:
+        rows = history.execute("select * from claims where key = ?", [key]).fetchall()
+    assert len(rows) == 1 and "secret" not in repr(rows)
+
+
+def test_key_without_parameters_is_the_same_in_every_way_to_say_none(
+    ops: Served,
+) -> None:
+    key = uuid.uuid4().hex
+    said = (None, {}, {"params": {}}, b"", {"$schema": "http://x/y"})
+    replies = [keyed(ops, "good", key, "", body) for body in said]
+    assert len({reply.json["id"] for reply in replies}) == 1
+
+
+def test_key_follows_the_attempts_of_its_run(serve: Callable[..., Served]) -> None:
+    flaky = {"run": "[ $TASKRUNNERD_ATTEMPT = 2 ]", "retry_attempts": 2,
+        "retry_delay": "0s"}  # fmt: skip
+    daemon = serve({"flaky": flaky})
+    first = keyed(daemon, "flaky", "k").json
+    last = keyed(daemon, "flaky", "k", "?wait=true")
+    assert last.headers["Idempotency-Replayed"] == "true"
+    assert (last.json["retry_attempt"], last.json["end_reason"]) == (2, "success")
+    assert last.headers["Location"] == place(first)
+    assert daemon.get("/api/runs").json["total"] == 3
+
+
+def test_key_of_a_skipped_run_is_answered_409_again(ops: Served, fifo: Path) -> None:
+    key = uuid.uuid4().hex
+    body = {"params": {"fifo": str(fifo)}}
+    with blocked(ops, "skip", fifo):
+        first = keyed(ops, "skip", key, "", body)
+    again = keyed(ops, "skip", key, "", body)
+    assert (first.status, again.status) == (409, 409)
+    assert again.json["instance"] == first.json["instance"]
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
+
+
+@pytest.mark.parametrize("header, key", [
+    ("abc", "abc"), ('"abc"', "abc"), ('"a b"', "a b"), (r'"a\"\\"', 'a"\\'),
+    ("8e03978e-40d5-43dd-bc93-6894a57f9324", "8e03978e-40d5-43dd-bc93-6894a57f9324"),
+    ("*/:!#$%&'+.^_`|~", "*/:!#$%&'+.^_`|~"), ("x" * 255, "x" * 255),
+    ('"' + r'\"' * 255 + '"', '"' * 255), ('" "', " "), ('"a,b"', "a,b"),
+])  # fmt: skip
+def test_key_is_read(header: str, key: str) -> None:
+    assert tr._key_text(header) == key
+
+
+@pytest.mark.parametrize("header", [
+    "", '""', '"', '"a', 'a"', "a b", "a,b", "a=b", "(a)", '"a" "b"', '"a", "a"',
+    '"a";p=1', r'"\a"', '"a\\"', "Zo\xeb", '"Zo\xeb"', "{}",
+])  # fmt: skip
+def test_key_that_is_malformed_is_answered_400(ops: Served, header: str) -> None:
+    reply = keyed(ops, "good", header)
+    assert reply.status == 400
+    expected = 'must be text in double quotes, such as "8e03978e", or a token'
+    assert reply.faults == [("header.Idempotency-Key", expected)]
+    assert "Idempotency-Key" in reply.json["detail"]
+
+
+@pytest.mark.parametrize("header", ["x" * 256, '"' + "x" * 256 + '"'])
+def test_key_that_is_too_long_is_answered_400(ops: Served, header: str) -> None:
+    reply = keyed(ops, "good", header)
+    assert reply.status == 400
+    assert reply.faults == [
+        ("header.Idempotency-Key", "must have at most 255 characters")
+    ]
+    assert len(reply.json["errors"][0]["value"]) <= tr.ECHO_MAX_CHARS + 1
+
+
+def test_malformed_key_is_listed_with_all_other_faults(ops: Served) -> None:
+    body = {"params": {"n": "x", "KEY": "hidden"}}
+    reply = keyed(ops, "strict", "a b", "?wait=maybe", body)
+    assert reply.status == 400
+    assert [location for location, _ in reply.faults] == [
+        "query.wait", "header.Idempotency-Key",
+        "body.params.n", "body.params.KEY", "body.params.MUST",
+    ]  # fmt: skip
+    assert b"hidden" not in reply.raw
+    assert keyed(ops, "no-such-task", "a b").status == 404
+    assert keyed(ops, "forbidden", "a b").status == 403
 
 
 # -- parameters
@@ -14314,6 +14733,16 @@ def test_upgrade_keeps_held_text_and_secrets_in_the_middle(
     finish_with(held, "0\n")
     assert daemon.ended(run)["end_reason"] == "success"
     assert daemon.raw(run) == b"my [redacted] is out"
+
+
+def test_upgrade_between_two_tries_with_one_key_makes_one_run(serve: Any) -> None:
+    daemon = serve({"true": {"run": "true", "max_concurrent": 64}})
+    clients = Repeating(daemon, 4)
+    clients.more(20)
+    upgrade(daemon)
+    clients.more(10)
+    clients.end()
+    clients.check()
 
 
 def test_upgrade_keeps_the_result_of_what_runs(serve: Any, fifos: Any) -> None:
