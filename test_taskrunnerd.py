@@ -13943,11 +13943,14 @@ def test_wait_goes_on_by_id_until_the_run_has_ended(serve: Any, fifos: Any) -> N
     daemon = serve({"hold": HELD})
     path = fifos()
     body = {"params": {"fifo": path}}
-    reply = daemon.post("/api/tasks/hold/run?wait=true&wait_timeout=1", body, 201)
+    query = "?wait=true&wait_timeout=1"
+    answer = in_thread(lambda: daemon.post(f"/api/tasks/hold/run{query}", body, 201))
+    runs = within(DEADLINE_S, lambda: daemon.get("/api/runs").json["runs"], "its run")
+    again = daemon.get(place(runs[0]) + query)
+    reply = answer()
     assert reply.json["status"] == "running"
     assert reply.headers["Retry-After"] == "0"
     where = reply.headers["Location"]
-    again = daemon.get(f"{where}?wait=true&wait_timeout=1")
     assert (again.json["status"], again.headers["Location"]) == ("running", where)
     by_id = f"/api/runs/{reply.json['id']}?wait=true"
     waiting = [in_thread(lambda p=p: daemon.get(p)) for p in (f"{where}?wait=1", by_id)]
@@ -14057,10 +14060,10 @@ def test_held_answer_of_an_old_client_ends_with_the_connection(
 ) -> None:
     daemon = serve({"hold": HELD}, "--heartbeat", "100ms")
     told, rest = raw_answer(
-        daemon, "POST /api/tasks/hold/run?wait=true HTTP/1.0", fifo, 2
+        daemon, "POST /api/tasks/hold/run?wait=true HTTP/1.0", fifo, 1
     )
     assert "Transfer-Encoding" not in told and "Connection: close" in told
-    assert rest.startswith(b"  ")
+    assert rest.startswith(b" ")
     assert json.loads(rest)["exit_code"] == 5
 
 
