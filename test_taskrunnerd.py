@@ -11494,8 +11494,8 @@ RUN_SOMETIMES = {"signal", "error", "scheduled_at", "params", "retry_of_run_id"}
 def test_run_leaves_out_what_has_no_value(ops: Served, fifo: Path) -> None:
     with blocked(ops, "lonely", fifo) as running:
         waiting = ops.trigger("lonely")
-        assert set(waiting) == RUN_ALWAYS
-        assert set(running) == RUN_ALWAYS | {"start_at", "params"}
+        assert set(waiting) == RUN_ALWAYS | {"request_id"}
+        assert set(running) == RUN_ALWAYS | {"request_id", "start_at", "params"}
         assert (waiting["exit_code"], running["exit_code"]) == (-1, -1)
         ops.stop(waiting)
         taken_out = ops.ended(waiting)
@@ -12836,7 +12836,7 @@ def test_path_answers_head_options_and_refuses_other_methods(
 
 
 def test_head_has_the_headers_of_get(shared: Served) -> None:
-    varying = ("Date",)
+    varying = ("Date", "X-Request-Id")
     for path in ("/api/tasks", "/schemas/Run.json", "/nothing", "/api/runs/1"):
         got, had = shared.request("GET", path), shared.request("HEAD", path)
         assert had.status == got.status
