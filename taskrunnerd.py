@@ -264,7 +264,7 @@ RETENTION_EVERY_S = 3600.0
 RETENTION_BATCH_RUNS = 500
 RESTORE_S = 600.0
 SCHEDULE_MAX_SLEEP_S = 60.0
-SELFTEST_WAIT_S = 10
+SELFTEST_WAIT_S = 30
 
 # Of the record that an upgrade in place hands to the new program.
 HANDOVER_VERSION = 1

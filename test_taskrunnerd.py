@@ -15368,7 +15368,7 @@ def selftest(folder: Path, program: Path = PROGRAM) -> Told:
         env={**base, **misled, "TMPDIR": str(folder), "TR_TEST_MARK": mark},
         capture_output=True,
         encoding="utf-8",
-        timeout=2 * DEADLINE_S,
+        timeout=4 * DEADLINE_S,
     )
     assert os.listdir(folder) == [], ended
     assert not marked_pids(mark), describe(marked_pids(mark))
