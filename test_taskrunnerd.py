@@ -35,6 +35,7 @@ import time
 import traceback
 import types
 import uuid
+import warnings
 import zoneinfo
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -13710,7 +13711,11 @@ def call(folder: Path, *arguments: str, **variables: str) -> Told:
 
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         command = multiprocessing.get_context("fork").Process(target=body)
-        command.start()
+        with warnings.catch_warnings():
+            # Threads of earlier tests may be idle still; a command needs none of the
+            # locks that they could hold.
+            warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
+            command.start()
         command.join(DEADLINE_S)
         if command.exitcode is None:
             command.kill()
