@@ -49,10 +49,10 @@ Threads and locks
     connection has a thread; schedule sleeps until the next deadline or tick; each
     running run has a thread. All changing state is in one Daemon behind one mutex;
     every live run has a Condition on that mutex, so that its end wakes those who wait
-    for it and nobody else. The store, each log, the process journal, the reaper of
-    orphans and the server's complaints have a lock of their own, a leaf. No thread ever
-    holds two locks. Of the threads of runs, PUMPS_AT_ONCE write output at a time, so
-    that a flood leaves the interpreter to the others.
+    for it and nobody else. The store, each log, the daemon's own log, the process
+    journal, the reaper of orphans and the server's complaints have a lock of their own,
+    a leaf. No thread ever holds two locks. Of the threads of runs, PUMPS_AT_ONCE write
+    output at a time, so that a flood leaves the interpreter to the others.
 
 Invariants
     I1  A run is durable, and with it the key of its trigger, before its program starts
@@ -264,6 +264,11 @@ RETENTION_EVERY_S = 3600.0
 RETENTION_BATCH_RUNS = 500
 RESTORE_S = 600.0
 SCHEDULE_MAX_SLEEP_S = 60.0
+SAMPLE_EVERY_S = 10.0
+SAMPLES_KEPT = 360  # an hour
+DAEMON_LOG_KEPT_LINES = 1000
+DAEMON_LOG_SHOWN_LINES = 100
+DAEMON_LOG_LINE_MAX_CHARS = 4096
 SELFTEST_WAIT_S = 30
 
 # Of the record that an upgrade in place hands to the new program.
@@ -928,6 +933,10 @@ def _integer(description: str, **more: Any) -> JsonSchema:
     return {"type": "integer", "description": description, **more}
 
 
+def _percent(description: str) -> JsonSchema:
+    return {"type": "number", "description": description}
+
+
 def _flag(description: str, **more: Any) -> JsonSchema:
     return {"type": "boolean", "description": description, **more}
 
@@ -1364,6 +1373,24 @@ SCHEMAS: dict[str, JsonSchema] = {
         runs_queued=_integer("Runs waiting in queues"),
         http_waiting=_integer("Requests that wait or stream"),
         threads=_integer("Threads of the daemon"),
+    ),
+    "SystemHistory": _list("The last hour, oldest first", _ref("SystemSample")),
+    "SystemSample": _object(
+        f"The machine and the daemon in {SAMPLE_EVERY_S:.0f} seconds",
+        "at daemon_cpu",
+        at=_time("When they were over"),
+        cpu=_percent("Percent of the machine's processors in use"),
+        mem=_percent("Percent of the machine's memory in use"),
+        daemon_cpu=_percent("Percent of one processor that the daemon used"),
+        rss_bytes=_integer("Resident memory of the daemon"),
+    ),
+    "DaemonLogLine": _object(
+        "The data of a line of the daemon's own log",
+        "n ts level text",
+        n=_integer("Number of the line; growing, also over restarts"),
+        ts=_integer("Unix time in milliseconds"),
+        level=_choice("How bad it is", ("debug", "info", "warning", "error")),
+        text=_text("The line as on stderr, without time and level"),
     ),
     "Health": _answer(
         "Whether the daemon works",
@@ -4696,6 +4723,63 @@ def _remove_result_file(path: str) -> None:
             os.rmdir(path)
 
 
+class LogMessage(NamedTuple):
+    """A line of the daemon's own log, or of several with a traceback."""
+
+    n: int
+    ts: int
+    level: str
+    text: str
+
+
+class LogTail:
+    """The newest lines of the daemon's own log. Its lock is a leaf."""
+
+    def __init__(self, first_n: int) -> None:
+        self.first_n = self._next_n = first_n
+        self._messages: collections.deque[LogMessage]
+        self._messages = collections.deque(maxlen=DAEMON_LOG_KEPT_LINES)
+        self._added = threading.Condition(threading.Lock())
+
+    @property
+    def newest_n(self) -> int:
+        """Number of the newest line."""
+        return self._next_n - 1
+
+    def add(self, unix_ms: int, level: str, text: str) -> None:
+        """Add a line and wake those who wait for one."""
+        shown = text[:DAEMON_LOG_LINE_MAX_CHARS]
+        with self._added:
+            self._messages.append(LogMessage(self._next_n, unix_ms, level, shown))
+            self._next_n += 1
+            self._added.notify_all()
+
+    def after(self, n: int, timeout_s: float) -> list[LogMessage]:
+        """Lines after one, of those still kept; waits a time for one at most."""
+        with self._added:
+            if self._next_n <= n + 1:
+                self._added.wait(timeout_s)
+            newer = itertools.takewhile(lambda m: m.n > n, reversed(self._messages))
+            return list(newer)[::-1]
+
+    def record(self) -> dict[str, Any]:
+        """What was said last as JSON, for the program that replaces this one."""
+        with self._added:
+            newest = list(self._messages)[-DAEMON_LOG_SHOWN_LINES:]
+        return {"first_n": self.first_n, "messages": newest}
+
+    def resume(self, record: Mapping[str, Any]) -> None:
+        """Put what the program before this one said before what this one did."""
+        before = [LogMessage(*fields) for fields in record["messages"]]
+        with self._added:
+            self.first_n = record["first_n"]
+            next_n = before[-1].n + 1 if before else self.first_n
+            own = [m._replace(n=next_n + i) for i, m in enumerate(self._messages)]
+            self._messages.clear()
+            self._messages.extend([*before, *own])
+            self._next_n = next_n + len(own)
+
+
 class DataFolder:
     """The directory that holds all state; one daemon at a time. The lock file says who
     and where it listens, and its time stamp is the daemon's sign of life. Each user
@@ -4838,6 +4922,92 @@ class DiskWatch:
             LOG.error("disk low, output is dropped and triggers refused reason=%s", low)
         elif before and not low:
             LOG.info("disk has room again")
+
+
+_MEMORY_FIELDS = {
+    "/proc/self/status": {"VmRSS": "rss_bytes"},
+    "/proc/meminfo": {
+        "MemTotal": "mem_total_bytes",
+        "MemAvailable": "mem_available_bytes",
+    },
+}
+
+
+def memory_bytes() -> dict[str, int]:
+    """Memory of the daemon and the machine, where there is a /proc; in kB there."""
+    found: dict[str, int] = {}
+    for path, fields in _MEMORY_FIELDS.items():
+        try:
+            with open(path, encoding="ascii", errors="replace") as file:
+                lines = [line.partition(":") for line in file]
+        except OSError:
+            continue
+        for name, _, rest in lines:
+            if name in fields:
+                found[fields[name]] = int(rest.split()[0]) * KIB
+    return found
+
+
+def _machine_ticks() -> tuple[int, int]:
+    """(busy, all) time of the processors since boot, proc_stat(5); zeros without it."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            fields = [int(text) for text in file.readline().split()[1:9]]
+    except OSError:
+        return 0, 0
+    # idle and waiting for a disk, which others may use
+    return sum(fields) - sum(fields[3:5]), sum(fields)
+
+
+class Sample(NamedTuple):
+    """How the machine and the daemon did in the time before; None is not known."""
+
+    at: str
+    cpu: float | None
+    mem: float | None
+    daemon_cpu: float
+    rss_bytes: int | None
+
+
+class MachineWatch:
+    """A sample of the machine and the daemon every SAMPLE_EVERY_S, for an hour. Looks
+    are taken by one thread; whoever asks copies in one step."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._samples: collections.deque[Sample]
+        self._samples = collections.deque(maxlen=SAMPLES_KEPT)
+        self._before = (clock.monotonic_s(), time.process_time(), _machine_ticks())
+        self.due_s = self._before[0] + SAMPLE_EVERY_S
+
+    def look(self) -> None:
+        """Take a sample of the time since the last one."""
+        now_s, cpu_s, ticks = (
+            self._clock.monotonic_s(), time.process_time(), _machine_ticks(),
+        )  # fmt: skip
+        before_s, before_cpu_s, before = self._before
+        self._before, self.due_s = (now_s, cpu_s, ticks), now_s + SAMPLE_EVERY_S
+        memory = memory_bytes()
+        total, free = memory.get("mem_total_bytes"), memory.get("mem_available_bytes")
+        passed = ticks[1] - before[1]
+        cpu = 100 * (ticks[0] - before[0]) / passed if passed > 0 else None
+        took_s = max(now_s - before_s, 0.001)
+        sample = Sample(
+            at=time_text(self._clock.wall_ms()),
+            cpu=None if cpu is None else round(min(max(cpu, 0), 100), 1),
+            mem=round(100 - 100 * free / total, 1) if total and free else None,
+            daemon_cpu=round(100 * (cpu_s - before_cpu_s) / took_s, 1),
+            rss_bytes=memory.get("rss_bytes"),
+        )
+        self._samples.append(sample)
+
+    def samples(self) -> list[Sample]:
+        """What was seen, oldest first."""
+        return list(self._samples)
+
+    def resume(self, record: Iterable[Sequence[Any]]) -> None:
+        """Go on with the samples of the program before this one."""
+        self._samples.extend(Sample(*fields) for fields in record)
 
 
 class Event(NamedTuple):
@@ -5363,6 +5533,7 @@ class Housekeeper:
     def __init__(
         self, folder: DataFolder, store: Store, processes: Processes, clock: Clock
     ) -> None:
+        self.machine = MachineWatch(clock)
         self._folder = folder
         self._store = store
         self._processes = processes
@@ -5374,7 +5545,7 @@ class Housekeeper:
     @property
     def due_s(self) -> float:
         """When there is something to do again, on the monotonic clock."""
-        return min(self._sign_at_s, self._look_at_s)
+        return min(self._sign_at_s, self._look_at_s, self.machine.due_s)
 
     def trash_ms(self) -> int:
         """The time by which the trash and keys go: the date as it was at the start and
@@ -5390,6 +5561,8 @@ class Housekeeper:
     def keep_house(self, daemon: Daemon) -> None:
         """Do what is due. Blocks on the store. Raises StoreError, OSError."""
         now_s = self._clock.monotonic_s()
+        if now_s >= self.machine.due_s:
+            self.machine.look()
         if now_s >= self._sign_at_s:
             self._folder.show_sign_of_life()
             self._processes.reap_strangers()
@@ -5513,7 +5686,12 @@ class Daemon:
     they were decided; nobody is told of one before it is durable (I1)."""
 
     def __init__(
-        self, config: Config, folder: DataFolder, clock: Clock, min_free_bytes: int = 0
+        self,
+        config: Config,
+        folder: DataFolder,
+        clock: Clock,
+        min_free_bytes: int = 0,
+        log_tail: LogTail | None = None,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -5522,6 +5700,7 @@ class Daemon:
         self.store = Store(folder.database)
         self.started_ms = clock.wall_ms()
         self.config_loaded_ms = self.started_ms
+        self.log_tail = log_tail or LogTail(0)
         # From where @every counts: the start, which an upgrade in place is not.
         self.anchor_s = self.started_ms // 1000
         self.draining = False
@@ -5571,6 +5750,8 @@ class Daemon:
         if handover:
             self._events.resume(handover["events"])
             self.anchor_s = handover["anchor_s"]
+            self._housekeeper.machine.resume(handover["samples"])
+            self.log_tail.resume(handover["log_tail"])
         with self._mutex:
             resumed = [
                 self._resume(run, secret, records[run.id])
@@ -5822,7 +6003,13 @@ class Daemon:
         with self._mutex:
             runs = [live.record() for live in self._running()]
             events = self._events.record()
-            return {"runs": runs, "events": events, "anchor_s": self.anchor_s}
+        return {
+            "runs": runs,
+            "events": events,
+            "anchor_s": self.anchor_s,
+            "samples": self.samples(),
+            "log_tail": self.log_tail.record(),
+        }
 
     def hurry(self) -> None:
         """Kill all runs now, and wait no longer for the store."""
@@ -5907,6 +6094,15 @@ class Daemon:
         """Ids of the runs that have not ended."""
         with self._mutex:
             return list(self._live)
+
+    def samples(self) -> list[Sample]:
+        """How the machine and the daemon did in the last hour, oldest first."""
+        return self._housekeeper.machine.samples()
+
+    def is_over(self) -> bool:
+        """Whether nothing more will happen in this daemon, or in this program."""
+        with self._mutex:
+            return self.pausing or (self.draining and not self._running())
 
     def uptime_s(self) -> float:
         """Time since the daemon started."""
@@ -7552,30 +7748,6 @@ def get_info(daemon: Daemon, request: Request) -> Answer:
     return Answer(200, document)
 
 
-_MEMORY_FIELDS = {
-    "/proc/self/status": {"VmRSS": "rss_bytes"},
-    "/proc/meminfo": {
-        "MemTotal": "mem_total_bytes",
-        "MemAvailable": "mem_available_bytes",
-    },
-}
-
-
-def _memory() -> dict[str, int]:
-    """Memory of the daemon and the machine, where there is a /proc; in kB there."""
-    found: dict[str, int] = {}
-    for path, fields in _MEMORY_FIELDS.items():
-        try:
-            with open(path, encoding="ascii", errors="replace") as file:
-                lines = [line.partition(":") for line in file]
-        except OSError:
-            continue
-        for name, _, rest in lines:
-            if name in fields:
-                found[fields[name]] = int(rest.split()[0]) * KIB
-    return found
-
-
 def get_system_stats(daemon: Daemon, request: Request) -> Answer:
     """Say how the daemon and its machine are doing."""
     states = daemon.task_states()
@@ -7593,7 +7765,48 @@ def get_system_stats(daemon: Daemon, request: Request) -> Answer:
         "http_waiting": request.front.waiting,
         "threads": threading.active_count(),
     }
-    return Answer(200, {**document, **_memory()})
+    return Answer(200, {**document, **memory_bytes()})
+
+
+def get_metrics_history(daemon: Daemon, request: Request) -> Answer:
+    """List how the daemon and its machine did in the last hour."""
+    samples = [sample._asdict() for sample in daemon.samples()]
+    known = [{k: v for k, v in s.items() if v is not None} for s in samples]
+    return Answer(200, known)
+
+
+def _daemon_log_events(daemon: Daemon, n: int) -> Iterator[bytes]:
+    silent_since_s = daemon.clock.monotonic_s()
+    while True:
+        # Looked at before the log is read, so that no last line is missed.
+        over = daemon.is_over()
+        lines = daemon.log_tail.after(n, 0 if over else HANGUP_CHECK_S)
+        for line in lines:
+            if line.n > n + 1:
+                yield event_text("dropped", {"dropped_lines": line.n - n - 1})
+            yield event_text("line", line._asdict(), line.n)
+            n = line.n
+        if lines:
+            silent_since_s = daemon.clock.monotonic_s()
+        elif over:
+            return
+        else:
+            silent = daemon.clock.monotonic_s() - silent_since_s >= STREAM_COMMENT_S
+            silent_since_s += STREAM_COMMENT_S if silent else 0
+            yield _COMMENT if silent else b""
+
+
+def stream_daemon_log(daemon: Daemon, request: Request) -> Stream:
+    """Follow the daemon's own log as server-sent events."""
+    tail = daemon.log_tail
+    after = tail.newest_n - DAEMON_LOG_SHOWN_LINES
+    last_seen = request.headers.get("last-event-id", "")
+    if re.fullmatch("[0-9]{1,18}", last_seen):
+        after = min(int(last_seen), tail.newest_n)
+    # Lines before the first one were of another daemon, or are none.
+    events = _daemon_log_events(daemon, max(after, tail.first_n - 1))
+    return Stream(200, EVENT_STREAM, events, headers=_UNBUFFERED)
+
 
 
 def reload_config(daemon: Daemon, request: Request) -> Answer:
@@ -7707,6 +7920,9 @@ ROUTES = (
     Route("POST", "/api/reload", reload_config, "Reload"),
     Route("GET", "/api/info", get_info, "Info"),
     Route("GET", "/api/system", get_system_stats, "SystemStats"),
+    Route("GET", "/api/system/history", get_metrics_history, "SystemHistory"),
+    Route("GET", "/api/daemon/log-stream", stream_daemon_log, "DaemonLogLine",
+          media=EVENT_STREAM),
     Route("GET", "/healthz", get_health, "Health", open_to_all=True),
     Route("GET", "/readyz", get_readiness, "Health", open_to_all=True),
     Route("GET", "/schemas/{schema_name}.json", get_schema,
@@ -9448,28 +9664,43 @@ def _bind_server(address: tuple[str, int], options: Options, listen_fd: int) -> 
 
 class _LogHandler(logging.Handler):
     """Writes 2026-01-31T08:00:00.000Z info run started task=backup … to stderr, each
-    line with one system call."""
+    line with one system call, and keeps the newest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tail = LogTail(int(time.time()) * 1_000_000)
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Without filters and without the lock of the base class: one system call needs
+        none, and the tail has its own."""
+        self.emit(record)
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line, and a traceback behind a bug."""
-        head = f"{time_text(int(record.created * 1000))} {record.levelname.lower()}"
-        text = f"{head} {record.getMessage()}\n"
+        at_ms, level = int(record.created * 1000), record.levelname.lower()
+        text = record.getMessage()
         if record.exc_info:
-            text += "".join(traceback.format_exception(*record.exc_info))
+            trace = traceback.format_exception(*record.exc_info)
+            text = f"{text}\n{''.join(trace).rstrip()}"
+        line = f"{time_text(at_ms)} {level} {text}\n"
         with contextlib.suppress(OSError):
-            os.write(2, text.encode("utf-8", "replace"))
+            os.write(2, line.encode("utf-8", "replace"))
+        self.tail.add(at_ms, level, text)
 
 
-def _start_logging(level: str) -> None:
+def _start_logging(level: str) -> LogTail:
     if level.lower() not in _LEVELS:
         words = ", ".join(_LEVELS)
         raise UsageError(f'--log-level "{level}": write one of {words}', EX_USAGE)
     # Nobody reads who logged from where, and finding it out doubles the cost.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    LOG.handlers[:] = [_LogHandler()]
+    handler = _LogHandler()
+    LOG.handlers[:] = [handler]
     LOG.setLevel(level.upper())
     LOG.propagate = False
+    return handler.tail
 
 
 _DRAINED = 0
@@ -9701,7 +9932,7 @@ def _leave(code: int) -> NoReturn:
 
 def _serve(settings: dict[str, str]) -> None:
     """Start the daemon; a thread of its own lives until a signal ends it."""
-    _start_logging(settings["log-level"])
+    log_tail = _start_logging(settings["log-level"])
     config = load_config(settings["config"])
     options = _server_options(settings)
     shutdown_s = _parse_time_setting(settings, "shutdown-timeout")
@@ -9715,7 +9946,9 @@ def _serve(settings: dict[str, str]) -> None:
     address = (settings["host"], port)
     server = _bind_server(address, options, handover.get("listen_fd", -1))
     try:
-        server.daemon = daemon = Daemon(config, folder, Clock(), min_free_bytes)
+        server.daemon = daemon = Daemon(
+            config, folder, Clock(), min_free_bytes, log_tail
+        )
         daemon.recover(handover or None)
     except StoreError as error:
         raise UsageError(str(error), EX_OSERR) from None

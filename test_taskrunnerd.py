@@ -147,6 +147,9 @@ class Served:
         self.token = ""
         self.log = folder / "daemon.log"
         self.process: subprocess.Popen[bytes] | None = None
+        # Of a server in this process.
+        self.server: Any = None
+        self.daemon: Any = None
         self.write_tasks(tasks)
 
     def write_tasks(self, tasks: Any) -> None:
@@ -10911,6 +10914,76 @@ def test_reload_without_a_daemon_says_so(tmp_path: Path) -> None:
     assert told.err == "taskrunnerd: --data .taskrunnerd: no daemon runs here\n"
 
 
+# -- what is told of the daemon itself
+
+
+def test_machine_is_watched_for_an_hour(in_process: Any) -> None:
+    clock = FakeClock()
+    daemon = in_process({}, clock)
+    daemon.tick()
+    assert daemon.samples() == []
+    start_ms = clock.ms
+    for _ in range(20):
+        clock.pass_time(tr.SAMPLE_EVERY_S / 2)
+        assert daemon.tick() <= tr.SAMPLE_EVERY_S
+    assert len(daemon.samples()) == 10
+    for _ in range(390):
+        clock.pass_time(tr.SAMPLE_EVERY_S)
+        daemon._housekeeper.machine.look()
+    samples = daemon.samples()
+    assert len(samples) == tr.SAMPLES_KEPT == 3600 / tr.SAMPLE_EVERY_S
+    newest_ms = start_ms + int(400 * tr.SAMPLE_EVERY_S * 1000)
+    assert samples[-1].at == tr.time_text(newest_ms)
+    assert samples[0].at == tr.time_text(newest_ms - 3_590_000)
+    for sample in samples:
+        assert sample.daemon_cpu >= 0
+        assert sample.cpu is None or 0 <= sample.cpu <= 100
+        assert sample.mem is None or 0 < sample.mem < 100
+
+
+def test_machine_without_proc_is_watched_as_far_as_it_can_be(monkeypatch: Any) -> None:
+    monkeypatch.setattr(tr, "open", lambda *_, **__: os.stat("/no/such"), raising=False)
+    clock = FakeClock()
+    watch = tr.MachineWatch(clock)
+    clock.pass_time(tr.SAMPLE_EVERY_S)
+    watch.look()
+    (sample,) = watch.samples()
+    assert (sample.cpu, sample.mem, sample.rss_bytes) == (None, None, None)
+    assert sample.daemon_cpu >= 0
+
+
+def test_log_tail_keeps_the_newest_lines_and_cuts_long_ones() -> None:
+    tail = tr.LogTail(70)
+    for n in range(tr.DAEMON_LOG_KEPT_LINES + 5):
+        tail.add(n, "info", f"line {n}")
+    tail.add(0, "error", "x" * 10_000)
+    kept = tail.after(0, 0)
+    assert len(kept) == tr.DAEMON_LOG_KEPT_LINES
+    assert kept[0] == tr.LogMessage(76, 6, "info", "line 6")
+    assert kept[-1].text == "x" * tr.DAEMON_LOG_LINE_MAX_CHARS
+    assert tail.after(tail.newest_n - 1, 0) == kept[-1:]
+    assert tail.after(tail.newest_n, 0) == []
+
+
+def test_log_tail_wakes_who_waits_for_a_line() -> None:
+    tail = tr.LogTail(0)
+    waiter = in_thread(lambda: tail.after(-1, DEADLINE_S))
+    tail.add(5, "info", "here")
+    assert waiter() == [tr.LogMessage(0, 5, "info", "here")]
+
+
+def test_log_tail_goes_on_after_an_upgrade() -> None:
+    before, after = tr.LogTail(100), tr.LogTail(9000)
+    for n in range(150):
+        before.add(n, "info", f"old {n}")
+    after.add(0, "info", "new")
+    after.resume(json.loads(json.dumps(before.record())))
+    lines = after.after(0, 0)
+    assert [line.n for line in lines] == list(range(150, 251))
+    assert [line.text for line in lines[-2:]] == ["old 149", "new"]
+    assert (after.first_n, after.newest_n) == (100, 250)
+
+
 # ---- 12. Operations and routes ----------------------------------------------
 
 NOWHERE = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -12289,6 +12362,104 @@ def test_system_counts_runs_and_waiting_requests(ops: Served, fifo: Path) -> Non
     assert 0 < stats["disk_free_bytes"] <= stats["disk_total_bytes"]
 
 
+def test_system_history_is_a_list_of_samples(serve_here: Callable[..., Served]) -> None:
+    client = serve_here({}, clock=FakeClock())
+    assert client.get("/api/system/history").json == []
+    for _ in range(3):
+        client.daemon.clock.pass_time(tr.SAMPLE_EVERY_S)
+        client.daemon.tick()
+    samples = client.get("/api/system/history").json
+    assert len(samples) == 3
+    assert samples[0]["at"] < samples[1]["at"] < samples[2]["at"]
+
+
+def test_daemon_log_shows_the_last_lines_and_then_live(ops: Served) -> None:
+    for _ in range(tr.DAEMON_LOG_SHOWN_LINES // 2):
+        ops.run("good")
+    with ops.events("/api/daemon/log-stream") as events:
+        old = list(itertools.islice(events, tr.DAEMON_LOG_SHOWN_LINES))
+        run = ops.run("bad")
+        started, ended = itertools.islice(events, 2)
+    for event in (*old, started, ended):
+        assert event.name == "line"
+        assert not list(tr.find_faults(tr.SCHEMAS["DaemonLogLine"], event.data, ()))
+    numbers = [int(event.id) for event in (*old, started, ended)]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert f"run={run['id']} reason=failed exit_code=3" in ended.data["text"]
+    with ops.events("/api/daemon/log-stream", Last_Event_ID=started.id) as events:
+        assert next(events) == ended
+    lines = ops.log.read_text().splitlines()
+    data = ended.data
+    assert f"{tr.time_text(data['ts'])} {data['level']} {data['text']}" in lines
+
+
+def test_daemon_log_tells_a_slow_follower_how_much_it_lost(in_process: Any) -> None:
+    daemon = in_process({})
+    daemon.log_tail.add(1, "info", "first")
+    request = types.SimpleNamespace(headers={})
+    chunks = tr.stream_daemon_log(daemon, request).chunks
+    assert b'"text":"first"' in next(chunks)
+    for n in range(tr.DAEMON_LOG_KEPT_LINES + 17):
+        daemon.log_tail.add(2, "info", f"more {n}")
+    assert next(chunks) == b'event: dropped\ndata: {"dropped_lines":17}\n\n'
+    assert b'"text":"more 17"' in next(chunks)
+
+
+@pytest.mark.parametrize("last_seen", ["0", "3", "999999999999999999", "x", "-1"])
+def test_daemon_log_resumes_after_any_last_event_id(
+    in_process: Any, last_seen: str
+) -> None:
+    daemon = in_process({})
+    daemon.log_tail = tr.LogTail(50)
+    daemon.log_tail.add(1, "info", "first")
+    daemon.draining = True
+    request = types.SimpleNamespace(headers={"last-event-id": last_seen})
+    told = b"".join(tr.stream_daemon_log(daemon, request).chunks)
+    daemon.draining = False
+    assert b"dropped" not in told
+    assert (b"first" in told) == (last_seen != "999999999999999999")
+
+
+def test_daemon_log_has_heartbeats_and_ends_with_the_daemon(in_process: Any) -> None:
+    clock = FakeClock()
+    daemon = in_process({}, clock)
+    request = types.SimpleNamespace(headers={})
+    chunks = tr.stream_daemon_log(daemon, request).chunks
+    daemon.log_tail.after = lambda *_: []
+    assert next(chunks) == b""
+    clock.pass_time(tr.STREAM_COMMENT_S)
+    assert next(chunks).startswith(b":")
+    assert next(chunks) == b""
+    daemon.pausing = True
+    assert list(chunks) == []
+    daemon.pausing = False
+
+
+def test_daemon_log_tells_of_runs_until_the_last_has_ended(
+    serve: Any, fifo: Path
+) -> None:
+    token = "token-of-the-daemon"
+    tasks = {"hold": {**STUBBORN, "graceful_stop": "1s"}, "echo": {
+        "params": [{"env": "KEY", "secret": True}], "secrets": {"OTHER": SECRET},
+        "run": 'echo "$KEY $OTHER"; exit 1'}}  # fmt: skip
+    daemon = serve(tasks, TASKRUNNERD_TOKEN=token)
+    daemon.get("/api/daemon/log-stream", 401)
+    daemon.token = token
+    daemon.run("echo", {"KEY": SECRET + "-too"})
+    run = daemon.trigger("hold", {"fifo": str(fifo)})
+    held = reach(fifo)
+    with daemon.events("/api/daemon/log-stream") as events:
+        ready = next(events)
+        daemon.process.terminate()
+        texts = [event.data["text"] for event in events]
+    os.close(held)
+    assert daemon.wait() == 0
+    assert ready.data["text"].startswith("ready url=")
+    assert "stopping signal=SIGTERM" in texts
+    assert f"task=hold run={run['id']} reason=daemon_stopped" in texts[-1]
+    assert not any(word in text for word in (token, SECRET) for text in texts)
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_health_needs_no_token_and_names_nothing(
     serve: Callable[..., Served], path: str
@@ -12396,7 +12567,7 @@ def test_openapi_has_every_route_and_nothing_else(shared: Served) -> None:
 OPERATION_IDS = """triggerRun getTasks getTask getTaskRuns getRun deleteRun stopRun
     getLogPage getLogRaw streamLog searchLogs getAllRuns getRunById getRunSummary
     streamRuns bulkCancelRuns bulkDeleteRuns bulkRestoreRuns bulkRerunRuns getInfo
-    getSystemStats"""
+    getSystemStats getMetricsHistory streamDaemonLog"""
 
 
 def test_openapi_has_the_operation_ids_of_the_contract(shared: Served) -> None:
@@ -12456,6 +12627,7 @@ def test_openapi_tells_the_headers_of_requests_and_answers(shared: Served) -> No
     ("/api/tasks", "application/json"), ("/api/runs/stream", "text/event-stream"),
     ("/api/tasks/{task_name}/runs/{run_id}/log/raw", "text/plain"),
     ("/schemas/{schema_name}.json", "application/schema+json"),
+    ("/api/daemon/log-stream", "text/event-stream"),
 ])  # fmt: skip
 def test_openapi_tells_the_media_type_that_is_sent(
     shared: Served, path: str, media_type: str
@@ -12551,14 +12723,15 @@ def serve_here(
     """HTTP servers in this process: serve_here(tasks, token=…)."""
     servers: list[tr.Server] = []
 
-    def make(tasks: Any, token: str = "") -> Served:
+    def make(tasks: Any, token: str = "", clock: Any = None) -> Served:
         server = tr.Server(("127.0.0.1", 0), tr.Options(token))
-        server.daemon = in_process(tasks)
+        server.daemon = in_process(tasks, clock)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         folder = tmp_path / f"client{len(servers)}"
         folder.mkdir()
         client = Served(folder, tasks)
+        client.server, client.daemon = server, server.daemon
         client.port = server.server_address[1]
         return client
 
