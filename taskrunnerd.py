@@ -50,9 +50,10 @@ Threads and locks
     running run has a thread. All changing state is in one Daemon behind one mutex;
     every live run has a Condition on that mutex, so that its end wakes those who wait
     for it and nobody else. The store, each log, the daemon's own log, the process
-    journal, the reaper of orphans and the server's complaints have a lock of their own,
-    a leaf. No thread ever holds two locks. Of the threads of runs, PUMPS_AT_ONCE write
-    output at a time, so that a flood leaves the interpreter to the others.
+    journal, the reaper of orphans, the server's complaints and its count of answers
+    have a lock of their own, a leaf. No thread ever holds two locks. Of the threads of
+    runs, PUMPS_AT_ONCE write output at a time, so that a flood leaves the interpreter
+    to the others.
 
 Invariants
     I1  A run is durable, and with it the key of its trigger, before its program starts
@@ -62,7 +63,8 @@ Invariants
     I4  Queued runs of a task start in the order of their triggers; a fresh run never
         overtakes a queued one, and never more than max_concurrent run.
     I5  A pid is signalled only until it was reaped; only its own run reaps it.
-    I6  The tallies equal a count over all runs, after every commit.
+    I6  The tallies equal a count over all runs, after every commit; their counters
+        count each end once, and no deletion takes it back.
     I7  Timeouts and durations come from the monotonic clock, dates from the wall clock.
     I8  Output is in the log before the index tells of it.
     I9  An upgrade in place finds every running run parked: its last chunk written, its
@@ -100,6 +102,7 @@ import itertools
 import json
 import logging
 import math
+import operator
 import os
 import queue
 import re
@@ -263,9 +266,14 @@ RETENTION_PAUSE_S = 1.0
 RETENTION_EVERY_S = 3600.0
 RETENTION_BATCH_RUNS = 500
 RESTORE_S = 600.0
+# Upper limits of the histogram of durations. They are columns of the store.
+DURATION_BUCKETS_S = (
+    0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0,
+)  # fmt: skip
 SCHEDULE_MAX_SLEEP_S = 60.0
 SAMPLE_EVERY_S = 10.0
 SAMPLES_KEPT = 360  # an hour
+METRIC_TEXTS_KEPT = 2048  # of 2 KB
 DAEMON_LOG_KEPT_LINES = 1000
 DAEMON_LOG_SHOWN_LINES = 100
 DAEMON_LOG_LINE_MAX_CHARS = 4096
@@ -2684,9 +2692,12 @@ _AT_END = (
 
 # `tallies` holds how many runs there are of each kind, so that no list has to count
 # them; the triggers below keep it exact (I6). A run that has not ended stands there
-# under its status. `schedules` holds up to where the ticks of a schedule were seen;
-# a tick is claimed by the first row that has it. `claims` holds the keys of triggers,
-# each written with the run that it made.
+# under its status. The other columns count what ended, for ever: how many and the last
+# of those that were started, output dropped, ticks missed, durations in total and by
+# DURATION_BUCKETS_S. They stand in the same row, which the end of a run writes anyway.
+# `schedules` holds up to where the ticks of a schedule were seen; a tick is claimed by
+# the first row that has it. `claims` holds the keys of triggers, each written with the
+# run that it made.
 _RUN_TABLE = """(
     id text primary key, task_name text not null, status text not null,
     triggered_by text not null, created_at text not null, end_reason text,
@@ -2699,7 +2710,27 @@ _RUN_TABLE = """(
     result text, secret_params text{more}
 ) without rowid"""
 _STATE = "coalesce(end_reason, status)"
-_ONE_MORE = """insert into tallies values
+_TOOK = [f"took_{index}" for index in range(len(DURATION_BUCKETS_S))]
+
+
+def _took_sql() -> str:
+    """Which of the buckets the duration of a run that ended goes into."""
+    limits_ns = [nanoseconds(limit_s) for limit_s in DURATION_BUCKETS_S]
+    return ", ".join(
+        f"{name} = {name} + coalesce(new.duration between {low} and {high}, 0)"
+        for name, low, high in zip(_TOOK, [0, *(n + 1 for n in limits_ns)], limits_ns)
+    )
+
+
+_COUNT_END = f"""update tallies set ended = ended + 1,
+    started = started + (new.duration is not null),
+    ended_at = case when new.start_at is null then ended_at else new.end_at end,
+    exit_code = case when new.start_at is null then exit_code else new.exit_code end,
+    dropped_bytes = dropped_bytes + coalesce(new.output_dropped_bytes, 0),
+    duration = duration + coalesce(new.duration, 0), {_took_sql()}
+    where task_name = new.task_name and state = new.end_reason
+    and triggered_by = new.triggered_by"""
+_ONE_MORE = """insert into tallies (task_name, state, triggered_by, runs) values
     (new.task_name, coalesce(new.end_reason, new.status), new.triggered_by, 1)
     on conflict (task_name, state, triggered_by) do update set runs = runs + 1"""
 _ONE_LESS = """update tallies set runs = runs - 1
@@ -2711,6 +2742,10 @@ create table runs {_RUN_TABLE.format(more="")};
 create table trash {_RUN_TABLE.format(more=", deleted_at integer not null")};
 create table tallies (
     task_name text, state text, triggered_by text, runs integer not null,
+    ended integer not null default 0, started integer not null default 0,
+    ended_at text, exit_code integer, dropped_bytes integer not null default 0,
+    ticks integer not null default 0, duration integer not null default 0,
+    {", ".join(f"{name} integer not null default 0" for name in _TOOK)},
     primary key (task_name, state, triggered_by)
 ) without rowid;
 create index runs_by_task on runs (task_name, id);
@@ -2737,9 +2772,10 @@ create index claims_by_age on claims (claimed_ms);
 create trigger runs_ticked after insert on runs when new.scheduled_at is not null
     begin update schedules set seen_until = max(seen_until, new.scheduled_at)
     where task_name = new.task_name; end;
-create trigger runs_added after insert on runs begin {_ONE_MORE}; end;
+create trigger runs_added after insert on runs begin {_ONE_MORE};
+    {_COUNT_END} and not exists (select 1 from trash where id = new.id); end;
 create trigger runs_changed after update of status, end_reason on runs
-    begin {_ONE_LESS}; {_ONE_MORE}; end;
+    begin {_ONE_LESS}; {_ONE_MORE}; {_COUNT_END} and old.end_reason is null; end;
 create trigger runs_removed after delete on runs begin {_ONE_LESS}; end;
 pragma user_version = {_LAYOUT_VERSION};
 """
@@ -2787,6 +2823,30 @@ class RunFilter(NamedTuple):
     search: str | None = None
 
 
+class Counted(NamedTuple):
+    """What all runs of a task that ended came to, deleted ones included: (end reason,
+    triggered by, how many) of each kind that there is; of those that were to start when
+    the last one ended and the last success did (Unix seconds, 0 for never), and the
+    last exit code; how many programs were started, how long they took in total and by
+    DURATION_BUCKETS_S."""
+
+    ended: tuple[tuple[str, str, int], ...]
+    last_end_s: float
+    last_success_s: float
+    exit_code: int | None
+    started: int = 0
+    ticks_missed: int = 0
+    dropped_bytes: int = 0
+    duration_ns: int = 0
+    took: tuple[int, ...] = (0,) * len(DURATION_BUCKETS_S)
+
+
+_SUMMED = ("started", "ticks", "dropped_bytes", "duration", *_TOOK)
+_ENDED_KINDS = """select task_name, state, triggered_by, ended,
+    round(coalesce((julianday(ended_at) - 2440587.5) * 86400.0, 0), 3), exit_code
+    from tallies where {those} and ended > 0 order by task_name"""
+_SUMS = f"""select task_name, {", ".join(f"sum({name})" for name in _SUMMED)}
+    from tallies where {{those}} group by task_name"""
 _Condition = tuple[str, list[Any]]
 
 
@@ -2884,6 +2944,14 @@ def _changed(run: Run, columns: tuple[str, ...], more: str = "") -> Write:
     values = [getattr(run, column) for column in columns]
     sql = f"update runs set {assignments}{more} where id = ?"
     return Write((sql, [*values, run.id]))
+
+
+def write_missed(run: Run, ticks: int) -> Write:
+    """The only record of a run that stands for missed ticks."""
+    count = """update tallies set ticks = ticks + ?
+        where task_name = ? and state = ? and triggered_by = ?"""
+    key = (run.task_name, run.end_reason, run.triggered_by)
+    return Write(*write_created(run).statements, (count, [ticks, *key]))
 
 
 def write_started(run: Run) -> Write:
@@ -3166,6 +3234,24 @@ class Store:
         """(task name, end reason or status, triggered by, number of runs)."""
         sql = "select task_name, state, triggered_by, runs from tallies where runs > 0"
         return [(row[0], row[1], row[2], row[3]) for row in self._rows(sql)]
+
+    def counted(self, task_names: Sequence[str] | None = None) -> dict[str, Counted]:
+        """What ended ever, by task name; of some tasks, or of all that there were."""
+        few = task_names is not None and len(task_names) <= LIST_MAX_RUNS
+        those, values = _one_of("task_name", task_names or ()) if few else ("true", [])
+        kinds = self._rows(_ENDED_KINDS.format(those=those), values)
+        sums = self._rows(_SUMS.format(those=those), values)
+        totals = {row[0]: row[1:] for row in sums}
+        found = {}
+        for name, rows in itertools.groupby(kinds, operator.itemgetter(0)):
+            of_task = list(rows)
+            last = max(of_task, key=operator.itemgetter(4))
+            good_s = max((row[4] for row in of_task if row[1] == SUCCESS), default=0.0)
+            ended = tuple(row[1:4] for row in of_task)
+            total = totals[name]
+            figures = (last[4], good_s, last[5], *total[:4], total[4:])
+            found[name] = Counted(ended, *figures)
+        return found
 
     def last_failure(self) -> Run | None:
         """The newest run that ended in one of FAILURES."""
@@ -5714,8 +5800,14 @@ class Daemon:
         self._mutex = threading.Lock()
         # Reloads that began, and the one that the configuration in use is from.
         self._reloads = self._reloaded = 0
+        self.last_reload_good = True
         # A leaf, so that two readers do not repair the same log.
         self._repairing = threading.Lock()
+        # What ended, as far as it was read; the tasks of which more did since. Another
+        # leaf, so that no older figure takes the place of a newer one.
+        self._counted: dict[str, Counted] | None = None
+        self._uncounted: set[str] = set()
+        self._counting = threading.Lock()
         self._idle = threading.Condition(self._mutex)
         self._due = threading.Condition(self._mutex)
         # Keys of triggers that are being looked up or recorded, one thread for each.
@@ -5735,6 +5827,7 @@ class Daemon:
         self._housekeeper = Housekeeper(folder, self.store, self.processes, clock)
         self._timetable = Timetable()
         self._newest_wall_ms = self.started_ms
+        self._lag_s = 0.0
 
     # -- from start to end
 
@@ -5791,14 +5884,20 @@ class Daemon:
         with self._mutex:
             self._reloads += 1
             number = self._reloads
-        config = load_config(self.config.path)
+        try:
+            config = load_config(self.config.path)
+        except ConfigError:
+            with self._mutex:
+                if number > self._reloaded:
+                    self.last_reload_good = False
+            raise
         last_runs = self.store.last_runs()
         with self._mutex:
             old = self.config.tasks
             if number < self._reloaded:
                 # What was read later is in use already.
                 return _compared(old, old)
-            self._reloaded = number
+            self._reloaded, self.last_reload_good = number, True
             self.config, self.config_loaded_ms = config, self.clock.wall_ms()
             found = {live.task.name: live.lane for live in self._live.values()}
             found.update(self._lanes)
@@ -6095,9 +6194,29 @@ class Daemon:
         with self._mutex:
             return list(self._live)
 
+    def counted(self) -> dict[str, Counted]:
+        """What ended ever, by task name. Reads only what is not known. Raises
+        StoreError."""
+        with self._counting:
+            if self._counted is None:
+                self._counted = self.store.counted()
+            # Adding to a set and taking out of it are atomic.
+            names = [self._uncounted.pop() for _ in range(len(self._uncounted))]
+            try:
+                self._counted.update(self.store.counted(names) if names else {})
+            except StoreError:
+                self._uncounted.update(names)
+                raise
+            return dict(self._counted)
+
     def samples(self) -> list[Sample]:
         """How the machine and the daemon did in the last hour, oldest first."""
         return self._housekeeper.machine.samples()
+
+    def scheduler_lag_s(self) -> float:
+        """How late the schedule was for what was due last, or is by now."""
+        with self._mutex:
+            return max(self._lag_s, self._overdue_s())
 
     def is_over(self) -> bool:
         """Whether nothing more will happen in this daemon, or in this program."""
@@ -6207,6 +6326,7 @@ class Daemon:
             if run.status == RUNNING:
                 self._events.add("run.started", run)
             elif run.ended:
+                self._uncounted.add(run.task_name)
                 self._events.add("run.failed", run)
         if run.status == RUNNING:
             self._begin(live)
@@ -6456,6 +6576,7 @@ class Daemon:
         self._announce(live)
         live.run = ended
         self._live.pop(ended.id, None)
+        self._uncounted.add(ended.task_name)
         live.changed.notify_all()
         # What stays in memory must not hold a result.
         ended = ended._replace(result=None)
@@ -6660,6 +6781,9 @@ class Daemon:
     def tick(self) -> float:
         """Do what is due; returns the seconds until something may be due again."""
         with self._mutex:
+            overdue_s = self._overdue_s()
+            if overdue_s > 0:
+                self._lag_s = overdue_s
             begun: list[LiveRun] = []
             for deadline in self._deadlines.take_due(self.clock.monotonic_s()):
                 if deadline.live.run.status == PENDING and not deadline.live.cause:
@@ -6682,6 +6806,15 @@ class Daemon:
             until_tick_ms = self._timetable.next_ms - self.clock.wall_ms()
             delay_s = min(delay_s, until_tick_ms / 1000)
         return max(0.0, delay_s)
+
+    def _overdue_s(self) -> float:
+        """How late it is for what is due; a tick that was missed is another matter."""
+        next_s = min(self._housekeeper.due_s, self._deadlines.next_s)
+        late_s = self.clock.monotonic_s() - next_s
+        tick_late_s = (self.clock.wall_ms() - self._timetable.next_ms) / 1000
+        if not self.draining and tick_late_s <= TICK_GRACE_S:
+            late_s = max(late_s, tick_late_s)
+        return max(0.0, late_s)
 
     def _fire_due(self) -> None:
         """Fire the ticks that are due, record those that were missed. Blocks on the
@@ -6746,7 +6879,9 @@ class Daemon:
             made.append(_Made(live, *self._record(live)))
         if plan.missed:
             # Last in line: whatever a crash leaves out was not seen yet.
-            made.append(_Made(note, *self._record(note)))
+            note.untold = note.run
+            write = self.store.enqueue(write_missed(note.run, plan.missed))
+            made.append(_Made(note, note.run, write))
         return made
 
     def _row(
@@ -6844,10 +6979,12 @@ JSON, TEXT, EVENT_STREAM = "application/json", "text/plain", "text/event-stream"
 
 
 class Front(NamedTuple):
-    """Facts about the server that some answers tell."""
+    """Facts about the server that some answers tell. `answered` counts the answers by
+    the path of the route and the status."""
 
     auth_required: bool
     waiting: int
+    answered: Callable[[], dict[tuple[str, int], int]] = dict
 
 
 class Hold(NamedTuple):
@@ -7808,6 +7945,275 @@ def stream_daemon_log(daemon: Daemon, request: Request) -> Stream:
     return Stream(200, EVENT_STREAM, events, headers=_UNBUFFERED)
 
 
+# -- metrics: the text formats 0.0.4 of Prometheus and 1.0 of OpenMetrics
+
+_TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
+OPEN_METRICS = "application/openmetrics-text"
+_OPEN_METRICS_1 = f"{OPEN_METRICS}; version=1.0.0; charset=utf-8"
+
+
+class Scrape(NamedTuple):
+    """What the metrics of one answer are made from; `labels` are those of `states`."""
+
+    daemon: Daemon
+    front: Front
+    states: list[TaskState]
+    labels: list[str]
+
+
+class Family(NamedTuple):
+    """A metric family. `samples` gives what follows its name in each line, out of a
+    Scrape or of what is counted of a task; a counter is called `name`_total, an info
+    `name`_info."""
+
+    name: str
+    kind: str
+    help: str
+    samples: Callable[..., Iterable[str]]
+
+
+def labels_text(**labels: object) -> str:
+    """Labels as both formats write them."""
+    pairs = []
+    for name, value in labels.items():
+        text = str(value).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+        pairs.append(f'{name}="{text}"')
+    return f"{{{','.join(pairs)}}}"
+
+
+# -- of what ended of a task; `label` is its label, as text
+
+_NOTHING_ENDED = Counted((), 0.0, 0.0, None)
+# What may well happen is there before it does: the first failure is an increase.
+_USUAL_ENDS = (SUCCESS, *FAILURES)
+
+
+def _triggers(task: Task) -> tuple[str, ...]:
+    """What may trigger a task."""
+    may = {"api": task.api_trigger, "cron": task.cron, "startup": task.run_on_start}
+    return tuple(trigger for trigger, possible in may.items() if possible)
+
+
+def _run_samples(
+    label: str, triggers: tuple[str, ...], counted: Counted
+) -> Iterator[str]:
+    counts = dict.fromkeys(itertools.product(_USUAL_ENDS, triggers), 0)
+    counts.update({(reason, trigger): n for reason, trigger, n in counted.ended})
+    for (reason, trigger), count in counts.items():
+        kind = f'end_reason="{reason}",triggered_by="{trigger}"'
+        yield f"_total{{{label},{kind}}} {count}"
+
+
+def _duration_samples(
+    label: str, triggers: tuple[str, ...], counted: Counted
+) -> Iterator[str]:
+    counts = [*itertools.accumulate(counted.took), counted.started]
+    for limit_s, count in zip((*DURATION_BUCKETS_S, "+Inf"), counts):
+        yield f'_bucket{{{label},le="{limit_s}"}} {count}'
+    yield f"_sum{{{label}}} {counted.duration_ns / 1e9}"
+    yield f"_count{{{label}}} {counted.started}"
+
+
+def _figure(field: str, suffix: str = "") -> Callable[..., Iterator[str]]:
+    """The samples of a field of Counted."""
+
+    def samples(label: str, _: tuple[str, ...], counted: Counted) -> Iterator[str]:
+        figure = getattr(counted, field)
+        if figure is not None:
+            yield f"{suffix}{{{label}}} {figure}"
+
+    return samples
+
+
+# fmt: off
+TASK_FAMILIES = (
+    Family("taskrunnerd_runs", "counter", "Runs that ended, deleted ones included",
+           _run_samples),
+    Family("taskrunnerd_run_duration_seconds", "histogram",
+           "Durations of the runs that ended and whose program was started",
+           _duration_samples),
+    Family("taskrunnerd_task_last_success_timestamp_seconds", "gauge",
+           "When the last successful run ended, 0 for never",
+           _figure("last_success_s")),
+    Family("taskrunnerd_task_last_run_timestamp_seconds", "gauge",
+           "When the last run ended that was to start, 0 for never",
+           _figure("last_end_s")),
+    Family("taskrunnerd_task_last_exit_code", "gauge",
+           "Exit code of the last run, -1 when there is none",
+           _figure("exit_code")),
+    Family("taskrunnerd_ticks_missed", "counter",
+           "Ticks of the schedule that passed while nobody could start a run",
+           _figure("ticks_missed", "_total")),
+    Family("taskrunnerd_log_bytes_dropped", "counter",
+           "Output that a limit or a full disk kept out of the logs",
+           _figure("dropped_bytes", "_total")),
+)
+# fmt: on
+
+
+def _lines(family: Family, samples: Iterable[str]) -> str:
+    return "".join([f"{family.name}{sample}\n" for sample in samples])
+
+
+@functools.lru_cache(METRIC_TEXTS_KEPT)
+def _task_texts(
+    name: str, triggers: tuple[str, ...], counted: Counted
+) -> tuple[str, ...]:
+    """A task's label, and its lines in each of TASK_FAMILIES. Most tasks have had no
+    end since the last scrape, and then this is known."""
+    label = labels_text(task=name)[1:-1]
+    lines = (_lines(f, f.samples(label, triggers, counted)) for f in TASK_FAMILIES)
+    return (label, *lines)
+
+
+# -- of the daemon, and of what goes on with its tasks
+
+
+def _each_state(value: Callable[[TaskState], float | None]) -> Any:
+    """Samples of what is going on with each task."""
+
+    def samples(scrape: Scrape) -> Iterator[str]:
+        for label, state in zip(scrape.labels, scrape.states):
+            figure = value(state)
+            if figure is not None:
+                yield f"{{{label}}} {figure}"
+
+    return samples
+
+
+def _one(value: Callable[[Scrape], float], suffix: str = "") -> Any:
+    """The only sample of a family."""
+    return lambda scrape: [f"{suffix} {value(scrape)}"]
+
+
+def _request_samples(scrape: Scrape) -> Iterator[str]:
+    for (route, status), count in sorted(scrape.front.answered().items()):
+        yield f"_total{labels_text(route=route, status=status)} {count}"
+
+
+def _build_samples(scrape: Scrape) -> Iterator[str]:
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield f"_info{labels_text(version=VERSION, python=python)} 1"
+
+
+def _memory_samples(field: int) -> Any:
+    """A field of /proc/self/statm, proc_pid_statm(5), where there is a /proc."""
+
+    def samples(_: Scrape) -> Iterator[str]:
+        with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:
+            yield f" {int(file.read().split()[field]) * resource.getpagesize()}"
+
+    return samples
+
+
+def _open_file_samples(_: Scrape) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        # One of them is the look itself.
+        yield f" {len(os.listdir('/dev/fd')) - 1}"
+
+
+def _max_file_samples(_: Scrape) -> Iterator[str]:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    yield " +Inf" if most == resource.RLIM_INFINITY else f" {most}"
+
+
+# fmt: off
+FAMILIES = (
+    Family("taskrunnerd_task_next_run_timestamp_seconds", "gauge",
+           "When the schedule starts the task next",
+           _each_state(lambda s: s.next_run_ms and s.next_run_ms / 1000)),
+    Family("taskrunnerd_runs_active", "gauge", "Runs that are running",
+           _each_state(lambda state: state.running)),
+    Family("taskrunnerd_queue_length", "gauge", "Runs that wait in the queue",
+           _each_state(lambda state: state.queued)),
+    Family("taskrunnerd_scheduler_lag_seconds", "gauge",
+           "How late the schedule was for what was due last, or is by now",
+           _one(lambda scrape: scrape.daemon.scheduler_lag_s())),
+    Family("taskrunnerd_http_requests", "counter",
+           "Answers since the daemon started, by route and status", _request_samples),
+    Family("taskrunnerd_http_waiting", "gauge",
+           "Requests being answered, those that wait or stream and this one included",
+           _one(lambda scrape: scrape.front.waiting)),
+    Family("taskrunnerd_config_last_reload_successful", "gauge",
+           "Whether tasks.json could be used when it was loaded last",
+           _one(lambda scrape: int(scrape.daemon.last_reload_good))),
+    Family("taskrunnerd_build", "info", "Version of the daemon and of its Python",
+           _build_samples),
+    Family("process_cpu_seconds", "counter", "CPU time of the daemon, user and system",
+           _one(lambda _: time.process_time(), "_total")),
+    Family("process_start_time_seconds", "gauge",
+           "Unix time at which the daemon started or was upgraded in place",
+           _one(lambda scrape: scrape.daemon.started_ms / 1000)),
+    Family("process_resident_memory_bytes", "gauge", "Resident memory of the daemon",
+           _memory_samples(1)),
+    Family("process_virtual_memory_bytes", "gauge", "Virtual memory of the daemon",
+           _memory_samples(0)),
+    Family("process_open_fds", "gauge", "Open files of the daemon",
+           _open_file_samples),
+    Family("process_max_fds", "gauge", "How many files it may have open",
+           _max_file_samples),
+    Family("process_threads", "gauge", "Threads of the daemon",
+           _one(lambda _: threading.active_count())),
+)
+# fmt: on
+
+
+def family_text(family: Family, lines: str, *, open_metrics: bool) -> str:
+    """The lines of a family below its head; nothing when there are none."""
+    if not lines:
+        return ""
+    name, kind = family.name, family.kind
+    if not open_metrics:
+        # The older format knows no info, and calls a family as its samples.
+        name += {"counter": "_total", "info": "_info"}.get(kind, "")
+        kind = "gauge" if kind == "info" else kind
+    return f"# HELP {name} {family.help}\n# TYPE {name} {kind}\n{lines}"
+
+
+_QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
+
+
+def _quality(accept: str, media: str, version: str) -> float:
+    """How much a client likes a media type (RFC 9110, 12.5.1): what is said of the
+    type itself beats what is said of its kind, and that what is said of all."""
+    specific = {"*/*": 0, f"{media.partition('/')[0]}/*": 1, media: 2}
+    best = (-1, 0.0)
+    for entry in accept.lower().split(","):
+        name, *texts = (text.strip() for text in entry.split(";"))
+        pairs = (text.partition("=") for text in texts)
+        given = {key.strip(): value.strip(' "') for key, _, value in pairs}
+        if name in specific and given.get("version", version) == version:
+            q = given.get("q", "1")
+            known = float(q) if _QUALITY.fullmatch(q) else 0.0
+            best = max(best, (specific[name], known))
+    return best[1]
+
+
+def wants_open_metrics(accept: str) -> bool:
+    """Whether an Accept header prefers OpenMetrics to the older text."""
+    liked = _quality(accept, OPEN_METRICS, "1.0.0")
+    return liked > _quality(accept, "text/plain", "0.0.4")
+
+
+def get_metrics(daemon: Daemon, request: Request) -> Stream:
+    """Tell the figures that a monitoring system collects."""
+    states, counted = daemon.task_states(), daemon.counted()
+    texts = [
+        _task_texts(name, _triggers(task), counted.get(name, _NOTHING_ENDED))
+        for name, task in ((state.task.name, state.task) for state in states)
+    ]
+    scrape = Scrape(daemon, request.front, states, [text[0] for text in texts])
+    found = [
+        (family, "".join([text[column] for text in texts]))
+        for column, family in enumerate(TASK_FAMILIES, 1)
+    ]
+    found += [(family, _lines(family, family.samples(scrape))) for family in FAMILIES]
+    new = wants_open_metrics(request.headers.get("accept", ""))
+    parts = [family_text(*of_family, open_metrics=new) for of_family in found]
+    body = ("".join(parts) + ("# EOF\n" if new else "")).encode()
+    media = _OPEN_METRICS_1 if new else _TEXT_FORMAT
+    return Stream(200, media, iter([body]), len(body), {"Vary": "Accept"})
+
 
 def reload_config(daemon: Daemon, request: Request) -> Answer:
     """Load tasks.json again, all of it or nothing."""
@@ -7923,6 +8329,7 @@ ROUTES = (
     Route("GET", "/api/system/history", get_metrics_history, "SystemHistory"),
     Route("GET", "/api/daemon/log-stream", stream_daemon_log, "DaemonLogLine",
           media=EVENT_STREAM),
+    Route("GET", "/metrics", get_metrics, media="text/plain"),
     Route("GET", "/healthz", get_health, "Health", open_to_all=True),
     Route("GET", "/readyz", get_readiness, "Health", open_to_all=True),
     Route("GET", "/schemas/{schema_name}.json", get_schema,
@@ -7973,6 +8380,9 @@ def _described_answers(route: Route) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "Done"}
     if route.answer:
         good["content"] = _media(route.media, _schema_ref(route.answer))
+    elif route.operation is get_metrics:
+        text = {"type": "string"}
+        good["content"] = {**_media(route.media, text), **_media(OPEN_METRICS, text)}
     elif route.status != 204:
         binary = {"type": "string", "format": "binary"}
         good["content"] = _media(route.media, binary)
@@ -8077,6 +8487,9 @@ _PHRASES = {
     **TITLES, 200: "OK", 201: "Created", 204: "No Content", 206: "Partial Content",
     304: "Not Modified",
 }  # fmt: skip
+
+
+UNKNOWN_ROUTE = "unknown"
 
 
 class Options(NamedTuple):
@@ -8668,6 +9081,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         self.connection = self.request
         self._wire = _Wire(self.connection)
         self._keep_alive = self._keeps_alive = self._begun = self._chunked = False
+        self._template = UNKNOWN_ROUTE
         self._schema = self._request_id = ""
         self._beat_at_s = 0.0
 
@@ -8689,6 +9103,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
     def _handle_one(self) -> None:
         self._keep_alive = False
         self._head: Head | None = None
+        self._template = UNKNOWN_ROUTE
         self._request_id = ""
         try:
             head = self._wire.receive_head()
@@ -8739,7 +9154,9 @@ class Connection(http.server.BaseHTTPRequestHandler):
         self._beat_at_s = time.monotonic() + self.server.options.heartbeat_s
         try:
             request = _bind(self.server.daemon, route, texts, head, raw)
-            front = Front(bool(self.server.options.token), len(self.server.busy))
+            server = self.server
+            has_token = bool(server.options.token)
+            front = Front(has_token, len(server.busy), server.answered)
             request = request._replace(
                 still_there=self._keep_held, front=front, request_id=self._request_id
             )
@@ -8779,6 +9196,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
     def _admit(self, head: Head) -> tuple[Route | None, dict[str, str]]:
         """Who asks and for what, before the body is read. Raises Problem."""
         routes, _ = _match(head.path)
+        self._template = routes[0].path if routes else UNKNOWN_ROUTE
         open_to_all = bool(routes) and routes[0].open_to_all
         try:
             check_caller(head, self.server.options, open_to_all=open_to_all)
@@ -8810,6 +9228,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
     # -- writing
 
     def _head_bytes(self, status: int, headers: Mapping[str, str]) -> bytes:
+        self.server.count_answer(self._template, status)
         # What follows on this connection could not be answered any more.
         self._keep_alive = self._keep_alive and not self.server.daemon.pausing
         lines = [f"HTTP/1.1 {status} {_PHRASES[status]}"]
@@ -8976,6 +9395,9 @@ class Server(http.server.ThreadingHTTPServer):
         self._rests = threading.Event()
         self._wake_fds = os.pipe()
         self._date = (0, "")
+        # A leaf: adding to a number is not atomic.
+        self._count_lock = threading.Lock()
+        self._answered: collections.Counter[tuple[str, int]] = collections.Counter()
         super().__init__(address, Connection, bind_and_activate=listen_fd < 0)
         if listen_fd >= 0:
             # Of the program before this one: it listens, and some wait in its backlog.
@@ -9113,6 +9535,21 @@ class Server(http.server.ThreadingHTTPServer):
             LOG.debug("client gone peer=%s", client_address)
             return
         LOG.error("bug in connection peer=%s", client_address, exc_info=sys.exc_info())
+
+    def count_answer(self, template: str, status: int) -> None:
+        """Count an answer to a request for a route."""
+        with self._count_lock:
+            self._answered[template, status] += 1
+
+    def answered(self) -> dict[tuple[str, int], int]:
+        """How many answers there were, by route and status."""
+        with self._count_lock:
+            return dict(self._answered)
+
+    def resume_counts(self, record: Iterable[Sequence[Any]]) -> None:
+        """Go on counting where the program before this one was."""
+        for template, status, count in record:
+            self._answered[template, status] += count
 
     def date(self) -> str:
         """The Date header, made once a second."""
@@ -9824,6 +10261,7 @@ def _replace(server: Server, signals: tuple[int, int]) -> NoReturn:
             "listen_fd": server.socket.fileno(),
             "lock_fd": daemon.folder.hand_over_lock(),
             "signal_fds": signals,
+            "answered": [[*key, n] for key, n in server.answered().items()],
         }
         for fd in (record["listen_fd"], *signals):
             os.set_inheritable(fd, True)
@@ -9945,6 +10383,7 @@ def _serve(settings: dict[str, str]) -> None:
     folder = _open_folder(settings["data"], handover.get("lock_fd", -1))
     address = (settings["host"], port)
     server = _bind_server(address, options, handover.get("listen_fd", -1))
+    server.resume_counts(handover.get("answered", ()))
     try:
         server.daemon = daemon = Daemon(
             config, folder, Clock(), min_free_bytes, log_tail

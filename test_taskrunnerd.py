@@ -37,7 +37,7 @@ import types
 import uuid
 import warnings
 import zoneinfo
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -4330,6 +4330,82 @@ def test_store_tallies_equal_a_recount_after_every_step(store: tr.Store) -> None
     assert everything(store) == sorted(runs.values(), reverse=True)
     assert len(runs) > 50
     assert trash
+
+
+def plainly_counted(runs: list[tr.Run]) -> tr.Counted:
+    """What the runs of a task came to, said as plainly as can be."""
+    ended = [run for run in runs if run.ended]
+    begun = [run for run in ended if run.start_at]
+    good = [run for run in begun if run.end_reason == tr.SUCCESS]
+    took = [run.duration for run in ended if run.duration is not None]
+    limits = [tr.nanoseconds(limit_s) for limit_s in tr.DURATION_BUCKETS_S]
+    buckets = [bisect_left(limits, duration) for duration in took]
+    kinds = collections.Counter((r.end_reason or "", r.triggered_by) for r in ended)
+    ends_s = [tr.parse_time(run.end_at or "") / 1000 for run in begun]
+    good_s = [tr.parse_time(run.end_at or "") / 1000 for run in good]
+    return tr.Counted(
+        ended=tuple((*kind, kinds[kind]) for kind in sorted(kinds)),
+        last_end_s=max(ends_s, default=0),
+        last_success_s=max(good_s, default=0),
+        exit_code=begun[-1].exit_code if begun else None,
+        started=len(took),
+        dropped_bytes=sum(run.output_dropped_bytes or 0 for run in ended),
+        duration_ns=sum(took),
+        took=tuple(buckets.count(index) for index in range(len(limits))),
+    )
+
+
+def test_store_counts_what_ended_for_good(store: tr.Store) -> None:
+    rng = random.Random(61)
+    runs = [
+        run._replace(
+            end_at=run.end_at and tr.time_text(EPOCH_MS + 1001 * n),
+            duration=run.duration and int(10 ** rng.uniform(6, 14)),
+            output_dropped_bytes=rng.choice([None, 0, 7]) if run.ended else None,
+        )
+        for n, run in enumerate(random_runs(rng, 300))
+    ]
+    record(store, *runs)
+    names = sorted({run.task_name for run in runs})
+    expected = {
+        name: plainly_counted([run for run in runs if run.task_name == name])
+        for name in names
+    }
+    assert store.counted() == expected
+    assert store.counted(names[1:2]) == {names[1]: expected[names[1]]}
+    ids = [run.id for run in runs if run.ended]
+    put(store, tr.write_trashed(ids, 1))
+    put(store, tr.write_restored(ids[:50]))
+    put(store, tr.write_forgotten(ids[30:]))
+    assert store.counted() == expected
+    again = tr.Store(store._path)
+    assert again.counted() == expected
+    again.close()
+
+
+def test_store_counts_a_duration_in_the_first_bucket_that_holds_it(
+    store: tr.Store,
+) -> None:
+    limits = [tr.nanoseconds(limit_s) for limit_s in tr.DURATION_BUCKETS_S]
+    for duration in (0, *limits, *(limit + 1 for limit in limits)):
+        run = as_running(new_run())
+        record(store, run)
+        for _ in range(2):
+            # The second time is no other end.
+            put(store, tr.write_ended(as_ended(run, duration=duration)))
+    (counted,) = store.counted().values()
+    assert counted.took == (2, *[2] * (len(limits) - 1))
+    assert counted.started == 2 * len(limits) + 1
+
+
+def test_store_counts_missed_ticks_with_their_row(store: tr.Store) -> None:
+    run = as_ended(new_run(triggered_by="cron"), tr.MISSED, exit_code=-1)
+    assert put(store, tr.write_missed(run, 3)).changed
+    put(store, tr.write_missed(run._replace(id=RUN_IDS.make(EPOCH_MS)), 40))
+    counted = store.counted()["backup"]
+    assert counted.ticks_missed == 43
+    assert counted.ended == (("missed", "cron", 2),)
+    assert (counted.last_end_s, counted.exit_code, counted.started) == (0, None, 0)
 
 
 def test_list_filters_agree_with_plain_python(
@@ -10917,6 +10993,106 @@ def test_reload_without_a_daemon_says_so(tmp_path: Path) -> None:
 # -- what is told of the daemon itself
 
 
+def test_counts_are_read_again_only_of_tasks_that_had_an_end(in_process: Any) -> None:
+    tasks = {"a": {"run": "exit 3"}, "b": {"run": "true"}}
+    daemon = in_process(tasks)
+    assert daemon.counted() == {}
+    end_of(daemon, daemon.trigger("a", {}, "api"))
+    asked: list[Any] = []
+    counted = daemon.store.counted
+    daemon.store.counted = lambda names: asked.append(names) or counted(names)
+    assert daemon.counted()["a"].ended == (("failed", "api", 1),)
+    before = daemon.counted()
+    end_of(daemon, daemon.trigger("b", {}, "startup"))
+    assert daemon.counted()["b"].ended == (("success", "startup", 1),)
+    assert asked == [["a"], ["b"]]
+    assert daemon.counted()["a"] is before["a"] and "b" not in before
+
+
+def test_counts_that_could_not_be_read_are_read_the_next_time(in_process: Any) -> None:
+    daemon = in_process({"a": {"run": "true"}})
+    assert daemon.counted() == {}
+    end_of(daemon, daemon.trigger("a", {}, "api"))
+    counted = daemon.store.counted
+
+    def fail(names: Any) -> Any:
+        raise tr.StoreError("no such file")
+
+    daemon.store.counted = fail
+    with pytest.raises(tr.StoreError):
+        daemon.counted()
+    daemon.store.counted = counted
+    assert daemon.counted()["a"].started == 1
+
+
+def test_counts_never_go_back_while_runs_end(
+    one_lock_only: None, in_process: Any
+) -> None:
+    tasks = {"a": {"run": "true", "max_concurrent": 4, "on_overlap": "skip"}}
+    daemon = in_process(tasks)
+    over = threading.Event()
+
+    def watch() -> int:
+        newest = 0
+        while not over.is_set():
+            counted = daemon.counted().get("a")
+            count = sum(kind[2] for kind in counted.ended) if counted else 0
+            assert count >= newest
+            newest = count
+        return newest
+
+    watchers = [in_thread(watch) for _ in range(2)]
+    runs = [daemon.trigger("a", {}, "api") for _ in range(40)]
+    for run in runs:
+        end_of(daemon, run)
+    over.set()
+    assert all(watcher() <= len(runs) for watcher in watchers)
+    assert sum(kind[2] for kind in daemon.counted()["a"].ended) == len(runs)
+
+
+def test_counts_go_on_after_a_restart_and_have_missed_ticks(in_process: Any) -> None:
+    clock = clock_at("2026-03-04 10:30")
+    tasks = {"a": {**MINUTELY, "cron": "0 * * * *"}}
+    first = in_process(tasks, clock)
+    end_of(first, first.trigger("a", {}, "api"))
+    clock.pass_time(3 * HOUR_S)
+    daemon = in_process(tasks, clock, after=first)
+    daemon.tick()
+    past_runs(daemon, "a")
+    counted = daemon.counted()["a"]
+    assert counted.ticks_missed == 3
+    assert counted.ended == (
+        ("missed", "cron", 1), ("success", "api", 1), ("success", "cron", 1),
+    )  # fmt: skip
+
+
+def test_scheduler_lag_is_how_late_the_last_due_thing_was(in_process: Any) -> None:
+    clock = clock_at("2026-03-04 10:17:30")
+    daemon = in_process({"a": MINUTELY}, clock)
+    daemon.tick()
+    clock.pass_time(daemon.tick())
+    daemon.tick()
+    assert daemon.scheduler_lag_s() == 0
+    clock.pass_time(daemon.tick() + 1.5)
+    assert daemon.scheduler_lag_s() == 1.5
+    daemon.tick()
+    assert daemon.scheduler_lag_s() == 1.5
+    clock.set_date(hours=5)
+    daemon.tick()
+    assert daemon.scheduler_lag_s() == 1.5, "missed ticks are no lag"
+
+
+def test_reload_tells_whether_the_last_one_worked(in_process: Any) -> None:
+    daemon = in_process({"a": {"run": "true"}})
+    assert daemon.last_reload_good
+    write_config(Path(daemon.config.path).parent, {"tasks": {"b": {"rnu": "true"}}})
+    with pytest.raises(tr.ConfigError):
+        daemon.reload()
+    assert not daemon.last_reload_good
+    rewrite(daemon, {"b": {"run": "true"}})
+    assert daemon.last_reload_good
+
+
 def test_machine_is_watched_for_an_hour(in_process: Any) -> None:
     clock = FakeClock()
     daemon = in_process({}, clock)
@@ -12460,6 +12636,270 @@ def test_daemon_log_tells_of_runs_until_the_last_has_ended(
     assert not any(word in text for word in (token, SECRET) for text in texts)
 
 
+# -- metrics
+
+METRIC_NAMES = re.findall(
+    "[a-z_]+",
+    """
+taskrunnerd_runs_total taskrunnerd_run_duration_seconds
+taskrunnerd_task_last_success_timestamp_seconds
+taskrunnerd_task_last_run_timestamp_seconds taskrunnerd_task_last_exit_code
+taskrunnerd_ticks_missed_total taskrunnerd_log_bytes_dropped_total
+taskrunnerd_task_next_run_timestamp_seconds taskrunnerd_runs_active
+taskrunnerd_queue_length taskrunnerd_scheduler_lag_seconds
+taskrunnerd_http_requests_total taskrunnerd_http_waiting
+taskrunnerd_config_last_reload_successful taskrunnerd_build_info
+process_cpu_seconds_total process_start_time_seconds process_resident_memory_bytes
+process_virtual_memory_bytes process_open_fds process_max_fds process_threads
+""",
+)
+SAMPLE = re.compile(
+    r'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{([a-z_]+="(?:[^"\\\n]|\\[\\"n])*"'
+    r'(?:,[a-z_]+="(?:[^"\\\n]|\\[\\"n])*")*)\})? (\S+)'
+)
+LABEL = re.compile(r'([a-z_]+)="((?:[^"\\\n]|\\[\\"n])*)"')
+SUFFIXES = {
+    "gauge": ("",), "counter": ("_total",), "info": ("_info",),
+    "histogram": ("_bucket", "_sum", "_count"),
+}  # fmt: skip
+Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def check_histograms(name: str, figures: Figures) -> None:
+    """Buckets grow up to +Inf, which is the count."""
+    series: dict[Any, list[tuple[float, float]]] = {}
+    for (sample, labels), value in figures.items():
+        if sample == f"{name}_bucket":
+            limit = dict(labels)["le"]
+            rest = frozenset(label for label in labels if label[0] != "le")
+            series.setdefault(rest, []).append((float(limit), value))
+    for rest, buckets in series.items():
+        limits, values = zip(*buckets)
+        assert limits == tuple(sorted(set(limits))) and limits[-1] == float("inf")
+        assert values == tuple(sorted(values))
+        assert values[-1] == figures[f"{name}_count", rest]
+        assert (f"{name}_sum", rest) in figures
+
+
+def parse_metrics(text: str, *, open_metrics: bool = False) -> Figures:
+    """The figures in an answer; fails at whatever its format does not allow."""
+    assert text.endswith("\n# EOF\n" if open_metrics else "\n")
+    lines = text.splitlines()[: -1 if open_metrics else None]
+    figures: Figures = {}
+    families: dict[str, str] = {}
+    names: list[str] = []
+    for line in lines:
+        word, kind_of_line, *rest = line.split(" ", 3)
+        if word == "#" and kind_of_line == "HELP":
+            assert rest[0] not in families and re.fullmatch("[A-Z][^\\\\]*", rest[1])
+            name = rest[0]
+            families[name] = ""
+        elif word == "#":
+            assert kind_of_line == "TYPE" and rest[0] == name and not families[name]
+            allowed = {"gauge", "counter", "histogram"}
+            assert rest[1] in allowed | ({"info"} if open_metrics else set())
+            families[name] = rest[1]
+            plain_counter = rest[1] == "counter" and not open_metrics
+            assert name.endswith("_total") == plain_counter, name
+            suffixes = ("",) if plain_counter else SUFFIXES[rest[1]]
+            names = [name + suffix for suffix in suffixes]
+        else:
+            match = SAMPLE.fullmatch(line)
+            assert match and match[1] in names, line
+            labels = frozenset(LABEL.findall(match[2] or ""))
+            assert (match[1], labels) not in figures, line
+            figures[match[1], labels] = float(match[3])
+    for name, kind in families.items():
+        if kind == "histogram":
+            check_histograms(name, figures)
+    return figures
+
+
+def figures_of(daemon: Served) -> Figures:
+    """What a scrape of a daemon finds."""
+    return parse_metrics(daemon.get("/metrics").raw.decode())
+
+
+def figure(figures: Figures, name: str, **labels: str) -> float | None:
+    """One figure by its labels, if it is there."""
+    return figures.get((f"taskrunnerd_{name}", frozenset(labels.items())))
+
+
+OPEN_METRICS = "application/openmetrics-text"
+
+
+def test_metrics_have_their_names_and_both_formats_the_same_figures(
+    ops: Served,
+) -> None:
+    ops.get("/metrics")
+    plain = ops.get("/metrics")
+    new = ops.get("/metrics", Accept=OPEN_METRICS)
+    assert plain.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    wanted = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert new.headers["Content-Type"] == wanted
+    assert plain.headers["Vary"] == new.headers["Vary"] == "Accept"
+    assert len(ops.request("HEAD", "/metrics").raw) == 0
+    old_figures = parse_metrics(plain.raw.decode())
+    new_figures = parse_metrics(new.raw.decode(), open_metrics=True)
+    assert set(old_figures) == set(new_figures)
+    families = re.findall(r"^# TYPE (\S+)", plain.raw.decode(), re.MULTILINE)
+    scheduled = {"taskrunnerd_task_next_run_timestamp_seconds"}
+    assert [n for n in METRIC_NAMES if n not in scheduled] == families
+    for name, _ in old_figures:
+        assert "_created" not in name
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool")
+def test_metrics_are_what_promtool_accepts(ops: Served) -> None:
+    ops.run("bad")
+    told = subprocess.run(
+        ["promtool", "check", "metrics"], input=ops.get("/metrics").raw,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=DEADLINE_S,
+    )  # fmt: skip
+    assert (told.returncode, told.stdout) == (0, b"")
+
+
+def test_metrics_count_runs_for_good(serve: Callable[..., Served]) -> None:
+    tasks = {
+        "good": {"run": "true", "cron": "0 0 1 1 *", "timezone": "UTC"},
+        "bad": {"run": "exit 3"},
+        "loud": {"run": "yes | head -c 100000", "log_max_size": "1kb"},
+        "never": {"run": "true", "api_trigger": False},
+    }
+    daemon = serve(tasks)
+    for task in ("good", "good", "bad", "loud"):
+        run = daemon.run(task)
+    before = figures_of(daemon)
+    kind = {"end_reason": "success", "triggered_by": "api"}
+    failed = {"end_reason": "failed", "triggered_by": "api"}
+    assert figure(before, "runs_total", task="good", **kind) == 2
+    assert figure(before, "runs_total", task="bad", **failed) == 1
+    assert figure(before, "runs_total", task="bad", **kind) == 0, "there before"
+    assert figure(before, "runs_total", task="never", **kind) is None, "it cannot be"
+    assert figure(before, "run_duration_seconds_count", task="good") == 2
+    assert figure(before, "log_bytes_dropped_total", task="loud") == (
+        run["output_dropped_bytes"]
+    )
+    assert figure(before, "task_last_exit_code", task="bad") == 3
+    assert figure(before, "task_last_exit_code", task="never") is None
+    assert figure(before, "task_last_success_timestamp_seconds", task="bad") == 0
+    at_s = tr.parse_time(run["end_at"]) / 1000
+    for name in ("success", "run"):
+        name = f"task_last_{name}_timestamp_seconds"
+        assert figure(before, name, task="loud") == at_s
+    next_s = tr.parse_time(daemon.get("/api/tasks/good").json["next_run_at"]) / 1000
+    name = "task_next_run_timestamp_seconds"
+    assert figure(before, name, task="good") == next_s
+    assert figure(before, name, task="bad") is None
+    daemon.post("/api/runs/bulk/delete", {"match_all": True})
+    assert daemon.end() == 0
+    daemon.start()
+    after = figures_of(daemon)
+    of_runs = [key for key in before if dict(key[1]).get("task")]
+    assert {key: after[key] for key in of_runs} == {key: before[key] for key in of_runs}
+
+
+def test_metrics_of_a_task_end_with_it_and_go_on_when_it_is_back(
+    serve_here: Callable[..., Served],
+) -> None:
+    tasks = {"a": {"run": "true"}, "b": {"run": "true"}}
+    client = serve_here(tasks)
+    daemon = client.daemon
+    client.run("a")
+    rewrite(daemon, {"b": tasks["b"]})
+    assert not [key for key in figures_of(client) if ("task", "a") in key[1]]
+    write_config(Path(daemon.config.path).parent, {"tasks": {"b": {}}})
+    client.post("/api/reload", status=422)
+    assert figure(figures_of(client), "config_last_reload_successful") == 0
+    rewrite(daemon, tasks)
+    figures = figures_of(client)
+    assert figure(figures, "run_duration_seconds_count", task="a") == 1
+    assert figure(figures, "config_last_reload_successful") == 1
+
+
+def test_metrics_tell_what_runs_and_waits(ops: Served, fifo: Path) -> None:
+    with blocked(ops, "lonely", fifo):
+        waiting = [ops.trigger("lonely") for _ in range(2)]
+        figures = figures_of(ops)
+        for run in waiting:
+            ops.stop(run)
+    assert figure(figures, "runs_active", task="lonely") == 1
+    assert figure(figures, "queue_length", task="lonely") == 2
+    assert figure(figures, "runs_active", task="good") == 0
+    assert (figure(figures, "http_waiting") or 0) >= 1
+    python = ".".join(map(str, sys.version_info[:3]))
+    assert figure(figures, "build_info", version=tr.VERSION, python=python) == 1
+    process = {name: value for (name, _), value in figures.items() if name[0] == "p"}
+    assert 0 < process["process_open_fds"] < process["process_max_fds"]
+    assert process["process_cpu_seconds_total"] > 0 and process["process_threads"] > 1
+    assert abs(process["process_start_time_seconds"] - time.time()) < 3600
+
+
+def test_metrics_do_without_proc_and_limits(monkeypatch: Any, in_process: Any) -> None:
+    daemon = in_process({})
+    monkeypatch.setattr(tr, "open", lambda *_, **__: os.stat("/no/such"), raising=False)
+    monkeypatch.setattr(tr.os, "listdir", lambda _: os.stat("/no/such"))
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(tr.resource, "getrlimit", lambda _: unlimited)
+    front = tr.Front(False, 1)
+    request = types.SimpleNamespace(front=front, headers={})
+    (body,) = tr.get_metrics(daemon, request).chunks
+    monkeypatch.undo()
+    figures = parse_metrics(body.decode())
+    assert figures["process_max_fds", frozenset()] == float("inf")
+    assert ("process_open_fds", frozenset()) not in figures
+    assert ("process_virtual_memory_bytes", frozenset()) not in figures
+
+
+def test_metrics_escape_what_labels_hold() -> None:
+    text = tr.labels_text(a='say "hi"\\', b="two\nlines", c=3)
+    assert text == '{a="say \\"hi\\"\\\\",b="two\\nlines",c="3"}'
+    assert SAMPLE.fullmatch(f"x{text} 1")
+
+
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;"
+    "version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;"
+    "escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+
+@pytest.mark.parametrize("accept, new", [
+    ("", False),
+    ("*/*", False),
+    ("text/plain", False),
+    ("application/json", False),
+    (OPEN_METRICS, True),
+    (OPEN_METRICS.upper() + " ; Version=1.0.0", True),
+    (OPEN_METRICS + ';version="1.0.0"', True),
+    (OPEN_METRICS + ";version=0.0.1", False),
+    (OPEN_METRICS + ";q=0", False),
+    (OPEN_METRICS + ";q=2", False),
+    (OPEN_METRICS + ";q=nan", False),
+    (OPEN_METRICS + ", text/plain", False),
+    (OPEN_METRICS + ";q=0.6, text/plain;q=0.5", True),
+    (OPEN_METRICS + ";q=0.5, text/plain;q=0.6", False),
+    (OPEN_METRICS + ";q=0.5, */*;q=0.8", False),
+    (OPEN_METRICS + ";q=0.5, text/plain;q=0.1, */*;q=0.8", True),
+    ("text/plain;q=0, */*", True),
+    ("application/*, text/*;q=0.5", True),
+    (PROMETHEUS_2, True),
+    (PROMETHEUS_3, True),
+    (";;,=,;q", False),
+])  # fmt: skip
+def test_metrics_format_is_the_one_that_is_preferred(accept: str, new: bool) -> None:
+    assert tr.wants_open_metrics(accept) is new
+
+
+def test_metrics_need_the_token_like_everything_else(guarded: Served) -> None:
+    guarded.get("/metrics", 401, Authorization="Bearer wrong")
+    assert figures_of(guarded)
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_health_needs_no_token_and_names_nothing(
     serve: Callable[..., Served], path: str
@@ -12651,6 +13091,11 @@ def test_openapi_tells_the_other_forms_of_a_run(shared: Served) -> None:
             "`([a-z]+)`", forms["text/event-stream"]["schema"]["description"]
         )
         assert told == ["run", "line", "rotated", "done", "unfinished"]
+
+
+def test_openapi_tells_both_formats_of_the_metrics(shared: Served) -> None:
+    operation = shared.get("/openapi.json").json["paths"]["/metrics"]["get"]
+    assert set(operation["responses"]["200"]["content"]) == {"text/plain", OPEN_METRICS}
 
 
 def test_openapi_says_that_a_bulk_operation_needs_a_body(shared: Served) -> None:
@@ -13018,6 +13463,52 @@ def test_head_has_the_headers_of_get(shared: Served) -> None:
             h for h in got.headers.items() if h[0] not in varying
         ]
         assert int(had.headers["Content-Length"]) == len(got.raw)
+
+
+def test_answers_are_counted_by_route_and_status(
+    serve_here: Callable[..., Served],
+) -> None:
+    client = serve_here({"t": {"run": "true"}})
+    run = client.run("t")
+    for path in (place(run), f"/api/runs/{run['id']}", "/api/runs/x", "/a", "/b?c=/d"):
+        client.request("GET", path)
+    client.request("PUT", place(run))
+    client.request("OPTIONS", "/api/runs")
+    client.exchange(b"nonsense\r\n\r\n")
+    with client.events("/api/runs/stream") as events:
+        next(events)
+    counted = client.server.answered()
+    figures = figures_of(client)
+    shown = {
+        (labels["route"], int(labels["status"])): value
+        for (name, pairs), value in figures.items()
+        for labels in [dict(pairs)]
+        if name == "taskrunnerd_http_requests_total"
+    }
+    assert shown == counted == {
+        ("/api/tasks/{task_name}/run", 201): 1,
+        ("/api/tasks/{task_name}/runs/{run_id}", 200): 1,
+        ("/api/tasks/{task_name}/runs/{run_id}", 405): 1,
+        ("/api/runs/{run_id}", 200): 1,
+        ("/api/runs/{run_id}", 422): 1,
+        ("/api/runs", 204): 1,
+        ("/api/runs/stream", 200): 1,
+        ("unknown", 404): 2,
+        ("unknown", 400): 1,
+    }  # fmt: skip
+
+
+def test_answers_of_many_threads_are_all_counted(
+    serve_here: Callable[..., Served],
+) -> None:
+    server = serve_here({}).server
+    pool = [
+        in_thread(lambda: [server.count_answer("/a", 200) for _ in range(2000)])
+        for _ in range(8)
+    ]
+    for join in pool:
+        join()
+    assert server.answered() == {("/a", 200): 16_000}
 
 
 def test_options_of_the_whole_server_is_204(shared: Served) -> None:
@@ -14983,6 +15474,23 @@ def test_upgrade_tells_later_listeners_of_earlier_events(serve: Any) -> None:
     assert [e.data["run"]["id"] for e in told] == [first["id"]] * 2 + [second["id"]] * 3
 
 
+def test_upgrade_keeps_counts_of_answers_and_the_daemon_log(serve: Any) -> None:
+    daemon = serve({"ok": {"run": "true"}})
+    run = daemon.run("ok")
+    with daemon.events("/api/daemon/log-stream") as events:
+        ready = next(events)
+        upgrade(daemon)
+    route = "/api/tasks/{task_name}/run"
+    figures = figures_of(daemon)
+    assert figure(figures, "http_requests_total", route=route, status="201") == 1
+    assert figure(figures, "run_duration_seconds_count", task="ok") == 1
+    with daemon.events("/api/daemon/log-stream", Last_Event_ID=ready.id) as events:
+        started, ended, upgraded = itertools.islice(events, 3)
+    assert ready.data["text"].startswith("ready url=")
+    assert run["id"] in started.data["text"] and run["id"] in ended.data["text"]
+    assert upgraded.data["text"].startswith("upgraded url=")
+
+
 def test_upgrade_is_no_start_for_schedules(serve: Any) -> None:
     task = {"run": "true", "cron": "@yearly", "run_on_start": True}
     daemon = serve({"seldom": task})
@@ -15878,3 +16386,62 @@ def test_readme_trigger_works_as_printed(serve: Callable[..., Served]) -> None:
     shown = README[block.end() :].partition('{"$schema"')[2].partition("}\n\n")[0]
     printed = json.loads('{"$schema"' + shown + "}")
     assert set(printed) == set(run)
+
+
+def blocks(text: str) -> list[str]:
+    """The indented blocks of a chapter, without the indentation."""
+    found = re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.MULTILINE)
+    return [re.sub("(?m)^    ", "", block).strip("\n") for block in found]
+
+
+def test_readme_names_the_metrics_and_their_labels(shared: Served) -> None:
+    text = chapter("Monitoring")
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line[:3] == "| `"]
+    named = {n: set(re.findall("`(.+?)`", labels)) for cell, labels in rows
+             for n in re.findall("`(.+?)`", cell)}  # fmt: skip
+    assert set(named) == set(METRIC_NAMES)
+    for name, labels in figures_of(shared):
+        base = re.sub("_(bucket|sum|count)$", "", name)
+        assert {label for label, _ in labels} <= named[base], name
+    for metric in re.findall(r"(?:taskrunnerd|process)_[a-z_]+", blocks(text)[2]):
+        assert metric in named
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_readme_lines_about_monitoring_work_as_printed(shared: Served) -> None:
+    commands = blocks(chapter("Monitoring"))[0].splitlines()
+    assert len(commands) == 4
+    answers = []
+    for command in commands:
+        command = command.replace("localhost:9477", f"localhost:{shared.port}")
+        # The last one would follow for ever.
+        command = command.replace("curl ", "curl -S --max-time 1 ", 1)
+        done = subprocess.run(
+            ["sh", "-c", command],
+            env={**shared.environment(), "no_proxy": "localhost"},
+            stdout=subprocess.PIPE,
+            timeout=DEADLINE_S,
+        )
+        answers.append(done.stdout.decode())
+    assert parse_metrics(answers[0])
+    assert parse_metrics(answers[1], open_metrics=True)
+    assert isinstance(json.loads(answers[2]), list)
+    assert "event: line\ndata: " in answers[3]
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool")
+def test_readme_configuration_is_what_promtool_accepts(tmp_path: Path) -> None:
+    _, config, rules = blocks(chapter("Monitoring"))
+    token = tmp_path / "token"
+    token.touch()
+    config = config.replace("/etc/prometheus/taskrunnerd.token", str(token))
+    for kind, text in (("config", config), ("rules", rules)):
+        path = tmp_path / f"{kind}.yml"
+        path.write_text(text)
+        done = subprocess.run(
+            ["promtool", "check", kind, str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=DEADLINE_S,
+        )
+        assert done.returncode == 0, done.stdout.decode()
