@@ -8170,31 +8170,6 @@ def family_text(family: Family, lines: str, *, open_metrics: bool) -> str:
     return f"# HELP {name} {family.help}\n# TYPE {name} {kind}\n{lines}"
 
 
-_QUALITY = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
-
-
-def _quality(accept: str, media: str, version: str) -> float:
-    """How much a client likes a media type (RFC 9110, 12.5.1): what is said of the
-    type itself beats what is said of its kind, and that what is said of all."""
-    specific = {"*/*": 0, f"{media.partition('/')[0]}/*": 1, media: 2}
-    best = (-1, 0.0)
-    for entry in accept.lower().split(","):
-        name, *texts = (text.strip() for text in entry.split(";"))
-        pairs = (text.partition("=") for text in texts)
-        given = {key.strip(): value.strip(' "') for key, _, value in pairs}
-        if name in specific and given.get("version", version) == version:
-            q = given.get("q", "1")
-            known = float(q) if _QUALITY.fullmatch(q) else 0.0
-            best = max(best, (specific[name], known))
-    return best[1]
-
-
-def wants_open_metrics(accept: str) -> bool:
-    """Whether an Accept header prefers OpenMetrics to the older text."""
-    liked = _quality(accept, OPEN_METRICS, "1.0.0")
-    return liked > _quality(accept, "text/plain", "0.0.4")
-
-
 def get_metrics(daemon: Daemon, request: Request) -> Stream:
     """Tell the figures that a monitoring system collects."""
     states, counted = daemon.task_states(), daemon.counted()
@@ -8208,7 +8183,7 @@ def get_metrics(daemon: Daemon, request: Request) -> Stream:
         for column, family in enumerate(TASK_FAMILIES, 1)
     ]
     found += [(family, _lines(family, family.samples(scrape))) for family in FAMILIES]
-    new = wants_open_metrics(request.headers.get("accept", ""))
+    new = request.media == OPEN_METRICS
     parts = [family_text(*of_family, open_metrics=new) for of_family in found]
     body = ("".join(parts) + ("# EOF\n" if new else "")).encode()
     media = _OPEN_METRICS_1 if new else _TEXT_FORMAT
@@ -8329,7 +8304,7 @@ ROUTES = (
     Route("GET", "/api/system/history", get_metrics_history, "SystemHistory"),
     Route("GET", "/api/daemon/log-stream", stream_daemon_log, "DaemonLogLine",
           media=EVENT_STREAM),
-    Route("GET", "/metrics", get_metrics, media="text/plain"),
+    Route("GET", "/metrics", get_metrics, media=TEXT, also=(OPEN_METRICS,)),
     Route("GET", "/healthz", get_health, "Health", open_to_all=True),
     Route("GET", "/readyz", get_readiness, "Health", open_to_all=True),
     Route("GET", "/schemas/{schema_name}.json", get_schema,
@@ -8366,7 +8341,8 @@ def _problem() -> dict[str, Any]:
     return {"description": "A problem", "content": content}
 
 
-_LIVE_FORMS = {
+_OTHER_FORMS = {
+    OPEN_METRICS: "The same figures as OpenMetrics 1.0",
     TEXT: "The output as it is written; the end is told in the trailers "
     + ", ".join(RUN_TRAILERS),
     EVENT_STREAM: "The run as it goes on: the event `run` with the Run, again when its"
@@ -8380,15 +8356,12 @@ def _described_answers(route: Route) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "Done"}
     if route.answer:
         good["content"] = _media(route.media, _schema_ref(route.answer))
-    elif route.operation is get_metrics:
-        text = {"type": "string"}
-        good["content"] = {**_media(route.media, text), **_media(OPEN_METRICS, text)}
     elif route.status != 204:
         binary = {"type": "string", "format": "binary"}
         good["content"] = _media(route.media, binary)
     for media in route.also:
-        live = {"type": "string", "description": _LIVE_FORMS[media]}
-        good["content"].update(_media(media, live))
+        form = {"type": "string", "description": _OTHER_FORMS[media]}
+        good["content"].update(_media(media, form))
     if route.operation in (get_run, get_run_by_id):
         unchanged = {"description": "Not changed since the version in If-None-Match"}
         return {str(route.status): good, "304": unchanged, "default": _problem()}
