@@ -123,6 +123,7 @@ import traceback
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from email.utils import formatdate
+from stat import S_ISSOCK
 from typing import IO, Any, NamedTuple, NoReturn, Union, cast
 from urllib.parse import unquote, unquote_plus
 
@@ -205,6 +206,10 @@ LINGER_S = 2.0
 SOCKET_SLACK_S = 1.0  # so much later than its limit a receive or send may give up
 ACCEPT_PAUSE_S = 0.1
 LISTEN_BACKLOG = 1024
+# sun_path of unix(7) with its last NUL; elsewhere than on Linux it is shorter.
+SOCKET_PATH_MAX_BYTES = 107 if sys.platform.startswith("linux") else 103
+SOCKET_UMASK = 0o177
+SOCKET_LOCK_WAIT_S = 2.0
 HANGUP_CHECK_S = 0.5
 STREAM_COMMENT_S = 15.0
 HEARTBEAT_S = 15.0
@@ -8792,11 +8797,25 @@ def _is_cross_site(headers: Mapping[str, str], host: str) -> bool:
     return headers.get("sec-fetch-site", "").lower() == "cross-site"
 
 
-def check_caller(head: Head, options: Options, *, open_to_all: bool) -> None:
-    """Let a request pass, or raise Problem 421, 401, 403."""
+def _is_owner(client: socket.socket) -> bool:
+    """Whether the other end of a Unix socket belongs to the daemon's own user or to
+    root. Where the kernel does not tell, the mode of the socket's file has to do."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    size = struct.calcsize("iII")
+    raw = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    _, uid, _ = struct.unpack("iII", raw)
+    return uid in (0, os.geteuid())
+
+
+def check_caller(
+    head: Head, options: Options, *, open_to_all: bool, is_owner: bool | None = None
+) -> None:
+    """Let a request pass, or raise Problem 421, 401, 403. `is_owner` tells of a client
+    at the Unix socket whether that is its own user's; it is None for the network."""
     host = head.headers.get("host", "")
     name = host_name(host).lower()
-    if not options.token and host:
+    if not options.token and host and is_owner is None:
         known = (
             _is_local_name(name) or _is_address(name) or name in options.allowed_hosts
         )
@@ -8805,8 +8824,10 @@ def check_caller(head: Head, options: Options, *, open_to_all: bool) -> None:
             raise Problem(
                 421, f"not known as {name[:ECHO_MAX_CHARS]}; see --allow-host"
             )
-    if options.token and not open_to_all:
+    if options.token and not open_to_all and not is_owner:
         _check_token(head.headers.get("authorization", ""), options.token)
+    if not options.token and is_owner is False and not open_to_all:
+        raise Problem(403, "this socket is for the daemon's user; others need a token")
     if head.method not in _SAFE_METHODS and _is_cross_site(head.headers, host):
         raise Problem(403, "requests from other sites may not change anything")
 
@@ -9053,6 +9074,9 @@ class Connection(http.server.BaseHTTPRequestHandler):
         """Prepare the socket."""
         self.connection = self.request
         self._wire = _Wire(self.connection)
+        self._is_owner: bool | None = None
+        if self.connection.family == socket.AF_UNIX:
+            self._is_owner = _is_owner(self.connection)
         self._keep_alive = self._keeps_alive = self._begun = self._chunked = False
         self._template = UNKNOWN_ROUTE
         self._schema = self._request_id = ""
@@ -9172,7 +9196,8 @@ class Connection(http.server.BaseHTTPRequestHandler):
         self._template = routes[0].path if routes else UNKNOWN_ROUTE
         open_to_all = bool(routes) and routes[0].open_to_all
         try:
-            check_caller(head, self.server.options, open_to_all=open_to_all)
+            options, is_owner = self.server.options, self._is_owner
+            check_caller(head, options, open_to_all=open_to_all, is_owner=is_owner)
             if head.method == "OPTIONS":
                 if head.path != "*":
                     allowed_methods(head.path)
@@ -9253,7 +9278,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
     def _origin(self) -> str:
         host = self._head.headers.get("host") if self._head else None
-        return f"http://{host or self.server.address_text()}"
+        return f"http://{host or self.server.address_text() or 'localhost'}"
 
     def _send_problem(self, problem: Problem) -> None:
         if self._begun:
@@ -9334,19 +9359,146 @@ class Refusal(Connection):
             self.connection.shutdown(socket.SHUT_WR)
 
 
+class Listener(NamedTuple):
+    """A socket at which clients are awaited. `made` has device and inode of the file
+    that this daemon made for it, and removes."""
+
+    socket: socket.socket
+    made: tuple[int, int] | None = None
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether it is a Unix socket."""
+        return self.socket.family == socket.AF_UNIX
+
+    @property
+    def place(self) -> str:
+        """host:port as it stands in a URL, or the path of a Unix socket."""
+        name = self.socket.getsockname()
+        if self.is_unix:
+            return os.fsdecode(name)
+        host, port = str(name[0]), name[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def hand_over(self) -> dict[str, Any]:
+        """What `inherited_listener` needs after an exec, over which it stays open."""
+        self.socket.set_inheritable(True)
+        return {"fd": self.socket.fileno(), "made": self.made}
+
+    def close(self) -> None:
+        """Listen no more, and remove the file if it is still the one made here."""
+        if self.made:
+            # OSError: somebody has removed it, or its folder.
+            with contextlib.suppress(OSError), _folder_locked(self.place):
+                found = os.lstat(self.place)
+                if (found.st_dev, found.st_ino) == self.made:
+                    os.unlink(self.place)
+        self.socket.close()
+
+
+def listen_on_port(host: str, port: int) -> Listener:
+    """Listen on an address, without asking DNS for this machine's name. Raises
+    OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(LISTEN_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return Listener(listening)
+
+
+@contextlib.contextmanager
+def _folder_locked(path: str) -> Iterator[None]:
+    """Let nobody else look at a socket's path and then replace it, meanwhile: only the
+    folder is there for all who might want to."""
+    give_up_s = time.monotonic() + SOCKET_LOCK_WAIT_S
+    fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up_s:
+                    raise
+            time.sleep(SURVIVOR_CHECK_S)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket of a daemon that was killed. Raises OSError when it is none, or
+    somebody answers."""
+    try:
+        if not S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        # A full backlog is an answer too, and not one to wait for.
+        asking.setblocking(False)
+        code = asking.connect_ex(path)
+    if code in (0, errno.EAGAIN, errno.EINPROGRESS):
+        raise OSError(errno.EADDRINUSE, "another program listens there")
+    if code != errno.ECONNREFUSED:
+        raise OSError(code, os.strerror(code))
+    os.unlink(path)
+
+
+def listen_on_path(path: str) -> Listener:
+    """Listen on a Unix socket that only its owner can open. Raises OSError."""
+    path = os.path.abspath(path)
+    size = len(os.fsencode(path))
+    if size > SOCKET_PATH_MAX_BYTES:
+        limit = f"{size} bytes are more than the {SOCKET_PATH_MAX_BYTES} of a socket"
+        raise OSError(errno.ENAMETOOLONG, f"the path is too long: {limit}")
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _folder_locked(path):
+            _remove_stale(path)
+            # Not chmod(2) afterwards: somebody might be quicker.
+            mask = os.umask(SOCKET_UMASK)
+            try:
+                listening.bind(path)
+            finally:
+                os.umask(mask)
+            made = os.lstat(path)
+            listening.listen(LISTEN_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return Listener(listening, (made.st_dev, made.st_ino))
+
+
+def inherited_listener(fd: int, made: Sequence[int] | None = None) -> Listener:
+    """The listener of the program before this one: some may wait in its backlog."""
+    listening = socket.socket(fileno=fd)
+    listening.set_inheritable(False)
+    listening.setblocking(True)
+    return Listener(listening, (made[0], made[1]) if made else None)
+
+
 class Server(http.server.ThreadingHTTPServer):
     """Accepts connections, a thread for each."""
 
     daemon_threads = True
     # Otherwise the base class keeps every thread it ever started.
     block_on_close = False
-    request_queue_size = LISTEN_BACKLOG
-    allow_reuse_address = True
 
     def __init__(
-        self, address: tuple[str, int], options: Options, listen_fd: int = -1
+        self,
+        address: tuple[str, int] | None,
+        options: Options,
+        listeners: Iterable[Listener] = (),
     ) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.listeners = list(listeners)
+        if address:
+            self.listeners.append(listen_on_port(*address))
         self.options = options
         self.daemon: Daemon
         self.busy: set[Connection] = set()
@@ -9366,35 +9518,32 @@ class Server(http.server.ThreadingHTTPServer):
         self.unanswered: set[socket.socket] = set()
         self._closing = self._paused = False
         self._rests = threading.Event()
+        self._rests.set()
         self._wake_fds = os.pipe()
         self._date = (0, "")
         # A leaf: adding to a number is not atomic.
         self._count_lock = threading.Lock()
         self._answered: collections.Counter[tuple[str, int]] = collections.Counter()
-        super().__init__(address, Connection, bind_and_activate=listen_fd < 0)
-        if listen_fd >= 0:
-            # Of the program before this one: it listens, and some wait in its backlog.
-            self.socket.close()
-            self.socket = socket.socket(fileno=listen_fd)
-            self.socket.set_inheritable(False)
-            self.server_address = self.socket.getsockname()
-
-    def server_bind(self) -> None:
-        """Bind without asking DNS for this machine's name, as the base class would."""
-        socketserver.TCPServer.server_bind(self)
+        ports = [place for place in self.listeners if not place.is_unix]
+        name = ports[0].socket.getsockname() if ports else ("", 0)
+        # Not of TCPServer, which has one socket and binds it.
+        socketserver.BaseServer.__init__(self, name, Connection)
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Accept until `stop_listening` or `pause`; blocks where the base class wakes
         up twice a second."""
+        # First this, then the look at _closing: either the sockets stay open until this
+        # loop rests, or it does not begin.
+        self._rests.clear()
         poll = select.poll()
-        for fd in (self.socket.fileno(), self._wake_fds[0]):
-            poll.register(fd, select.POLLIN)
-        while not self._paused:
+        if not self._closing:
+            poll.register(self._wake_fds[0], select.POLLIN)
+            for listener in self.listeners:
+                poll.register(listener.socket, select.POLLIN)
+        while not (self._paused or self._closing):
             try:
-                self._take_one(poll)
+                self._take_some(poll)
             except OSError as error:
-                if self._closing:
-                    break
                 if error.errno not in _NO_FILE_LEFT:
                     self.complaints.say(f"cannot take a connection error={error}")
                     time.sleep(ACCEPT_PAUSE_S)
@@ -9406,19 +9555,30 @@ class Server(http.server.ThreadingHTTPServer):
             pass
         self._rests.set()
 
-    def _take_one(self, poll: select.poll) -> None:
-        """Accept a connection, or let go of the refused one whose time has come."""
+    def _take_some(self, poll: select.poll) -> None:
+        """Accept a connection of each socket at which one waits, or let go of the
+        refused one whose time has come."""
         left_s = self._refused[0][0] - time.monotonic() if self._refused else None
         ready = poll.poll(None if left_s is None else math.ceil(max(0, left_s) * 1000))
         if not ready:
             self._dismiss()
-        if not ready or self._paused:
-            return
-        client, address = self.get_request()
-        if self._has_spare():
-            self.process_request(client, address)
-        else:
-            self._refuse(client, address)
+        fds = {fd for fd, _ in ready}
+        if self._wake_fds[0] in fds:
+            os.read(self._wake_fds[0], 1)
+        for listener in self.listeners:
+            if self._paused or self._closing:
+                return
+            if listener.socket.fileno() in fds:
+                client, address = listener.socket.accept()
+                if self._has_spare():
+                    self.process_request(client, address)
+                else:
+                    self._refuse(client, address)
+
+    def _rest(self) -> None:
+        """Have the loop come to rest, which it was told to do."""
+        os.write(self._wake_fds[1], b"!")
+        self._rests.wait(LINGER_S)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Give a connection its thread, or refuse it."""
@@ -9479,14 +9639,11 @@ class Server(http.server.ThreadingHTTPServer):
     def pause(self) -> None:
         """Take no more connections for now: they wait in the backlog of the socket."""
         self._paused = True
-        os.write(self._wake_fds[1], b"!")
-        self._rests.wait(LINGER_S)
+        self._rest()
 
     def unpause(self) -> None:
         """Be ready to `serve_forever` again."""
-        os.read(self._wake_fds[0], 1)
         self._paused = False
-        self._rests.clear()
 
     def wait_answered(self) -> None:
         """Return when every request that came was answered, at the latest after
@@ -9498,9 +9655,9 @@ class Server(http.server.ThreadingHTTPServer):
     def stop_listening(self) -> None:
         """Take no more connections; those that are there go on."""
         self._closing = True
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
-        self.socket.close()
+        self._rest()
+        for listener in self.listeners:
+            listener.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A bug outside of a request's own care, or a client gone before the first."""
@@ -9532,10 +9689,18 @@ class Server(http.server.ThreadingHTTPServer):
         return self._date[1]
 
     def address_text(self) -> str:
-        """host:port as it stands in a URL."""
-        host, port = self.server_address[:2]
-        name = str(host)
-        return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+        """host:port of the first port as it stands in a URL; empty without one."""
+        return next((x.place for x in self.listeners if not x.is_unix), "")
+
+    def places(self) -> dict[str, str]:
+        """Where clients find this server: `url`, `socket`, or both."""
+        found = {}
+        if self.address_text():
+            found["url"] = f"http://{self.address_text()}"
+        for listener in self.listeners:
+            if listener.is_unix:
+                found.setdefault("socket", listener.place)
+        return found
 
 
 # ---- 15. Command line -------------------------------------------------------
@@ -9608,8 +9773,10 @@ _SETTINGS = (
     _Setting("data", ".taskrunnerd", "directory that keeps all state", "DIR"),
     _Setting("host", "127.0.0.1", "address to listen on", "ADDRESS"),
     _Setting(
-        "port", str(DEFAULT_PORT), "port to listen on; 0 takes a free one", "PORT"
+        *("port", str(DEFAULT_PORT)),
+        *('port to listen on; 0 takes a free one, "none" opens none', "PORT"),
     ),
+    _Setting("socket", "", "Unix socket to listen on, for the same user", "PATH"),
     _Setting("token-file", "", "file that holds the token clients must send", "FILE"),
     _Setting(
         "allow-host", "", "further names clients may use, comma-separated", "NAMES"
@@ -9905,7 +10072,8 @@ def _upgrade_daemon(settings: dict[str, str]) -> int:
             print(f"{PROGRAM}: refused: {now['refused']['error']}", file=sys.stderr)
             return EX_CONFIG
         if now.get("started_ms", before.get("started_ms")) != before.get("started_ms"):
-            print(f"upgraded: pid {now['pid']} listens on {now['url']}")
+            places = " and ".join(now[k] for k in ("url", "socket") if k in now)
+            print(f"upgraded: pid {now['pid']} listens on {places}")
             return EX_OK
     limit = f"{UPGRADE_WAIT_S:.0f} s"
     raise UsageError(f"no upgrade within {limit}; see the daemon's log", EX_TEMPFAIL)
@@ -9962,32 +10130,47 @@ def _read_token(settings: dict[str, str]) -> str:
     return token
 
 
-def _running_url(path: str) -> str:
-    """Where the daemon of a data directory listens, as its lock file says."""
+def _running_place(path: str) -> str:
+    """Where the daemon of a data directory listens, as its lock file says: the path of
+    a Unix socket, else a URL."""
     try:
         with open(os.path.join(path, "lock"), encoding="utf-8") as file:
-            url = json.loads(file.read(4 * KIB)).get("url", "")
+            record = json.loads(file.read(4 * KIB))
+        place = record.get("socket") or record.get("url", "")
     except (OSError, ValueError):
-        url = ""
-    if not url:
+        place = ""
+    if not place:
         raise UsageError(f"--data {path}: no daemon runs here", EX_UNAVAILABLE)
-    return str(url)
+    return str(place)
+
+
+def _connect(place: str) -> http.client.HTTPConnection:
+    """A connection to a daemon of this machine. Raises OSError."""
+    import http.client
+
+    url = re.match("https?://", place)
+    address = place[url.end() :] if url else "localhost"
+    connection = http.client.HTTPConnection(address, timeout=BODY_TIMEOUT_S)
+    if not url:
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(BODY_TIMEOUT_S)
+        connection.sock.connect(place)
+    return connection
 
 
 def _ask_reload(settings: dict[str, str]) -> int:
     """Have the running daemon load tasks.json again, and print its answer."""
     import http.client
 
-    url, token = _running_url(settings["data"]), _read_token(settings)
+    place, token = _running_place(settings["data"]), _read_token(settings)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    address = url.partition("//")[2]
-    connection = http.client.HTTPConnection(address, timeout=BODY_TIMEOUT_S)
     try:
+        connection = _connect(place)
         connection.request("POST", "/api/reload", headers=headers)
         reply = connection.getresponse()
         answer = json.loads(reply.read())
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise UsageError(f"{url}: no answer: {error}", EX_UNAVAILABLE) from None
+        raise UsageError(f"{place}: no answer: {error}", EX_UNAVAILABLE) from None
     if reply.status == 200:
         del answer["$schema"]
         print(json.dumps(answer, ensure_ascii=False))
@@ -9997,9 +10180,15 @@ def _ask_reload(settings: dict[str, str]) -> int:
     return EX_CONFIG
 
 
-def _parse_port(text: str) -> int:
+_NO_PORT = "none"
+
+
+def _parse_port(text: str) -> int | None:
+    if text == _NO_PORT:
+        return None
     if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65_535:
-        raise UsageError(f'--port "{text}": write a number from 0 to 65535', EX_USAGE)
+        wanted = f"write a number from 0 to 65535, or {_NO_PORT}"
+        raise UsageError(f'--port "{text}": {wanted}', EX_USAGE)
     return int(text)
 
 
@@ -10033,7 +10222,8 @@ def _is_loopback(host: str) -> bool:
 def _server_options(settings: dict[str, str]) -> Options:
     token, host = _read_token(settings), settings["host"]
     insecure = settings["insecure-no-auth"].lower() in ("true", "1", "t", "yes")
-    if not token and not _is_loopback(host) and not insecure:
+    is_open = settings["port"] != _NO_PORT and not _is_loopback(host)
+    if not token and is_open and not insecure:
         raise UsageError(
             f"--host {host} is open to others and no token is set; use --token-file or "
             f"{TOKEN_VARIABLE}, or --insecure-no-auth to let everybody in"
@@ -10063,13 +10253,22 @@ def _open_folder(path: str, lock_fd: int) -> DataFolder:
     return folder
 
 
-def _bind_server(address: tuple[str, int], options: Options, listen_fd: int) -> Server:
+def _listen(settings: dict[str, str]) -> list[Listener]:
+    """Listen where the settings say. Raises UsageError 69 where that cannot be."""
+    host, port = settings["host"], _parse_port(settings["port"])
+    path = settings["socket"]
+    listeners: list[Listener] = []
+    place = f"{host} port {port}"
     try:
-        return Server(address, options, listen_fd)
+        if port is not None:
+            listeners.append(listen_on_port(host, port))
+        place = f"--socket {path}"
+        if path:
+            listeners.append(listen_on_path(path))
     except OSError as error:
-        host, port = address
-        message = f"cannot listen on {host} port {port}: {error.strerror or error}"
+        message = f"cannot listen on {place}: {error.strerror or error}"
         raise UsageError(message, EX_UNAVAILABLE) from None
+    return listeners
 
 
 class _LogHandler(logging.Handler):
@@ -10231,12 +10430,12 @@ def _replace(server: Server, signals: tuple[int, int]) -> NoReturn:
     try:
         record = {
             **daemon.handover(),
-            "listen_fd": server.socket.fileno(),
+            "listeners": [listener.hand_over() for listener in server.listeners],
             "lock_fd": daemon.folder.hand_over_lock(),
             "signal_fds": signals,
             "answered": [[*key, n] for key, n in server.answered().items()],
         }
-        for fd in (record["listen_fd"], *signals):
+        for fd in signals:
             os.set_inheritable(fd, True)
         fd = _unnamed_file(json.dumps(record).encode())
         environ = {**os.environ, _HANDOVER_VARIABLE: str(fd)}
@@ -10257,8 +10456,8 @@ def _go_on(server: Server) -> None:
 
 def _sign(server: Server, **more: Any) -> None:
     """Tell in the data directory who listens where."""
-    url, started_ms = f"http://{server.address_text()}", server.daemon.started_ms
-    server.daemon.folder.sign(url=url, started_ms=started_ms, **more)
+    facts = {**server.places(), "started_ms": server.daemon.started_ms}
+    server.daemon.folder.sign(**facts, **more)
 
 
 def _upgrade(server: Server, signals: tuple[int, int]) -> None:
@@ -10348,14 +10547,15 @@ def _serve(settings: dict[str, str]) -> None:
     options = _server_options(settings)
     shutdown_s = _parse_time_setting(settings, "shutdown-timeout")
     min_free_bytes = _parse_size_setting(settings, "min-free")
-    port = _parse_port(settings["port"])
+    if _parse_port(settings["port"]) is None and not settings["socket"]:
+        raise UsageError("--port none: nobody could ask; use --socket PATH", EX_USAGE)
     handover = _take_over() or {}
     signals = _signal_pipe(handover.get("signal_fds"))
     if not become_subreaper():
         LOG.warning("orphans that leave their process group may not be found")
     folder = _open_folder(settings["data"], handover.get("lock_fd", -1))
-    address = (settings["host"], port)
-    server = _bind_server(address, options, handover.get("listen_fd", -1))
+    left = [inherited_listener(**kept) for kept in handover.get("listeners", ())]
+    server = Server(None, options, left or _listen(settings))
     server.resume_counts(handover.get("answered", ()))
     try:
         server.daemon = daemon = Daemon(
@@ -10363,14 +10563,16 @@ def _serve(settings: dict[str, str]) -> None:
         )
         daemon.recover(handover or None)
     except StoreError as error:
+        server.stop_listening()
         raise UsageError(str(error), EX_OSERR) from None
     _start_thread(daemon.run_schedule, "schedule")
     _start_thread(server.serve_forever, "accept")
     _sign(server)
-    url, word = f"http://{server.address_text()}", "upgraded" if handover else "ready"
-    LOG.info("%s url=%s pid=%d tasks=%d", word, url, os.getpid(), len(config.tasks))
+    places, word = server.places(), "upgraded" if handover else "ready"
+    where = " ".join(f"{kind}={place}" for kind, place in places.items())
+    LOG.info("%s %s pid=%d tasks=%d", word, where, os.getpid(), len(config.tasks))
     if not handover:
-        ready = {"event": "ready", "url": url, "pid": os.getpid()}
+        ready = {"event": "ready", **places, "pid": os.getpid()}
         print(json.dumps(ready), flush=True)
 
     def end() -> None:

@@ -190,13 +190,28 @@ class Served:
         assert line, f"did not start: {self.log.read_text()}"
         ready = json.loads(line)
         assert ready["event"] == "ready" and ready["pid"] == self.process.pid
-        self.url = ready["url"]
-        self.port = int(self.url.rpartition(":")[2])
+        self.url = ready.get("url", "")
+        self.socket = ready.get("socket", "")
+        self.port = int(self.url.rpartition(":")[2] or 0)
         return self
+
+    def dial(self, timeout: float = DEADLINE_S) -> socket.socket:
+        """A raw connection; to the Unix socket where there is no port."""
+        if self.port:
+            return socket.create_connection(("127.0.0.1", self.port), timeout)
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(timeout)
+        client.connect(self.socket)
+        return client
 
     def connect(self, timeout: float = DEADLINE_S) -> http.client.HTTPConnection:
         """A keep-alive connection."""
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout)
+        if not self.port:
+            connection.connect = lambda: setattr(  # type: ignore[method-assign]
+                connection, "sock", self.dial(timeout)
+            )
+        return connection
 
     def request(
         self,
@@ -301,7 +316,7 @@ class Served:
 
     def exchange(self, raw: bytes, timeout: float = DEADLINE_S) -> bytes:
         """Send raw bytes and read until the daemon closes the connection."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout) as client:
+        with self.dial(timeout) as client:
             client.sendall(raw)
             return b"".join(iter(lambda: client.recv(65536), b""))
 
@@ -13874,6 +13889,203 @@ def test_other_sites_may_read_but_change_nothing(
         assert "other sites" in reply.json["detail"]
 
 
+# -- at the Unix socket
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder for Unix sockets, whose paths must be short."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def by_socket(serve: Any, short_folder: Path) -> Callable[..., Served]:
+    """Start daemons that listen at a Unix socket and at no port."""
+    numbers = itertools.count()
+
+    def start(tasks: Any, *flags: str, **variables: str) -> Served:
+        path = short_folder / f"socket{next(numbers)}"
+        own = ("--port", "none", "--socket", str(path))
+        daemon: Served = serve(tasks, *own, *flags, **variables)
+        return daemon
+
+    return start
+
+
+def test_socket_serves_its_own_user_without_a_token_under_any_host(
+    by_socket: Any,
+) -> None:
+    mask = os.umask(0)
+    try:
+        daemon = by_socket({"ok": {"run": "echo ok"}}, TASKRUNNERD_TOKEN="s3cret")
+    finally:
+        os.umask(mask)
+    assert os.stat(daemon.socket).st_mode & 0o777 == 0o600
+    assert daemon.url == "" and daemon.get("/api/info").json["auth_required"]
+    named = daemon.get("/api/info", Host="rebound.example").json
+    assert named["$schema"] == "http://rebound.example/schemas/Info.json"
+    assert daemon.raw(daemon.run("ok")) == b"ok\n"
+    sent = {"Host": "localhost", "Origin": "http://evil.example"}
+    assert daemon.request("POST", "/api/reload", headers=sent).status == 403
+    # Without a Host, which HTTP/1.0 allows.
+    raw = daemon.exchange(b"GET /api/info HTTP/1.0\r\n\r\n")
+    assert b'"http://localhost/schemas/Info.json"' in raw
+    path = daemon.socket
+    assert daemon.end() == 0
+    assert not os.path.exists(path)
+
+
+def test_socket_beside_the_port_leaves_the_token_to_the_port(
+    serve: Any, short_folder: Path
+) -> None:
+    path = short_folder / "s"
+    flags = ("--socket", str(path))
+    daemon = serve({"ok": {"run": "true"}}, *flags, TASKRUNNERD_TOKEN="s3cret")
+    assert daemon.socket == str(path) and daemon.port
+    assert daemon.get("/api/info", 401).json["status"] == 401
+    if shutil.which("curl"):
+        command = ["curl", "-sS", "--unix-socket", path, "http://localhost/api/info"]
+        sent = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+        assert json.loads(sent.stdout)["pid"] == daemon.process.pid
+    daemon.port = 0
+    assert daemon.get("/api/info").json["pid"] == daemon.process.pid
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="needs SO_PEERCRED")
+def test_socket_knows_its_owner_and_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = os.geteuid()
+    with contextlib.ExitStack() as stack:
+        ends = [stack.enter_context(end) for end in socket.socketpair(socket.AF_UNIX)]
+        assert tr._is_owner(ends[0])
+        monkeypatch.setattr(tr.os, "geteuid", lambda: own + 1)
+        assert tr._is_owner(ends[0]) is (own == 0)
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("token", ["", "s3cret"])
+def test_socket_lets_other_users_in_only_with_the_token(
+    by_socket: Any, short_folder: Path, token: str
+) -> None:
+    daemon = by_socket({"ok": {"run": "true"}}, TASKRUNNERD_TOKEN=token)
+    # Somebody has opened it to others.
+    os.chmod(short_folder, 0o711)
+    os.chmod(daemon.socket, 0o666)
+
+    def ask(path: str, **headers: str) -> Reply:
+        connection = daemon.connect()
+        os.seteuid(65534)
+        try:
+            connection.connect()
+        except PermissionError:
+            pytest.skip("the temporary folder is closed to other users")
+        finally:
+            os.seteuid(0)
+        with contextlib.closing(connection):
+            return daemon.request("GET", path, None, headers, connection)
+
+    assert ask("/healthz").status == 200
+    assert ask("/api/info").status == (401 if token else 403)
+    assert ask("/api/info", Authorization="Bearer wrong").status in (401, 403)
+    if token:
+        assert ask("/api/info", Authorization="Bearer s3cret").status == 200
+    assert daemon.get("/api/info").json["pid"] == daemon.process.pid
+
+
+def test_socket_client_that_hangs_up_frees_its_thread(
+    by_socket: Any, fifos: Any
+) -> None:
+    daemon = by_socket({"hold": HELD})
+    path = fifos()
+    body = json.dumps({"params": {"fifo": path}}).encode()
+    request = head(
+        "POST /api/tasks/hold/run?wait=true HTTP/1.1", f"Content-Length: {len(body)}"
+    )
+    with daemon.dial() as client:
+        client.sendall(request + body)
+        within(DEADLINE_S, lambda: waiting(daemon) == 1, "a waiting request")
+    within(DEADLINE_S, lambda: waiting(daemon) == 0, "the request given up")
+    let_go(path)
+
+
+def test_socket_of_a_killed_daemon_is_replaced(by_socket: Any) -> None:
+    daemon = by_socket({"ok": {"run": "true"}})
+    daemon.end(signal.SIGKILL)
+    assert os.path.exists(daemon.socket)
+    daemon.start()
+    assert daemon.run("ok")["end_reason"] == "success"
+
+
+def test_socket_that_cannot_be_made_is_69_and_named(short_folder: Path) -> None:
+    write_config(short_folder, {"tasks": {"ok": {"run": "true"}}})
+    (short_folder / "file").write_text("mine")
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(short_folder / "taken"))
+        taken.listen(1)
+        for path, reason in (
+            ("file", "a file that is no socket"),
+            ("taken", "another program listens there"),
+            ("nowhere/s", "No such file or directory"),
+            ("x" * tr.SOCKET_PATH_MAX_BYTES, "the path is too long"),
+        ):
+            told = call(short_folder, "--port", "none", "--socket", path)
+            assert (told.code, told.out) == (69, "")
+            assert f"cannot listen on --socket {path}: " in told.err
+            assert reason in told.err and "Traceback" not in told.err
+    assert (short_folder / "file").read_text() == "mine"
+    assert (short_folder / "taken").exists()
+
+
+def test_socket_of_two_daemons_at_once_is_for_one(short_folder: Path) -> None:
+    path = str(short_folder / "s")
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(path)
+
+        def listen() -> Any:
+            try:
+                return tr.listen_on_path(path)
+            except OSError as error:
+                return error.errno
+
+        asked = [in_thread(listen) for _ in range(4)]
+        found = [join() for join in asked]
+        (listener,) = [one for one in found if isinstance(one, tr.Listener)]
+        assert found.count(errno.EADDRINUSE) == 3
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            listener.socket.accept()[0].close()
+        listener.close()
+        assert not os.path.exists(path)
+
+
+def test_socket_that_somebody_has_put_another_in_place_of_stays(
+    short_folder: Path,
+) -> None:
+    path = str(short_folder / "s")
+    listener = tr.listen_on_path(path)
+    os.rename(path, path + ".old")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        listener.close()
+        assert os.path.exists(path)
+    # And a folder that is gone is nothing to fail for.
+    listener = tr.listen_on_path(str(short_folder / "t"))
+    os.rename(short_folder, f"{short_folder}.gone")
+    listener.close()
+    os.rename(f"{short_folder}.gone", short_folder)
+
+
+def test_socket_whose_folder_stays_locked_is_refused(
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tr, "SOCKET_LOCK_WAIT_S", 0)
+    path = str(short_folder / "s")
+    with tr._folder_locked(path), pytest.raises(BlockingIOError):
+        tr.listen_on_path(path)
+    tr.listen_on_path(path).close()
+
+
 # -- waiting
 
 
@@ -14398,7 +14610,9 @@ def call(folder: Path, *arguments: str, **variables: str) -> Told:
         ("--bogus", {}, 64, "--bogus"),
         ("bogus", {}, 64, "bogus"),
         ("--port", {}, 64, "--port"),
-        ("--port x", {}, 64, '--port "x": write a number from 0 to 65535'),
+        ("--port x", {}, 64, '--port "x": write a number from 0 to 65535, or none'),
+        ("--port none", {}, 64, "use --socket PATH"),
+        ("", {"TASKRUNNERD_PORT": "none"}, 64, "use --socket PATH"),
         ("--port 65536", {}, 64, "0 to 65535"),
         ("--port -1", {}, 64, "--port"),
         ("", {"TASKRUNNERD_PORT": "x"}, 64, "0 to 65535"),
@@ -15535,6 +15749,47 @@ def test_upgrade_refuses_no_new_connection(serve: Any) -> None:
         upgrade(daemon)
     over.set()
     assert all(asker() > 0 for asker in askers)
+
+
+def test_upgrade_keeps_the_socket_and_refuses_nobody_at_it(
+    serve: Any, short_folder: Path
+) -> None:
+    path = short_folder / "s"
+    daemon = serve({"ok": {"run": "true"}}, "--socket", str(path))
+    # Both listeners are handed over; from here on it is asked at the socket.
+    port, daemon.port = daemon.port, 0
+    over = threading.Event()
+
+    def ask() -> int:
+        count = 0
+        while not over.is_set():
+            daemon.get("/healthz")
+            count += 1
+        return count
+
+    askers = [in_thread(ask) for _ in range(4)]
+    inode = path.stat().st_ino
+    for _ in range(2):
+        assert f":{port} and {path}" in upgrade(daemon)
+    over.set()
+    assert all(asker() > 0 for asker in askers)
+    assert path.stat().st_ino == inode
+    daemon.port = port
+    assert daemon.run("ok")["end_reason"] == "success"
+    assert daemon.end() == 0
+    assert not path.exists()
+
+
+def test_commands_find_the_socket_by_themselves(by_socket: Any) -> None:
+    daemon = by_socket({"old": {"run": "true"}}, TASKRUNNERD_TOKEN="s3cret")
+    daemon.write_tasks({"new": {"run": "true"}})
+    told = run_command(daemon.folder, "reload")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert json.loads(told.stdout)["added"] == ["new"]
+    assert f"listens on {daemon.socket}\n" in upgrade(daemon)
+    os.unlink(daemon.socket)
+    told = run_command(daemon.folder, "reload")
+    assert told.returncode == 69 and f"{daemon.socket}: no answer: " in told.stderr
 
 
 def test_upgrades_under_load_lose_no_run_and_no_outcome(serve: Any) -> None:
