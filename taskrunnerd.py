@@ -124,8 +124,11 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from email.utils import formatdate
 from stat import S_ISSOCK
-from typing import IO, Any, NamedTuple, NoReturn, Union, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn, Union, cast
 from urllib.parse import unquote, unquote_plus
+
+if TYPE_CHECKING:
+    import ssl
 
 # ---- 1. Words and limits ----------------------------------------------------
 # Owns the words of the wire (states, reasons, policies) and every size and time
@@ -198,6 +201,7 @@ KEY_KEPT_S = 86_400.0
 TRACEPARENT_MAX_CHARS = 512  # of a version to come; that of today has 55
 BODY_MAX_BYTES = MIB
 RECEIVE_BYTES = 64 * KIB
+TLS_SEND_BYTES = 64 * KIB
 HEADER_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 30.0
 IDLE_TIMEOUT_S = 75.0
@@ -5797,6 +5801,9 @@ class Daemon:
         self.draining = False
         # Set while the daemon gets ready to be replaced by another program.
         self.pausing = False
+        # Loads what a reload takes over beside tasks.json, and returns what puts it to
+        # use. Raises ConfigError.
+        self.load_beside: Callable[[], Callable[[], None]] = lambda: lambda: None
         self._started_s = clock.monotonic_s()
         self.processes = Processes(folder.path)
         self.pumping = threading.BoundedSemaphore(PUMPS_AT_ONCE)
@@ -5884,13 +5891,13 @@ class Daemon:
     # -- reload
 
     def reload(self) -> Reload:
-        """Take over the tasks.json as it is now: whole or not at all. Durable when this
-        returns. Raises ConfigError."""
+        """Take over the tasks.json as it is now, and what is loaded beside it: whole or
+        not at all. Durable when this returns. Raises ConfigError."""
         with self._mutex:
             self._reloads += 1
             number = self._reloads
         try:
-            config = load_config(self.config.path)
+            config, put_to_use = load_config(self.config.path), self.load_beside()
         except ConfigError:
             with self._mutex:
                 if number > self._reloaded:
@@ -5903,6 +5910,7 @@ class Daemon:
                 # What was read later is in use already.
                 return _compared(old, old)
             self._reloaded, self.last_reload_good = number, True
+            put_to_use()
             self.config, self.config_loaded_ms = config, self.clock.wall_ms()
             found = {live.task.name: live.lane for live in self._live.values()}
             found.update(self._lanes)
@@ -8837,6 +8845,54 @@ def check_caller(
 _POLL_HANGUP = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
+def _pem_fault(path: str, mark: str) -> str:
+    """Why a file does not hold what it should, in PEM (RFC 7468); else empty."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            text = file.read(MIB)
+    except OSError as error:
+        return error.strerror or str(error)
+    found = re.search(rf"^-----BEGIN [A-Z ]*{mark}-----", text, re.MULTILINE)
+    return "" if found else f"no -----BEGIN {mark}----- in it; write PEM"
+
+
+def tls_context(cert_path: str, key_path: str) -> ssl.SSLContext:
+    """How to speak TLS with a certificate, those that sign it behind it, and its key.
+    Raises ConfigError."""
+    import ssl  # only a daemon with a certificate needs it
+
+    wanted = (
+        ("--tls-cert", cert_path, "CERTIFICATE"),
+        ("--tls-key", key_path, "PRIVATE KEY"),
+    )
+    checked = [(flag, path, _pem_fault(path, mark)) for flag, path, mark in wanted]
+    faults = [ConfigFault(p, 0, 0, flag, fault) for flag, p, fault in checked if fault]
+    if faults:
+        raise ConfigError(faults)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+
+    def ask_nobody() -> str:
+        raise ValueError("it needs a passphrase; write the key without one")
+
+    try:
+        context.load_cert_chain(cert_path, key_path, ask_nobody)
+    except (OSError, ValueError) as error:
+        # ssl.SSLError is an OSError.
+        reason = getattr(error, "reason", None) or str(error)
+        if reason == "KEY_VALUES_MISMATCH":
+            reason = "it is not the key of the certificate"
+        raise ConfigError([ConfigFault(key_path, 0, 0, "--tls-key", reason)]) from None
+    return context
+
+
+# The first byte of a handshake, and an alert (RFC 8446, 5.1 and 6): fatal, internal
+# error. There is none for a server that has no room.
+_TLS_HANDSHAKE = b"\x16"
+_TLS_REFUSAL = b"\x15\x03\x01\x00\x02\x02\x50"
+
+
 class _Wire:
     """The socket of a connection: whole requests come in, bytes go out, and nothing
     takes longer than its time."""
@@ -8844,6 +8900,7 @@ class _Wire:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._limits: dict[int, float] = {}
+        self.has_tls = False
         # What came, but was not asked for yet.
         self._buffer = b""
         if connection.family != socket.AF_UNIX:
@@ -8852,7 +8909,43 @@ class _Wire:
     def send(self, raw: bytes) -> None:
         """Send all of it. Raises OSError when the client does not take it in time."""
         self._limit_wait(socket.SO_SNDTIMEO, SEND_TIMEOUT_S)
-        self._socket.sendall(raw)
+        if not self.has_tls:
+            self._socket.sendall(raw)
+            return
+        # The limit is for a client that takes nothing. The kernel knows; OpenSSL counts
+        # the time of the whole.
+        for start in range(0, len(raw), TLS_SEND_BYTES):
+            self._socket.sendall(raw[start : start + TLS_SEND_BYTES])
+
+    def first_byte(self) -> bytes:
+        """What a client begins with, left where it is; empty when it has closed. Raises
+        OSError when it does not come in time."""
+        self._limit_wait(socket.SO_RCVTIMEO, HEADER_TIMEOUT_S)
+        return self._socket.recv(1, socket.MSG_PEEK)
+
+    def begin_tls(self, context: ssl.SSLContext) -> None:
+        """Shake hands. Raises OSError."""
+        # From here on the socket given is empty: this one has its descriptor.
+        self._socket = context.wrap_socket(
+            self._socket, server_side=True, do_handshake_on_connect=False
+        )
+        self.has_tls = True
+        self._socket.settimeout(HEADER_TIMEOUT_S)
+        self._socket.do_handshake()
+
+    def _end_tls(self) -> None:
+        """Tell the client that all was sent, without waiting for it to say the same."""
+        # ValueError: it was told already.
+        with contextlib.suppress(OSError, ValueError):
+            self._socket.settimeout(0)
+            cast("ssl.SSLSocket", self._socket).unwrap()
+        self._limits.clear()
+
+    def close(self) -> None:
+        """Let go of a socket that is not the one given any more."""
+        if self.has_tls:
+            self._end_tls()
+            self._socket.close()
 
     def _receive(self, deadline_s: float) -> bytes:
         """More bytes; empty when the client has closed. Raises OSError when they do not
@@ -8867,9 +8960,14 @@ class _Wire:
     def _limit_wait(self, option: int, seconds: float) -> None:
         """Let the kernel bound a receive or send. Python's own time limit would ask
         poll(2) before each of them. Known bounds that are near enough are kept."""
+        # OpenSSL would try again after the kernel has given up.
+        option = 0 if self.has_tls else option
         known = self._limits.get(option, 0.0)
         if not seconds <= known <= seconds + 2 * SOCKET_SLACK_S:
             self._limits[option] = seconds + SOCKET_SLACK_S
+            if self.has_tls:
+                self._socket.settimeout(seconds + SOCKET_SLACK_S)
+                return
             whole, part = divmod(seconds + SOCKET_SLACK_S, 1)
             timeval = struct.pack("ll", int(whole), int(part * 1e6))
             self._socket.setsockopt(socket.SOL_SOCKET, option, timeval)
@@ -8986,6 +9084,8 @@ class _Wire:
         """Let the client read the last answer before the socket is closed: closing with
         unread bytes would reset the connection and may destroy it."""
         deadline_s = time.monotonic() + LINGER_S
+        if self.has_tls:
+            self._end_tls()
         self._socket.shutdown(socket.SHUT_WR)
         while self._receive(deadline_s):
             pass
@@ -8998,11 +9098,11 @@ class _Wire:
             return False
         if hasattr(select, "POLLRDHUP"):
             return True
-        try:
-            peeked = self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
+        poll.modify(self._socket, select.POLLIN)
+        if not poll.poll(0):
             return True
-        return len(peeked) > 0
+        # Not the recv of a TLS socket, which cannot peek.
+        return len(socket.socket.recv(self._socket, 1, socket.MSG_PEEK)) > 0
 
 
 # -- answering
@@ -9078,6 +9178,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         if self.connection.family == socket.AF_UNIX:
             self._is_owner = _is_owner(self.connection)
         self._keep_alive = self._keeps_alive = self._begun = self._chunked = False
+        self._head: Head | None = None
         self._template = UNKNOWN_ROUTE
         self._schema = self._request_id = ""
         self._beat_at_s = 0.0
@@ -9085,11 +9186,12 @@ class Connection(http.server.BaseHTTPRequestHandler):
     def finish(self) -> None:
         """Nothing is left to flush."""
         self.server.unanswered.discard(self.connection)
+        self._wire.close()
 
     def handle(self) -> None:
         """Answer requests until either side has had enough."""
-        self._keep_alive = True
         try:
+            self._keep_alive = self._speaks_as_it_should()
             while self._keep_alive:
                 self._handle_one()
                 self.server.unanswered.discard(self.connection)
@@ -9097,9 +9199,23 @@ class Connection(http.server.BaseHTTPRequestHandler):
             # The client went away, or was too slow: there is nobody to tell.
             LOG.debug("client gone peer=%s", self.client_address)
 
+    def _speaks_as_it_should(self) -> bool:
+        """Shake hands where TLS is wanted, or say in plain HTTP to who speaks it that
+        this is no port for it. Raises OSError."""
+        if not self.server.tls or self._is_owner is not None:
+            return True
+        first = self._wire.first_byte()
+        if first == _TLS_HANDSHAKE:
+            self._wire.begin_tls(self.server.tls)
+            return True
+        if first:
+            self._send_problem(Problem(400, "this port speaks TLS: use https://"))
+            self._wire.linger()
+        return False
+
     def _handle_one(self) -> None:
         self._keep_alive = False
-        self._head: Head | None = None
+        self._head = None
         self._template = UNKNOWN_ROUTE
         self._request_id = ""
         try:
@@ -9278,7 +9394,8 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
     def _origin(self) -> str:
         host = self._head.headers.get("host") if self._head else None
-        return f"http://{host or self.server.address_text() or 'localhost'}"
+        scheme = "https" if self._wire.has_tls else "http"
+        return f"{scheme}://{host or self.server.address_text() or 'localhost'}"
 
     def _send_problem(self, problem: Problem) -> None:
         if self._begun:
@@ -9346,12 +9463,17 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
 
 class Refusal(Connection):
-    """A connection for which there is no room: 503, whatever it would ask for. Runs in
-    the thread that accepts, and does not wait: the answer fits an empty send buffer."""
+    """A connection for which there is no room: 503, whatever it would ask for, or an
+    alert where that would take a handshake. Runs in the thread that accepts, and does
+    not wait: the answer fits an empty send buffer."""
 
     def handle(self) -> None:
         """Tell the client, as far as it is still there."""
-        self._head = None
+        if self.server.tls and self._is_owner is None:
+            with contextlib.suppress(OSError):
+                self.connection.sendall(_TLS_REFUSAL)
+                self.connection.shutdown(socket.SHUT_WR)
+            return
         headers = {**RETRY_LATER, "Cache-Control": "no-store"}
         problem = Problem(503, "too many connections; try again", headers=headers)
         with contextlib.suppress(OSError):
@@ -9495,7 +9617,10 @@ class Server(http.server.ThreadingHTTPServer):
         address: tuple[str, int] | None,
         options: Options,
         listeners: Iterable[Listener] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        # Replaced by a reload; for all that does not come through a Unix socket.
+        self.tls = tls
         self.listeners = list(listeners)
         if address:
             self.listeners.append(listen_on_port(*address))
@@ -9696,7 +9821,8 @@ class Server(http.server.ThreadingHTTPServer):
         """Where clients find this server: `url`, `socket`, or both."""
         found = {}
         if self.address_text():
-            found["url"] = f"http://{self.address_text()}"
+            scheme = "https" if self.tls else "http"
+            found["url"] = f"{scheme}://{self.address_text()}"
         for listener in self.listeners:
             if listener.is_unix:
                 found.setdefault("socket", listener.place)
@@ -9777,6 +9903,8 @@ _SETTINGS = (
         *('port to listen on; 0 takes a free one, "none" opens none', "PORT"),
     ),
     _Setting("socket", "", "Unix socket to listen on, for the same user", "PATH"),
+    _Setting("tls-cert", "", "certificate in PEM: speak TLS at the port", "FILE"),
+    _Setting("tls-key", "", "the private key of the certificate, in PEM", "FILE"),
     _Setting("token-file", "", "file that holds the token clients must send", "FILE"),
     _Setting(
         "allow-host", "", "further names clients may use, comma-separated", "NAMES"
@@ -10148,10 +10276,21 @@ def _connect(place: str) -> http.client.HTTPConnection:
     """A connection to a daemon of this machine. Raises OSError."""
     import http.client
 
-    url = re.match("https?://", place)
-    address = place[url.end() :] if url else "localhost"
+    scheme, is_url, address = place.partition("://")
+    if not is_url:
+        address = "localhost"
+    if scheme == "https":
+        import ssl
+
+        # Its own record says where it listens on this machine. The certificate is for
+        # the names by which others call it.
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return http.client.HTTPSConnection(
+            address, timeout=BODY_TIMEOUT_S, context=context
+        )
     connection = http.client.HTTPConnection(address, timeout=BODY_TIMEOUT_S)
-    if not url:
+    if not is_url:
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.sock.settimeout(BODY_TIMEOUT_S)
         connection.sock.connect(place)
@@ -10251,6 +10390,14 @@ def _open_folder(path: str, lock_fd: int) -> DataFolder:
         who = f"the daemon with pid {owner}" if owner > 0 else "another daemon"
         raise UsageError(f"--data {path}: in use by {who}", EX_TEMPFAIL)
     return folder
+
+
+def _load_tls(settings: dict[str, str]) -> ssl.SSLContext | None:
+    """How to speak TLS, if that is wanted. Raises ConfigError."""
+    cert_path, key_path = settings["tls-cert"], settings["tls-key"]
+    if bool(cert_path) != bool(key_path):
+        raise UsageError("--tls-cert and --tls-key: give both or none", EX_USAGE)
+    return tls_context(cert_path, key_path) if cert_path else None
 
 
 def _listen(settings: dict[str, str]) -> list[Listener]:
@@ -10377,6 +10524,10 @@ def _own_program() -> list[str]:
 
 def _replacement_fault(daemon: Daemon) -> str:
     """Why the program and the tasks.json now on disk cannot take over; else empty."""
+    try:
+        daemon.load_beside()
+    except ConfigError as error:
+        return "; ".join(map(str, error.faults))
     argv = [*_own_program(), "--config", daemon.config.path, "validate", "--json"]
     try:
         code, text = daemon.processes.call(argv, REPLACEMENT_CHECK_S)
@@ -10544,7 +10695,7 @@ def _serve(settings: dict[str, str]) -> None:
     """Start the daemon; a thread of its own lives until a signal ends it."""
     log_tail = _start_logging(settings["log-level"])
     config = load_config(settings["config"])
-    options = _server_options(settings)
+    options, tls = _server_options(settings), _load_tls(settings)
     shutdown_s = _parse_time_setting(settings, "shutdown-timeout")
     min_free_bytes = _parse_size_setting(settings, "min-free")
     if _parse_port(settings["port"]) is None and not settings["socket"]:
@@ -10555,12 +10706,17 @@ def _serve(settings: dict[str, str]) -> None:
         LOG.warning("orphans that leave their process group may not be found")
     folder = _open_folder(settings["data"], handover.get("lock_fd", -1))
     left = [inherited_listener(**kept) for kept in handover.get("listeners", ())]
-    server = Server(None, options, left or _listen(settings))
+    server = Server(None, options, left or _listen(settings), tls)
     server.resume_counts(handover.get("answered", ()))
+
+    def load_beside() -> Callable[[], None]:
+        return functools.partial(setattr, server, "tls", _load_tls(settings))
+
     try:
         server.daemon = daemon = Daemon(
             config, folder, Clock(), min_free_bytes, log_tail
         )
+        daemon.load_beside = load_beside
         daemon.recover(handover or None)
     except StoreError as error:
         server.stop_listening()

@@ -27,6 +27,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -145,6 +146,7 @@ class Served:
         self.mark = uuid.uuid4().hex
         self.variables = {"TR_TEST_MARK": self.mark, **variables}
         self.token = ""
+        self.tls: ssl.SSLContext | None = None
         self.log = folder / "daemon.log"
         self.process: subprocess.Popen[bytes] | None = None
         # Of a server in this process.
@@ -198,7 +200,10 @@ class Served:
     def dial(self, timeout: float = DEADLINE_S) -> socket.socket:
         """A raw connection; to the Unix socket where there is no port."""
         if self.port:
-            return socket.create_connection(("127.0.0.1", self.port), timeout)
+            client = socket.create_connection(("127.0.0.1", self.port), timeout)
+            if self.tls:
+                client = self.tls.wrap_socket(client, server_hostname="localhost")
+            return client
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(timeout)
         client.connect(self.socket)
@@ -207,7 +212,7 @@ class Served:
     def connect(self, timeout: float = DEADLINE_S) -> http.client.HTTPConnection:
         """A keep-alive connection."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout)
-        if not self.port:
+        if not self.port or self.tls:
             connection.connect = lambda: setattr(  # type: ignore[method-assign]
                 connection, "sock", self.dial(timeout)
             )
@@ -14084,6 +14089,330 @@ def test_socket_whose_folder_stays_locked_is_refused(
     with tr._folder_locked(path), pytest.raises(BlockingIOError):
         tr.listen_on_path(path)
     tr.listen_on_path(path).close()
+
+
+# -- TLS
+
+
+# For tests only: localhost and 127.0.0.1, valid from 2020 to 2100, signed by itself.
+CERTIFICATES = (
+    """\
+-----BEGIN CERTIFICATE-----
+MIIBVjCB/KADAgECAgEBMAoGCCqGSM49BAMCMBQxEjAQBgNVBAMMCWxvY2FsaG9z
+dDAgFw0yMDAxMDEwMDAwMDBaGA8yMTAwMDEwMTAwMDAwMFowFDESMBAGA1UEAwwJ
+bG9jYWxob3N0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE2lY0AveylVJpQsfq
+rpmfsVvOlE91AvzukmFiJiKxUK+aDkQpLa5YTX71bf8+I4nuqzbrNrjS21dxMtm6
+mfRgY6M9MDswGgYDVR0RBBMwEYIJbG9jYWxob3N0hwR/AAABMB0GA1UdDgQWBBSE
+7JzQM0pBdCYWjwtiU+ULHrscuTAKBggqhkjOPQQDAgNJADBGAiEAoREll6JJiLtJ
+CQhjaR9BW6Y8eWLW7TZlU8NIdoArjRkCIQCzb30dmN2xqOrjZOameDRInPFdKLVK
+1k1Pw0vK7LyHBw==
+-----END CERTIFICATE-----
+""",
+    """\
+-----BEGIN CERTIFICATE-----
+MIIBVTCB/KADAgECAgECMAoGCCqGSM49BAMCMBQxEjAQBgNVBAMMCWxvY2FsaG9z
+dDAgFw0yMDAxMDEwMDAwMDBaGA8yMTAwMDEwMTAwMDAwMFowFDESMBAGA1UEAwwJ
+bG9jYWxob3N0MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAESHsGpPrYr22uCWQ1
+kwf0ghRwx64CMVdaL+h6g2y58UYijncYTF/sVzP1FLk8DezsOSlF1G8smsYIyjKU
+K/cAK6M9MDswGgYDVR0RBBMwEYIJbG9jYWxob3N0hwR/AAABMB0GA1UdDgQWBBTE
+oS9qiqWI1oOtrpKWS/mI1gko+zAKBggqhkjOPQQDAgNIADBFAiEAmGrhOr54qdsd
+xHCp2LFV7Na5uLyiFcVs6rOl+5Vt6ToCIB+A2yLS7qA76Pj23DupD0XACE+dabFo
+deWWM0vnjuY/
+-----END CERTIFICATE-----
+""",
+)
+KEYS = (
+    """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgFvNAQdrIIUvLRIZX
+bE0Bg/cEFIkbqr4S1SWkapAOUIyhRANCAATaVjQC97KVUmlCx+qumZ+xW86UT3UC
+/O6SYWImIrFQr5oORCktrlhNfvVt/z4jie6rNus2uNLbV3Ey2bqZ9GBj
+-----END PRIVATE KEY-----
+""",
+    """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgj/LIx2LD9ky4R+ma
+nlduYll8CuPT7fOW0AFD4L6sOs2hRANCAARIewak+tivba4JZDWTB/SCFHDHrgIx
+V1ov6HqDbLnxRiKOdxhMX+xXM/UUuTwN7Ow5KUXUbyyaxgjKMpQr9wAr
+-----END PRIVATE KEY-----
+""",
+)
+LOCKED_KEY = """\
+-----BEGIN EC PRIVATE KEY-----
+Proc-Type: 4,ENCRYPTED
+DEK-Info: AES-128-CBC,99DEE9AF4607DE71C7AA9C9765885531
+
+SY/NXKUHX0swwJCH8CnjXC6i6QS6gXxe8wHmX+rALolWllJHlUq6bGKvD39cxeh/
+Sa621SbIq9cFRu0uXCcSpXgXJ1/pr+phuEImb6+BWwOxLTijnlvn8GptGmU4sj5F
+4rCIWrUZ36LaKyz7zemOhBW24VNjnHR1HzUhRYXmTQA=
+-----END EC PRIVATE KEY-----
+"""
+
+
+@pytest.fixture
+def by_tls(serve: Any, tmp_path: Path) -> Callable[..., Served]:
+    """Start daemons that speak TLS; the files are cert.pem and key.pem, above them."""
+    write_certificate(tmp_path, 0)
+
+    def start(tasks: Any, *flags: str, **variables: str) -> Served:
+        own = ("--tls-cert", "../cert.pem", "--tls-key", "../key.pem")
+        daemon: Served = serve(tasks, *own, *flags, **variables)
+        assert daemon.url == f"https://127.0.0.1:{daemon.port}"
+        daemon.tls = trusting(0)
+        return daemon
+
+    return start
+
+
+def write_certificate(folder: Path, number: int, key: str = "") -> None:
+    """Write one of the certificates, and its key or another text."""
+    (folder / "cert.pem").write_text(CERTIFICATES[number])
+    (folder / "key.pem").write_text(key or KEYS[number])
+
+
+def trusting(number: int) -> ssl.SSLContext:
+    """A client's side that takes one certificate and no other."""
+    return ssl.create_default_context(cadata=CERTIFICATES[number])
+
+
+def speaks_with(daemon: Served, number: int) -> bool:
+    """Whether the daemon shows that certificate."""
+    daemon.tls = trusting(number)
+    try:
+        daemon.dial().close()
+    except ssl.SSLCertVerificationError:
+        return False
+    return True
+
+
+def test_tls_serves_requests_streams_and_large_answers(by_tls: Any) -> None:
+    large = "yes 0123456789abcdef | head -c 3000000"
+    daemon = by_tls({"large": {"run": large}}, TASKRUNNERD_TOKEN="s3cret")
+    daemon.token = "s3cret"
+    with contextlib.closing(daemon.connect()) as connection:
+        for _ in range(3):
+            info = daemon.request("GET", "/api/info", connection=connection).json
+            schema = f"https://127.0.0.1:{daemon.port}/schemas/Info.json"
+            assert info["$schema"] == schema
+    with daemon.events("/api/runs/stream") as events:
+        assert next(events).name == "ping"
+        run = daemon.run("large")
+        created = next(event for event in events if event.name == "run.created")
+        assert created.data["run"]["id"] == run["id"]
+    assert len(daemon.raw(run)) == 3_000_000
+    body = b'{"params": {"NOBODY": "%s"}}' % (b"x" * 600_000)
+    reply = daemon.request("POST", "/api/tasks/large/run", body)
+    assert reply.status == 422
+    # The end is said, and not only seen.
+    with daemon.dial() as client:
+        client.sendall(LAST)
+        assert client.suppress_ragged_eofs
+        client.suppress_ragged_eofs = False
+        assert split_answers(read_all(client))[0].status == 200
+
+
+def test_tls_is_not_for_the_socket(by_tls: Any, short_folder: Path) -> None:
+    daemon = by_tls({"ok": {"run": "true"}}, "--socket", str(short_folder / "s"))
+    assert daemon.get("/healthz").json
+    daemon.port, daemon.tls = 0, None
+    assert daemon.get("/api/info").json["$schema"].startswith("http://")
+
+
+def test_tls_is_1_2_and_up(by_tls: Any, tmp_path: Path) -> None:
+    paths = (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    daemon = by_tls({"ok": {"run": "true"}})
+    assert tr.tls_context(*paths).minimum_version == ssl.TLSVersion.TLSv1_2
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        daemon.tls.minimum_version = daemon.tls.maximum_version = version
+        with daemon.dial() as client:
+            assert client.version() == version.name.replace("_", ".")
+
+
+def test_plain_http_at_the_tls_port_is_told_so(by_tls: Any) -> None:
+    daemon = by_tls({"ok": {"run": "true"}})
+    daemon.tls, tls = None, daemon.tls
+    (answer,) = split_answers(daemon.exchange(healthz()))
+    assert answer.status == 400 and "https://" in answer.problem["detail"]
+    assert answer.headers["connection"] == "close"
+    # Neither HTTP nor TLS, or no more than a beginning: closed, and that is all.
+    assert daemon.exchange(b"\x16\x03\x01\x00\x05hello") != b""
+    with daemon.dial() as client:
+        client.sendall(b"\x16\x03")
+    daemon.dial().close()
+    daemon.tls = tls
+    assert daemon.get("/healthz").json
+    assert not log_lines(daemon, "error")
+
+
+@pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01"])
+def test_tls_handshake_that_does_not_come_is_given_up_and_delays_nobody(
+    in_process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    write_certificate(tmp_path, 0)
+    tls = tr.tls_context(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    server = tr.Server(("127.0.0.1", 0), tr.Options(), tls=tls)
+    server.daemon = in_process({"ok": {"run": "true"}})
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop_listening)
+
+        def dial() -> socket.socket:
+            client = socket.create_connection(server.server_address, DEADLINE_S)
+            return stack.enter_context(client)
+
+        dial().sendall(begun)
+        within(DEADLINE_S, lambda: server.unanswered, "the connection")
+        shaken = trusting(0).wrap_socket(dial(), server_hostname="localhost")
+        shaken.sendall(LAST)
+        assert split_answers(read_all(shaken))[0].status == 200
+        shaken.close()
+        monkeypatch.setattr(tr, "HEADER_TIMEOUT_S", 0.05)
+        silent = dial()
+        silent.sendall(begun)
+        assert silent.recv(100) == b""
+
+
+def test_tls_client_that_hangs_up_frees_its_thread(
+    by_tls: Any, fifos: Any
+) -> None:
+    daemon = by_tls({"hold": HELD}, "--heartbeat", "50ms")
+    path = fifos()
+    body = json.dumps({"params": {"fifo": path}}).encode()
+    request = head(
+        "POST /api/tasks/hold/run?wait=true HTTP/1.1", f"Content-Length: {len(body)}"
+    )
+    with daemon.dial() as client:
+        client.sendall(request + body)
+        assert client.recv(13) == b"HTTP/1.1 201 "
+        # The head and then blanks, each in a chunk of its own.
+        raw = b""
+        while b"\r\n\r\n1\r\n \r\n1\r\n \r\n" not in raw:
+            raw += client.recv(65536)
+        assert waiting(daemon) == 1
+    within(DEADLINE_S, lambda: waiting(daemon) == 0, "the request given up")
+    let_go(path)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_hang_up_is_noticed_where_the_kernel_does_not_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool
+) -> None:
+    write_certificate(tmp_path, 0)
+    tls = tr.tls_context(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    monkeypatch.delattr(tr.select, "POLLRDHUP", raising=False)
+    monkeypatch.setattr(tr, "_POLL_HANGUP", tr.select.POLLERR)
+    connection = tr.Connection.__new__(tr.Connection)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection.connection = ours
+        if secure:
+            shaken = in_thread(lambda: tls.wrap_socket(ours, server_side=True))
+            client = trusting(0)
+            client.maximum_version = ssl.TLSVersion.TLSv1_2
+            theirs = client.wrap_socket(theirs, server_hostname="localhost")
+            connection.connection = shaken()
+            connection.connection.settimeout(DEADLINE_S)
+        assert connection._still_there()
+        theirs.sendall(b"more")
+        assert connection._still_there()
+        assert connection.connection.recv(100) == b"more"
+        theirs.close()
+        assert not connection._still_there()
+        connection.connection.close()
+
+
+def test_tls_connections_beyond_the_limit_get_an_alert(by_tls: Any) -> None:
+    daemon = by_tls({"ok": {"run": "true"}}, "--max-connections", "4")
+    tls, daemon.tls = daemon.tls, None
+    with contextlib.ExitStack() as stack:
+        # None of them has shaken hands.
+        for _ in range(4):
+            stack.enter_context(daemon.dial())
+        within(DEADLINE_S, lambda: daemon.exchange(b"") == tr._TLS_REFUSAL, "full")
+        daemon.tls = tls
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert internal error"):
+            daemon.dial()
+
+    def is_in() -> bool:
+        try:
+            return daemon.get("/healthz").status == 200
+        except OSError:
+            return False
+
+    within(DEADLINE_S, is_in, "room again")
+    assert len(log_lines(daemon, "too many connections")) == 1
+
+
+def test_tls_files_are_loaded_anew_by_a_reload_or_refused(
+    by_tls: Any, tmp_path: Path
+) -> None:
+    daemon = by_tls({"old": {"run": "true"}})
+    with contextlib.closing(daemon.connect()) as connection:
+        assert daemon.request("GET", "/healthz", connection=connection).status == 200
+        write_certificate(tmp_path, 1)
+        daemon.process.send_signal(signal.SIGHUP)
+        within(DEADLINE_S, lambda: speaks_with(daemon, 1), "the new certificate")
+        # Who is connected stays so.
+        assert daemon.request("GET", "/healthz", connection=connection).status == 200
+    write_certificate(tmp_path, 0, key="nothing")
+    daemon.write_tasks({"new": {"run": "true"}})
+    daemon.process.send_signal(signal.SIGHUP)
+    within(DEADLINE_S, lambda: log_lines(daemon, "not reloaded fault="), "a fault")
+    refused = daemon.post("/api/reload", status=422)
+    fault = "../key.pem: --tls-key: no -----BEGIN PRIVATE KEY----- in it; write PEM"
+    assert refused.faults == [("--tls-key", fault)]
+    assert fault in log_lines(daemon, "not reloaded")[0]
+    assert speaks_with(daemon, 1)
+    assert [task["name"] for task in daemon.get("/api/tasks").json] == ["old"]
+    told = run_command(daemon.folder, "reload")
+    assert (told.returncode, told.stderr) == (78, fault + "\n")
+    write_certificate(tmp_path, 0)
+    told = run_command(daemon.folder, "reload")
+    assert (told.returncode, json.loads(told.stdout)["added"]) == (0, ["new"])
+    assert speaks_with(daemon, 0)
+
+
+def test_upgrade_keeps_tls_and_is_refused_with_files_that_do_not_work(
+    by_tls: Any, tmp_path: Path
+) -> None:
+    daemon = by_tls({"ok": {"run": "true"}})
+    (tmp_path / "key.pem").write_text(KEYS[1])
+    assert "not the key of the certificate" in upgrade(daemon, 78)
+    assert daemon.run("ok")["end_reason"] == "success"
+    write_certificate(tmp_path, 1)
+    assert f"listens on {daemon.url}\n" in upgrade(daemon)
+    assert speaks_with(daemon, 1)
+    assert daemon.run("ok")["end_reason"] == "success"
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "code", "message"),
+    [
+        ("cert", "", 64, "--tls-cert and --tls-key: give both or none"),
+        ("", "key", 64, "--tls-cert and --tls-key: give both or none"),
+        ("none", "key", 78, "none: --tls-cert: No such file or directory"),
+        ("cert", ".", 78, ".: --tls-key: Is a directory"),
+        ("key", "key", 78, "key: --tls-cert: no -----BEGIN CERTIFICATE----- in it"),
+        ("cert", "cert", 78, "cert: --tls-key: no -----BEGIN PRIVATE KEY----- in it"),
+        ("cert", "other", 78, "other: --tls-key: it is not the key of the certificate"),
+        ("cert", "locked", 78, "locked: --tls-key: it needs a passphrase"),
+        ("cert", "cut", 78, "cut: --tls-key: "),
+    ],
+)
+def test_tls_files_that_do_not_work_are_named(
+    tmp_path: Path, cert: str, key: str, code: int, message: str
+) -> None:
+    write_config(tmp_path, {"tasks": {"ok": {"run": "true"}}})
+    for name, text in (
+        ("cert", CERTIFICATES[0]), ("key", KEYS[0]), ("other", KEYS[1]),
+        ("locked", LOCKED_KEY), ("cut", KEYS[0][:90]),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(text)
+    flags = [f"--tls-cert={cert}", f"--tls-key={key}"]
+    told = call(tmp_path, "--port", "0", *flags)
+    assert (told.code, told.out) == (code, "")
+    assert message in told.err and "Traceback" not in told.err
+    assert not (tmp_path / ".taskrunnerd").exists()
 
 
 # -- waiting
