@@ -47,7 +47,8 @@ Life of a run
 Threads and locks
     main reads the numbers of signals from a pipe; accept takes connections; each
     connection has a thread; schedule sleeps until the next deadline or tick; each
-    running run has a thread. All changing state is in one Daemon behind one mutex;
+    running run has a thread; watchdog, if systemd wants it, sees whether main, accept
+    and schedule go round. All changing state is in one Daemon behind one mutex;
     every live run has a Condition on that mutex, so that its end wakes those who wait
     for it and nobody else. The store, each log, the daemon's own log, the process
     journal, the reaper of orphans, the server's complaints and its count of answers
@@ -168,6 +169,13 @@ RESULT_VARIABLE = "TASKRUNNERD_RESULT"
 REQUEST_ID_HEADER = "X-Request-Id"
 KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
+# What systemd tells the daemon and not its programs: sd_notify(3), sd_listen_fds(3),
+# systemd.exec(5).
+SYSTEMD_VARIABLES = (
+    "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS",
+    "LISTEN_FDNAMES", "CREDENTIALS_DIRECTORY", "STATE_DIRECTORY",
+    "CONFIGURATION_DIRECTORY",
+)  # fmt: skip
 
 # sysexits(3), as init systems and scripts know them.
 EX_OK, EX_DIFFERS, EX_USAGE, EX_UNAVAILABLE = 0, 1, 64, 69
@@ -287,6 +295,10 @@ DAEMON_LOG_KEPT_LINES = 1000
 DAEMON_LOG_SHOWN_LINES = 100
 DAEMON_LOG_LINE_MAX_CHARS = 4096
 SELFTEST_WAIT_S = 30
+# How long after its runs were killed the daemon itself may take to end.
+STOP_SLACK_S = 10.0
+NOTIFY_WAIT_S = 2.0
+WATCHDOG_S = 60
 
 # Of the record that an upgrade in place hands to the new program.
 HANDOVER_VERSION = 1
@@ -2210,11 +2222,20 @@ def _build_layer(source: _Source, at: Where, settings: dict[str, Any]) -> _Layer
 _CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+def environment_of_others() -> dict[str, str]:
+    """This process's environment without what is meant for it alone: its settings, its
+    token above all, and what systemd tells it."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("TASKRUNNERD_") and name not in SYSTEMD_VARIABLES
+    }
+
+
 def _base_environment(env_base: str, account: Account | None) -> dict[str, str]:
     base = {"PATH": _CLEAN_PATH, "LANG": "C.UTF-8"}
     if env_base == "inherit":
-        # The daemon's own settings, its token above all, are not the program's.
-        base = {k: v for k, v in os.environ.items() if not k.startswith("TASKRUNNERD_")}
+        base = environment_of_others()
     elif "HOME" in os.environ:
         base["HOME"] = os.environ["HOME"]
     if account:
@@ -5804,6 +5825,8 @@ class Daemon:
         # Loads what a reload takes over beside tasks.json, and returns what puts it to
         # use. Raises ConfigError.
         self.load_beside: Callable[[], Callable[[], None]] = lambda: lambda: None
+        # How often the loop of the schedule has gone round.
+        self.rounds = 0
         self._started_s = clock.monotonic_s()
         self.processes = Processes(folder.path)
         self.pumping = threading.BoundedSemaphore(PUMPS_AT_ONCE)
@@ -6780,6 +6803,7 @@ class Daemon:
     def run_schedule(self) -> None:
         """Root of the schedule thread: tick, for ever."""
         while True:
+            self.rounds += 1
             try:
                 self.tick()
             except (StoreError, OSError) as error:
@@ -6790,6 +6814,11 @@ class Daemon:
                 delay_s = self._until_due_s()
                 if delay_s > 0:
                     self._due.wait(min(delay_s, SCHEDULE_MAX_SLEEP_S))
+
+    def wake(self) -> None:
+        """Have the loop of the schedule go round."""
+        with self._mutex:
+            self._due.notify()
 
     def tick(self) -> float:
         """Do what is due; returns the seconds until something may be due again."""
@@ -9645,6 +9674,8 @@ class Server(http.server.ThreadingHTTPServer):
         self._rests = threading.Event()
         self._rests.set()
         self._wake_fds = os.pipe()
+        # How often the loop has gone round.
+        self.rounds = 0
         self._date = (0, "")
         # A leaf: adding to a number is not atomic.
         self._count_lock = threading.Lock()
@@ -9683,6 +9714,7 @@ class Server(http.server.ThreadingHTTPServer):
     def _take_some(self, poll: select.poll) -> None:
         """Accept a connection of each socket at which one waits, or let go of the
         refused one whose time has come."""
+        self.rounds += 1
         left_s = self._refused[0][0] - time.monotonic() if self._refused else None
         ready = poll.poll(None if left_s is None else math.ceil(max(0, left_s) * 1000))
         if not ready:
@@ -9700,9 +9732,13 @@ class Server(http.server.ThreadingHTTPServer):
                 else:
                     self._refuse(client, address)
 
+    def wake(self) -> None:
+        """Have the loop go round."""
+        os.write(self._wake_fds[1], b"!")
+
     def _rest(self) -> None:
         """Have the loop come to rest, which it was told to do."""
-        os.write(self._wake_fds[1], b"!")
+        self.wake()
         self._rests.wait(LINGER_S)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -9924,6 +9960,14 @@ _SETTINGS = (
 )
 
 
+_GROUPS = (
+    ("what runs", "config data"),
+    ("where it listens", "host port socket tls-cert tls-key max-connections heartbeat"),
+    ("who may ask", "token-file allow-host insecure-no-auth"),
+    ("how it behaves", "shutdown-timeout min-free log-level"),
+)
+
+
 class UsageError(Exception):
     """A setting that cannot be used; `code` is the exit code."""
 
@@ -9942,8 +9986,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=PROGRAM, description="Run declared tasks over HTTP.")
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Run declared tasks over HTTP: without a command, as the daemon.",
+    )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
+    groups: dict[str, Any] = {}
+    for title, names in _GROUPS:
+        groups.update(dict.fromkeys(names.split(), parser.add_argument_group(title)))
     for setting in _SETTINGS:
         more: dict[str, Any] = {"metavar": setting.metavar}
         if setting.name == "allow-host":
@@ -9952,8 +10002,11 @@ def _parser() -> argparse.ArgumentParser:
             more = {"action": "store_const", "const": "true"}
         default = f" (default {setting.default})" if setting.default else ""
         text = f"{setting.help}{default}; also {setting.variable}"
-        parser.add_argument(f"--{setting.name}", help=text, **more)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+        group = groups.get(setting.name, parser)
+        group.add_argument(f"--{setting.name}", help=text, **more)
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND"
+    )
     validate = commands.add_parser(
         "validate", help="check tasks.json and say what is wrong"
     )
@@ -9972,12 +10025,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     crontab.add_argument("file", nargs="?", default="-", metavar="FILE")
     commands.add_parser("reload", help="have the running daemon load tasks.json again")
+    commands.add_parser(
+        "systemd-unit", help="print a unit of systemd for this installation"
+    )
     coming = commands.add_parser("next", help="print the coming ticks of schedules")
     coming.add_argument("task", nargs="?", metavar="TASK", help="of this task only")
     coming.add_argument("-n", dest="count", default="10", metavar="COUNT")
     coming.add_argument("--json", action="store_true", help="print JSON")
     coming.add_argument("--config", dest="own_config", metavar="FILE")
     return parser
+
+
+# systemd.exec(5): by which variable a service is told of its folder, and what of it is
+# meant.
+_SYSTEMD_FOLDERS = {
+    "config": ("CONFIGURATION_DIRECTORY", "tasks.json"),
+    "data": ("STATE_DIRECTORY", ""),
+}
+
+
+def _default(setting: _Setting) -> str:
+    """A setting's default, which for a service of systemd lies in the folder it has."""
+    variable, name = _SYSTEMD_FOLDERS.get(setting.name, ("", ""))
+    folder = os.environ.get(variable, "").partition(":")[0]
+    if not folder:
+        return setting.default
+    return os.path.join(folder, name) if name else folder
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, str]:
@@ -9987,7 +10060,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, str]:
         given = getattr(arguments, setting.name.replace("-", "_"))
         if isinstance(given, list):
             given = ",".join(given)
-        fallback = os.environ.get(setting.variable, "") or setting.default
+        fallback = os.environ.get(setting.variable, "") or _default(setting)
         found[setting.name] = fallback if given is None else given
     for name in ("config", "data"):
         found[name] = getattr(arguments, f"own_{name}", None) or found[name]
@@ -10243,8 +10316,19 @@ def _print_next(settings: dict[str, str], arguments: argparse.Namespace) -> int:
 # -- serving
 
 
-def _read_token(settings: dict[str, str]) -> str:
+def _token_path(settings: dict[str, str]) -> str:
+    """The file that holds the token: the one given, or the credential `token` of a
+    service of systemd, if there is no variable; else empty."""
     path = settings["token-file"]
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    if path or not folder or os.environ.get(TOKEN_VARIABLE, "").strip():
+        return path
+    path = os.path.join(folder, "token")
+    return path if os.path.exists(path) else ""
+
+
+def _read_token(settings: dict[str, str]) -> str:
+    path = _token_path(settings)
     if not path:
         return os.environ.get(TOKEN_VARIABLE, "").strip()
     try:
@@ -10358,11 +10442,19 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
-def _server_options(settings: dict[str, str]) -> Options:
-    token, host = _read_token(settings), settings["host"]
+def _hosts(settings: dict[str, str], listeners: Collection[Listener]) -> list[str]:
+    """The addresses at which clients can reach the daemon: of the sockets that are
+    there already, else of the one that is wanted."""
+    if listeners:
+        return [x.socket.getsockname()[0] for x in listeners if not x.is_unix]
+    return [] if settings["port"] == _NO_PORT else [settings["host"]]
+
+
+def _server_options(settings: dict[str, str], hosts: Iterable[str]) -> Options:
+    token = _read_token(settings)
     insecure = settings["insecure-no-auth"].lower() in ("true", "1", "t", "yes")
-    is_open = settings["port"] != _NO_PORT and not _is_loopback(host)
-    if not token and is_open and not insecure:
+    host = next((host for host in hosts if not _is_loopback(host)), None)
+    if not token and host is not None and not insecure:
         raise UsageError(
             f"--host {host} is open to others and no token is set; use --token-file or "
             f"{TOKEN_VARIABLE}, or --insecure-no-auth to let everybody in"
@@ -10400,14 +10492,39 @@ def _load_tls(settings: dict[str, str]) -> ssl.SSLContext | None:
     return tls_context(cert_path, key_path) if cert_path else None
 
 
-def _listen(settings: dict[str, str]) -> list[Listener]:
-    """Listen where the settings say. Raises UsageError 69 where that cannot be."""
+def _given_socket(fd: int) -> Listener:
+    """A socket that systemd listens at. Raises UsageError."""
+    wrong = f"LISTEN_FDS: descriptor {fd} is no listening stream socket"
+    try:
+        listener = inherited_listener(fd)
+        is_listening = listener.socket.getsockopt(
+            socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+        )
+    except OSError as error:
+        raise UsageError(f"{wrong}: {error.strerror}") from None
+    known = listener.socket.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    if not known or listener.socket.type != socket.SOCK_STREAM or not is_listening:
+        raise UsageError(f"{wrong}; write ListenStream= and Accept=no")
+    return listener
+
+
+def _given_sockets() -> list[Listener]:
+    """The sockets that systemd listens at for this process (sd_listen_fds(3))."""
+    count = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
+        return []
+    return [_given_socket(3 + n) for n in range(int(count))]
+
+
+def _listen(settings: dict[str, str], given: Collection[Listener]) -> list[Listener]:
+    """Listen where the settings say; sockets that are given take the place of the port.
+    Raises UsageError 69 where that cannot be."""
     host, port = settings["host"], _parse_port(settings["port"])
     path = settings["socket"]
-    listeners: list[Listener] = []
+    listeners = list(given)
     place = f"{host} port {port}"
     try:
-        if port is not None:
+        if port is not None and not given:
             listeners.append(listen_on_port(host, port))
         place = f"--socket {path}"
         if path:
@@ -10459,7 +10576,6 @@ def _start_logging(level: str) -> LogTail:
     return handler.tail
 
 
-_DRAINED = 0
 _SIGNALS = {
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2,
 }  # fmt: skip
@@ -10509,9 +10625,83 @@ def _start_thread(body: Callable[[], None], name: str) -> None:
     threading.Thread(target=body, name=name, daemon=True).start()
 
 
-# -- upgrade in place
+# -- under systemd
 
-_HANDOVER_VARIABLE = "TASKRUNNERD_HANDOVER"
+
+def _notify(*facts: str) -> None:
+    """Tell the service manager what becomes of this process (sd_notify(3)), if it wants
+    to know."""
+    path = os.fsencode(os.environ.get("NOTIFY_SOCKET", ""))
+    if not path:
+        return
+    address = b"\0" + path[1:] if path.startswith(b"@") else path
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.settimeout(NOTIFY_WAIT_S)
+            sender.sendto("\n".join(facts).encode(), address)
+    except OSError as error:
+        LOG.warning("systemd cannot be told error=%s", error)
+
+
+def _notify_reloading() -> None:
+    """Tell that something is taken over, which READY=1 will end."""
+    _notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
+def _notify_ready(status: str) -> None:
+    # One fact a line: the status must not have another.
+    _notify("READY=1", f"STATUS={' '.join(status.split())}")
+
+
+def _watchdog_s() -> float:
+    """Within what time systemd wants to hear that all goes well; 0 for never."""
+    limit, pid = (os.environ.get(f"WATCHDOG_{name}", "") for name in ("USEC", "PID"))
+    if not limit.isdigit() or (pid and pid != str(os.getpid())):
+        return 0.0
+    return int(limit) / 1e6
+
+
+# Besides the numbers of signals, main reads these from its pipe.
+_DRAINED, _BEAT = 0, 255
+
+
+class _Watchdog:
+    """Tells systemd that the loops are alive: each must go round when it is woken. One
+    that hangs is not talked away: systemd then ends this process and starts another."""
+
+    def __init__(self, server: Server, signal_writer: int) -> None:
+        self._server = server
+        self._signal_writer = signal_writer
+        self._seen: list[int] = []
+        # While the main thread replaces the program, at most.
+        self._excused_until_s = -math.inf
+        self.rounds_of_main = 0
+
+    def excuse(self, seconds: float) -> None:
+        """Expect no rounds for this time."""
+        self._excused_until_s = time.monotonic() + seconds
+
+    def look(self) -> bool:
+        """Whether every loop has gone round since the last look; wake them all."""
+        daemon = self._server.daemon
+        rounds = [self._server.rounds, daemon.rounds, self.rounds_of_main]
+        hangs = any(n == seen for n, seen in zip(rounds, self._seen))
+        self._seen = rounds
+        self._server.wake()
+        daemon.wake()
+        # OSError: its pipe is full, for it reads no more.
+        with contextlib.suppress(OSError):
+            os.write(self._signal_writer, bytes([_BEAT]))
+        return not hangs or time.monotonic() < self._excused_until_s
+
+    def run(self, period_s: float) -> None:
+        """Root of the watchdog's thread: tell, for ever, what a look shows."""
+        while True:
+            if self.look():
+                _notify("WATCHDOG=1")
+            time.sleep(period_s)
+
+
 # Python forgets this name once the script's body has ended.
 _FILE = os.path.abspath(__file__)
 
@@ -10520,6 +10710,164 @@ def _own_program() -> list[str]:
     """How this program is started: the interpreter with its flags, and the file."""
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return [sys.executable, *flags, _FILE]
+
+
+_UNIT = """\
+# Made by `taskrunnerd.py systemd-unit` for this installation. As root:
+#   {make} >/etc/systemd/system/taskrunnerd.service
+#   systemctl daemon-reload && systemctl enable --now taskrunnerd
+# The tasks are declared in {config}; after a change:
+#   systemctl reload taskrunnerd
+# A new version of the program takes the place of the running one, in the same process,
+# and what runs goes on:
+#   {upgrade}
+# What is denied below and a task needs, allow with `systemctl edit taskrunnerd`.
+
+[Unit]
+Description=taskrunnerd, runs declared tasks when asked over HTTP
+After=network.target
+
+[Service]
+Type=notify
+ExecStart={program} {flags}
+ExecReload={program} --data {data} reload
+# The daemon ends its runs itself, each with its own signal and grace period.
+KillMode=mixed
+TimeoutStopSec={stop_s}
+WatchdogSec={watchdog_s}
+Restart=on-failure
+# Wrong usage and a faulty configuration are not mended by another start.
+RestartPreventExitStatus={no_restart}
+
+{account}
+StateDirectory=taskrunnerd
+ConfigurationDirectory=taskrunnerd
+RuntimeDirectory=taskrunnerd
+UMask=0077
+# The token that clients must send:
+#LoadCredential=token:/etc/taskrunnerd/token
+
+NoNewPrivileges=yes
+ProtectSystem=strict
+{more}ProtectHome={home}
+PrivateTmp={tmp}
+PrivateDevices=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+
+[Install]
+WantedBy=multi-user.target
+
+# Started by the first client: enable this instead, as taskrunnerd.socket.
+#[Socket]
+#ListenStream=127.0.0.1:9477
+#[Install]
+#WantedBy=sockets.target
+"""
+_HOMES = ("/home/", "/root/", "/run/user/")
+_TEMPORARY = ("/tmp/", "/var/tmp/")  # noqa: S108 (they are only looked for)
+
+
+def _unit_path(text: str) -> str:
+    """A path in a unit, where % stands before a specifier (systemd.unit(5))."""
+    text = text.replace("%", "%%")
+    if re.fullmatch(r"[\w@%+=:,./$-]+", text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _unit_words(words: Iterable[str]) -> str:
+    """A command line in a unit, where $ stands before a variable as well."""
+    return " ".join(_unit_path(word).replace("$", "$$") for word in words)
+
+
+def _is_for_all(path: str) -> bool:
+    """Whether any user may read a file."""
+    if not os.stat(path).st_mode & 0o004:
+        return False
+    while path != os.path.dirname(path):
+        path = os.path.dirname(path)
+        if not os.stat(path).st_mode & 0o001:
+            return False
+    return True
+
+
+def _unit_account(paths: Iterable[str]) -> str:
+    """As whom a service runs: root's as a user made for it if that one can read the
+    program, another's as that user."""
+    import pwd
+
+    if os.geteuid() == 0 and all(map(_is_for_all, paths)):
+        return "DynamicUser=yes"
+    try:
+        return f"User={pwd.getpwuid(os.geteuid()).pw_name}"
+    except KeyError:
+        return f"User={os.geteuid()}"
+
+
+def _given_flags(arguments: argparse.Namespace) -> dict[str, str]:
+    """The settings on the command line, with absolute paths."""
+    found = {}
+    for setting in _SETTINGS:
+        given = getattr(arguments, setting.name.replace("-", "_"))
+        if isinstance(given, list):
+            given = ",".join(given)
+        if given and setting.metavar in ("FILE", "DIR", "PATH"):
+            given = os.path.abspath(given)
+        if given is not None:
+            found[setting.name] = given
+    return found
+
+
+def _unit_flags(given: Mapping[str, str]) -> str:
+    switches = {setting.name for setting in _SETTINGS if not setting.metavar}
+    words = [f"--{k}" if k in switches else f"--{k}={v}" for k, v in given.items()]
+    own = [] if "socket" in given else ["--socket=%t/taskrunnerd/socket"]
+    return " ".join(filter(None, [_unit_words(words), *own]))
+
+
+def _print_unit(arguments: argparse.Namespace, settings: dict[str, str]) -> int:
+    """Print a unit of systemd that starts this program with the flags given."""
+    import shlex
+
+    given = _given_flags(arguments)
+    data = given.get("data", "/var/lib/taskrunnerd")
+    config = given.get("config", "/etc/taskrunnerd/tasks.json")
+    own = [path for p in (sys.executable, _FILE) for path in (p, os.path.realpath(p))]
+    needed = [*own, data, config]
+    stop_s = _parse_time_setting(settings, "shutdown-timeout") + STOP_SLACK_S
+    unit = _UNIT.format(
+        program=_unit_words(_own_program()),
+        flags=_unit_flags(given),
+        data=_unit_words([data]),
+        make=shlex.join([*_own_program(), "systemd-unit"]),
+        upgrade=shlex.join([*_own_program(), "upgrade", "--data", data]),
+        config=config,
+        stop_s=math.ceil(stop_s),
+        watchdog_s=WATCHDOG_S,
+        no_restart=f"{EX_USAGE} {EX_CONFIG}",
+        account=_unit_account([*own, os.__file__]),
+        more=f"ReadWritePaths={_unit_path(data)}\n" if "data" in given else "",
+        home="read-only" if any(p.startswith(_HOMES) for p in needed) else "yes",
+        tmp="no" if any(p.startswith(_TEMPORARY) for p in needed) else "yes",
+    )
+    print(unit, end="")
+    return EX_OK
+
+
+# -- upgrade in place
+
+_HANDOVER_VARIABLE = "TASKRUNNERD_HANDOVER"
 
 
 def _replacement_fault(daemon: Daemon) -> str:
@@ -10614,6 +10962,7 @@ def _sign(server: Server, **more: Any) -> None:
 def _upgrade(server: Server, signals: tuple[int, int]) -> None:
     """Replace this program by the one on disk: same pid, same socket, same children.
     Returns only when that is refused."""
+    _notify_reloading()
     error = _replacement_fault(server.daemon)
     if not error:
         try:
@@ -10626,6 +10975,7 @@ def _upgrade(server: Server, signals: tuple[int, int]) -> None:
             error = f"internal error: {failed!r}"
         _go_on(server)
     LOG.error("upgrade refused error=%s", error)
+    _notify_ready(f"upgrade refused: {error}")
     _sign(server, refused={"at": time.time_ns(), "error": error})
 
 
@@ -10640,16 +10990,27 @@ def _take_over() -> dict[str, Any] | None:
 
 def _reload(daemon: Daemon) -> None:
     """Load tasks.json again, and tell the daemon's log what came of it."""
+    _notify_reloading()
     try:
         changes = daemon.reload()
     except ConfigError as error:
         for fault in error.faults:
             LOG.error("not reloaded fault=%s", fault)
+        _notify_ready(f"not reloaded: {error}")
         return
     LOG.info("reloaded added=%d removed=%d changed=%d", *map(len, changes))
+    _notify_ready(f"reloaded: {len(daemon.config.tasks)} tasks")
 
 
-def _wait_for_end(signals: tuple[int, int], server: Server, shutdown_s: float) -> None:
+def _tell_stopping(number: int, shutdown_s: float) -> None:
+    LOG.info("stopping signal=%s", signal.Signals(number).name)
+    most_us = int((shutdown_s + STOP_SLACK_S) * 1e6)
+    _notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={most_us}", "STATUS=stopping the runs")
+
+
+def _wait_for_end(
+    signals: tuple[int, int], server: Server, shutdown_s: float, watchdog: _Watchdog
+) -> None:
     """Return when a signal has come and everything has ended; a second one hurries."""
     reader, writer = signals
     daemon = server.daemon
@@ -10661,8 +11022,11 @@ def _wait_for_end(signals: tuple[int, int], server: Server, shutdown_s: float) -
     draining = False
     while True:
         number = os.read(reader, 1)[0]
+        watchdog.rounds_of_main += 1
         if number == _DRAINED:
             break
+        if number == _BEAT:
+            continue
         if number == signal.SIGQUIT:
             _write_stacks()
             continue
@@ -10671,13 +11035,15 @@ def _wait_for_end(signals: tuple[int, int], server: Server, shutdown_s: float) -
             continue
         if number == signal.SIGUSR2:
             if not draining:
+                watchdog.excuse(UPGRADE_WAIT_S)
                 _upgrade(server, signals)
+                watchdog.excuse(0)
             continue
         if draining:
             daemon.hurry()
             continue
         draining = True
-        LOG.info("stopping signal=%s", signal.Signals(number).name)
+        _tell_stopping(number, shutdown_s)
         server.stop_listening()
         _start_thread(drain, "drain")
     server.wait_answered()
@@ -10691,22 +11057,38 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def _tell_ready(server: Server, *, is_new: bool) -> None:
+    """Tell everybody who wants to know that the daemon listens, and where."""
+    _sign(server)
+    places, tasks = server.places(), len(server.daemon.config.tasks)
+    where = " ".join(f"{kind}={place}" for kind, place in places.items())
+    word = "ready" if is_new else "upgraded"
+    LOG.info("%s %s pid=%d tasks=%d", word, where, os.getpid(), tasks)
+    if is_new:
+        ready = {"event": "ready", **places, "pid": os.getpid()}
+        print(json.dumps(ready), flush=True)
+    _notify_ready(f"{word}: {where}, {tasks} tasks")
+
+
 def _serve(settings: dict[str, str]) -> None:
     """Start the daemon; a thread of its own lives until a signal ends it."""
     log_tail = _start_logging(settings["log-level"])
     config = load_config(settings["config"])
-    options, tls = _server_options(settings), _load_tls(settings)
+    handover = _take_over() or {}
+    left = [inherited_listener(**kept) for kept in handover.get("listeners", ())]
+    given = [] if left else _given_sockets()
+    options = _server_options(settings, _hosts(settings, left or given))
+    tls = _load_tls(settings)
     shutdown_s = _parse_time_setting(settings, "shutdown-timeout")
     min_free_bytes = _parse_size_setting(settings, "min-free")
-    if _parse_port(settings["port"]) is None and not settings["socket"]:
+    is_shut = _parse_port(settings["port"]) is None and not settings["socket"]
+    if is_shut and not given:
         raise UsageError("--port none: nobody could ask; use --socket PATH", EX_USAGE)
-    handover = _take_over() or {}
     signals = _signal_pipe(handover.get("signal_fds"))
     if not become_subreaper():
         LOG.warning("orphans that leave their process group may not be found")
     folder = _open_folder(settings["data"], handover.get("lock_fd", -1))
-    left = [inherited_listener(**kept) for kept in handover.get("listeners", ())]
-    server = Server(None, options, left or _listen(settings), tls)
+    server = Server(None, options, left or _listen(settings, given), tls)
     server.resume_counts(handover.get("answered", ()))
 
     def load_beside() -> Callable[[], None]:
@@ -10723,16 +11105,14 @@ def _serve(settings: dict[str, str]) -> None:
         raise UsageError(str(error), EX_OSERR) from None
     _start_thread(daemon.run_schedule, "schedule")
     _start_thread(server.serve_forever, "accept")
-    _sign(server)
-    places, word = server.places(), "upgraded" if handover else "ready"
-    where = " ".join(f"{kind}={place}" for kind, place in places.items())
-    LOG.info("%s %s pid=%d tasks=%d", word, where, os.getpid(), len(config.tasks))
-    if not handover:
-        ready = {"event": "ready", **places, "pid": os.getpid()}
-        print(json.dumps(ready), flush=True)
+    watchdog = _Watchdog(server, signals[1])
+    _tell_ready(server, is_new=not handover)
+    if _watchdog_s():
+        watch = functools.partial(watchdog.run, _watchdog_s() / 2)
+        _start_thread(watch, "watchdog")
 
     def end() -> None:
-        _wait_for_end(signals, server, shutdown_s)
+        _wait_for_end(signals, server, shutdown_s, watchdog)
         daemon.close()
         folder.unlock()
         LOG.info("stopped")
@@ -10833,14 +11213,13 @@ class _Subject:
         self.port = int(json.loads(line)["url"].rpartition(":")[2])
 
     def _popen(self) -> subprocess.Popen[bytes]:
-        own = {k: v for k, v in os.environ.items() if not k.startswith("TASKRUNNERD_")}
         command = [sys.executable, os.path.abspath(__file__), "--port", "0"]
         with open(os.path.join(self.folder, "stderr"), "ab") as stderr:
             # In a session of its own: Ctrl-C is for the selftest, which then ends it.
             return subprocess.Popen(
                 [*command, "--shutdown-timeout", "2s"],
                 cwd=self.folder,
-                env=own,
+                env=environment_of_others(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -11116,6 +11495,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
             return _print_import(arguments.file)
         if arguments.command == "reload":
             return _ask_reload(settings)
+        if arguments.command == "systemd-unit":
+            return _print_unit(arguments, settings)
         if arguments.command == "next":
             return _print_next(settings, arguments)
         _serve(settings)

@@ -23,6 +23,7 @@ import py_compile
 import random
 import re
 import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -16224,6 +16225,460 @@ def test_pause_that_takes_too_long_is_taken_back(in_process: Any, fifos: Any) ->
     daemon.stop(queued.id)
 
 
+# -- under systemd
+
+
+class Manager:
+    """Stands in for systemd: hears what a daemon tells of itself."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(path.replace("@", "\0", 1))
+        self.socket.settimeout(DEADLINE_S)
+
+    def hear(self) -> dict[str, str]:
+        """The next message."""
+        lines = self.socket.recv(65536).decode().split("\n")
+        return dict(line.split("=", 1) for line in lines)
+
+    def await_fact(self, name: str) -> dict[str, str]:
+        """The next message that has that fact."""
+        while True:
+            facts = self.hear()
+            if name in facts:
+                return facts
+
+    def is_silent(self, seconds: float) -> bool:
+        """Whether nothing comes for a while."""
+        self.socket.settimeout(seconds)
+        try:
+            self.socket.recv(65536)
+        except socket.timeout:
+            return True
+        finally:
+            self.socket.settimeout(DEADLINE_S)
+        return False
+
+
+@pytest.fixture
+def manager(short_folder: Path) -> Iterator[Manager]:
+    """A stand-in for systemd."""
+    made = Manager(str(short_folder / "notify"))
+    yield made
+    made.socket.close()
+
+
+def test_systemd_is_told_of_start_reload_upgrade_and_stop(
+    serve: Any, manager: Manager
+) -> None:
+    tasks = {"env": {"run": "env"}}
+    variables = {"NOTIFY_SOCKET": manager.path, "LISTEN_FDNAMES": "a:b"}
+    daemon = serve(tasks, "--shutdown-timeout", "3s", **variables)
+    places = f"url={daemon.url}, 1 tasks"
+    assert manager.hear() == {"READY": "1", "STATUS": f"ready: {places}"}
+    before_us = time.monotonic_ns() // 1000
+
+    def reload(status: str) -> None:
+        daemon.process.send_signal(signal.SIGHUP)
+        begun = manager.hear()
+        assert set(begun) == {"RELOADING", "MONOTONIC_USEC"}
+        assert before_us <= int(begun["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+        ready = manager.hear()
+        assert ready["READY"] == "1" and ready["STATUS"].startswith(status)
+
+    reload("reloaded: 1 tasks")
+    daemon.write_tasks({"env": {"rum": "env"}})
+    reload("not reloaded: tasks.json")
+    upgrade(daemon, 78)
+    assert "RELOADING" in manager.hear()
+    assert manager.hear()["STATUS"].startswith("upgrade refused: tasks.json")
+    daemon.write_tasks(tasks)
+    upgrade(daemon)
+    assert "RELOADING" in manager.hear()
+    assert manager.hear() == {"READY": "1", "STATUS": f"upgraded: {places}"}
+    seen = daemon.raw(daemon.run("env")).decode()
+    assert [name for name in tr.SYSTEMD_VARIABLES if f"{name}=" in seen] == []
+    daemon.end()
+    most_us = int((3 + tr.STOP_SLACK_S) * 1e6)
+    stopping = manager.hear()
+    assert stopping.pop("STATUS")
+    assert stopping == {"STOPPING": "1", "EXTEND_TIMEOUT_USEC": str(most_us)}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+def test_systemd_is_told_through_an_abstract_socket_and_may_be_gone(serve: Any) -> None:
+    manager = Manager(f"@taskrunnerd-test-{uuid.uuid4().hex}")
+    with contextlib.closing(manager.socket):
+        daemon = serve({"ok": {"run": "true"}}, NOTIFY_SOCKET=manager.path)
+        assert manager.hear()["READY"] == "1"
+    daemon.process.send_signal(signal.SIGHUP)
+    within(DEADLINE_S, lambda: log_lines(daemon, "cannot be told"), "a warning")
+    assert daemon.run("ok")["end_reason"] == "success"
+
+
+STALLING = """\
+import os, sys, threading
+sys.path.insert(0, {folder!r})
+import taskrunnerd as tr
+tick = tr.Daemon.tick
+def stall(daemon):
+    if os.path.exists("stall"):
+        open("stalled", "w").close()
+        threading.Event().wait()
+    return tick(daemon)
+tr.Daemon.tick = stall
+tr.main()
+"""
+
+
+def test_watchdog_hears_of_live_loops_and_no_more_of_a_stalled_one(
+    tmp_path: Path, manager: Manager
+) -> None:
+    variables = {"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "100000"}
+    daemon = Served(tmp_path, {"ok": {"run": "true"}}, **variables)
+    daemon.program = tmp_path / "stalling.py"
+    daemon.program.write_text(STALLING.format(folder=str(HERE)))
+    with contextlib.closing(daemon.start()):
+        for _ in range(5):
+            assert manager.await_fact("WATCHDOG") == {"WATCHDOG": "1"}
+        (tmp_path / "stall").touch()
+        within(DEADLINE_S, (tmp_path / "stalled").exists, "the stall")
+        # One more may be on its way, and one may tell of the round before.
+        within(DEADLINE_S, lambda: manager.is_silent(0.3), "silence")
+        assert manager.is_silent(0.3)
+        assert daemon.run("ok")["end_reason"] == "success"
+
+
+def test_watchdog_that_is_not_for_this_process_is_not_served(
+    serve: Any, manager: Manager
+) -> None:
+    variables = {"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"}
+    daemon = serve(
+        {"ok": {"run": "true"}}, NOTIFY_SOCKET=manager.path, **variables
+    )
+    daemon.end()
+    told = [manager.hear(), manager.hear()]
+    assert [set(facts) & {"READY", "STOPPING"} for facts in told] == [
+        {"READY"}, {"STOPPING"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stalled", ["accept", "schedule", "main"])
+def test_watchdog_notices_each_loop_that_stalls(
+    in_process: Any, monkeypatch: pytest.MonkeyPatch, stalled: str
+) -> None:
+    server = tr.Server(("127.0.0.1", 0), tr.Options())
+    server.daemon = daemon = in_process({"ok": {"run": "true"}})
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    watchdog = tr._Watchdog(server, writer)
+    loops = [
+        in_thread(server.serve_forever),
+        in_thread(lambda: tr._wait_for_end((reader, writer), server, 1.0, watchdog)),
+    ]
+    over, tick = threading.Event(), daemon.tick
+
+    def tick_until_over() -> float:
+        if over.is_set() and threading.current_thread() is schedule:
+            raise SystemExit
+        return tick()
+
+    def run_schedule() -> None:
+        with contextlib.suppress(SystemExit):
+            daemon.run_schedule()
+
+    daemon.tick = tick_until_over
+    schedule = threading.Thread(target=run_schedule, daemon=True)
+    schedule.start()
+    for _ in range(3):
+        within(DEADLINE_S, watchdog.look, "all loops go round")
+    where: dict[str, tuple[Any, str]] = {
+        "accept": (server, "_dismiss"),
+        "schedule": (daemon, "tick"),
+        "main": (tr, "_write_stacks"),
+    }
+    monkeypatch.setattr(tr, "_write_stacks", lambda: None)
+    gate = Gate(*where[stalled], lambda *_: True)
+    if stalled == "accept":
+        server._refused.append((0.0, socket.socket()))
+    elif stalled == "main":
+        os.write(writer, bytes([signal.SIGQUIT]))
+    server.wake()
+    daemon.wake()
+    gate.await_caller()
+    watchdog.look()
+    assert not any(watchdog.look() for _ in range(5))
+    watchdog.excuse(DEADLINE_S)
+    assert watchdog.look()
+    watchdog.excuse(0)
+    gate.open()
+    within(DEADLINE_S, watchdog.look, "all loops go round again")
+    os.write(writer, bytes([signal.SIGTERM]))
+    for join in loops:
+        join()
+    over.set()
+    daemon.wake()
+    schedule.join(DEADLINE_S)
+    assert not schedule.is_alive()
+    os.close(reader)
+    os.close(writer)
+
+
+GIVE = """\
+import os, sys
+fds = sys.argv[1].split(",")
+for n, fd in enumerate(fds):
+    os.dup2(int(fd), 3 + n)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(fds)))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Activated(Served):
+    """A daemon that is started with sockets at which somebody listens for it."""
+
+    given: list[Any] = []
+
+    def launch(self) -> None:
+        """Start it as systemd does: descriptors from 3 on, and for this pid only."""
+        fds = [
+            tr.fcntl.fcntl(one.fileno(), tr.fcntl.F_DUPFD, 20) for one in self.given
+        ]
+        give = [sys.executable, "-ISc", GIVE, ",".join(map(str, fds))]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [*give, *self.command(*self.flags)],
+                cwd=self.folder,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                pass_fds=fds,
+            )
+        for fd in fds:
+            os.close(fd)
+
+
+@pytest.fixture
+def given(short_folder: Path) -> Iterator[list[Any]]:
+    """Sockets that listen, at a port and at a path."""
+    port, path = socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX)
+    with port, path:
+        path.bind(str(short_folder / "given"))
+        path.listen()
+        yield [port, path]
+
+
+def test_given_sockets_take_the_place_of_the_port_and_outlive_the_daemon(
+    tmp_path: Path, given: list[Any]
+) -> None:
+    daemon = Activated(tmp_path, {"env": {"run": "env"}}, "--host", "0.0.0.0")
+    daemon.given = given
+    port, path = given[0].getsockname()[1], given[1].getsockname()
+    with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as early:
+        # Comes before the daemon does, and is answered.
+        early.sendall(LAST)
+        daemon.start()
+        assert split_answers(read_all(early))[0].status == 200
+    assert (daemon.port, daemon.socket) == (port, path)
+    assert b"LISTEN_" not in daemon.raw(daemon.run("env"))
+    upgrade(daemon)
+    daemon.port = 0
+    assert daemon.get("/api/info").json["pid"] == daemon.process.pid
+    assert daemon.end() == 0
+    assert os.path.exists(path)
+    with daemon.dial() as between:
+        between.sendall(LAST)
+        daemon.start()
+        assert split_answers(read_all(between))[0].status == 200
+    daemon.close()
+
+
+def test_given_sockets_may_be_all_there_is(tmp_path: Path, given: list[Any]) -> None:
+    daemon = Activated(tmp_path, {"ok": {"run": "true"}}, "--port", "none")
+    daemon.given = given[1:]
+    with contextlib.closing(daemon.start()):
+        assert daemon.get("/healthz").json and not daemon.url
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (
+            lambda: socket.create_server(("0.0.0.0", 0)),
+            "0.0.0.0 is open to others and no token is set",
+        ),
+        (socket.socket, "descriptor 3 is no listening stream socket; write Listen"),
+        (
+            functools.partial(open, os.devnull),
+            "descriptor 3 is no listening stream socket: Socket operation on non",
+        ),
+    ],
+)
+def test_given_sockets_that_cannot_be_used_are_78(
+    tmp_path: Path, make: Any, reason: str
+) -> None:
+    daemon = Activated(tmp_path, {"ok": {"run": "true"}})
+    with make() as given:
+        daemon.given = [given]
+        daemon.launch()
+        assert daemon.wait() == 78
+    assert reason in daemon.log.read_text()
+
+
+def test_sockets_given_to_another_process_are_not_taken(serve: Any) -> None:
+    daemon = serve({"ok": {"run": "true"}}, LISTEN_PID="1", LISTEN_FDS="2")
+    assert daemon.get("/healthz").json
+
+
+def test_folders_of_a_service_are_the_defaults(
+    tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("state", "config", "credentials"):
+        (tmp_path / name).mkdir()
+    write_config(tmp_path / "config", {"tasks": {"configured": {"run": "true"}}})
+    (tmp_path / "credentials" / "token").write_text("from-credential\n")
+    daemon = serve(
+        {"other": {"run": "true"}},
+        STATE_DIRECTORY=f"{tmp_path / 'state'}:/elsewhere",
+        CONFIGURATION_DIRECTORY=str(tmp_path / "config"),
+        CREDENTIALS_DIRECTORY=str(tmp_path / "credentials"),
+    )
+    daemon.token = "from-credential"
+    assert [task["name"] for task in daemon.get("/api/tasks").json] == ["configured"]
+    assert daemon.get("/api/info").json["data_dir"] == str(tmp_path / "state")
+    assert run_command(daemon.folder, "reload", **daemon.variables).returncode == 0
+    # A variable wins over a folder, a flag over both.
+    monkeypatch.setenv("STATE_DIRECTORY", "/state")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    monkeypatch.setenv("TASKRUNNERD_TOKEN", "from-variable")
+    settings = tr._settings(tr._parser().parse_args([]))
+    assert (settings["data"], tr._read_token(settings)) == ("/state", "from-variable")
+    monkeypatch.setenv("TASKRUNNERD_DATA", "/variable")
+    assert tr._settings(tr._parser().parse_args([]))["data"] == "/variable"
+    monkeypatch.delenv("TASKRUNNERD_TOKEN")
+    assert tr._read_token(settings) == "from-credential"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/nowhere")
+    assert tr._read_token(settings) == ""
+
+
+def unit_of(folder: Path, *flags: str) -> dict[str, list[str]]:
+    """What `systemd-unit` prints, by key; held against systemd where it is."""
+    told = run_command(folder, *flags, "systemd-unit")
+    assert (told.returncode, told.stderr) == (0, "")
+    found: dict[str, list[str]] = {}
+    for line in told.stdout.splitlines():
+        key, is_fact, text = line.partition("=")
+        if is_fact and not line.startswith("#"):
+            found.setdefault(key, []).append(text)
+    if shutil.which("systemd-analyze"):
+        (folder / "taskrunnerd.service").write_text(told.stdout)
+        checked = subprocess.run(
+            ["systemd-analyze", "verify", "./taskrunnerd.service"],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=DEADLINE_S,
+        )
+        # That the tests are run as nobody is not the unit's fault.
+        told_of = [x for x in checked.stderr.splitlines() if "user nobody" not in x]
+        assert not [x for x in told_of if "taskrunnerd.service" in x], told_of
+        assert checked.returncode == 0, checked.stderr
+    return found
+
+
+def as_unquoted(words: str, runtime: Path) -> list[str]:
+    """The words of a command line in a unit, as systemd passes them on."""
+    return [
+        word.replace("%t", str(runtime)).replace("%%", "%").replace("$$", "$")
+        for word in shlex.split(words)
+    ]
+
+
+def test_unit_starts_reloads_and_stops_this_installation(
+    short_folder: Path, manager: Manager
+) -> None:
+    unit = unit_of(short_folder, "--data", 'odd % $x "dir', "--shutdown-timeout=3s")
+    assert unit["Type"] == ["notify"] and unit["KillMode"] == ["mixed"]
+    assert unit["TimeoutStopSec"] == [str(int(3 + tr.STOP_SLACK_S))]
+    assert unit["NoNewPrivileges"] == ["yes"] and unit["ProtectSystem"] == ["strict"]
+    assert unit["RestartPreventExitStatus"] == ["64 78"]
+    os.mkdir(short_folder / "taskrunnerd")
+    start, again = (
+        as_unquoted(unit[key][0], short_folder) for key in ("ExecStart", "ExecReload")
+    )
+    variables = {"NOTIFY_SOCKET": manager.path, "CREDENTIALS_DIRECTORY": "/nowhere"}
+    daemon = Served(short_folder, {"ok": {"run": "true"}}, **variables)
+    (short_folder / "etc").mkdir()
+    (short_folder / "tasks.json").rename(short_folder / "etc" / "tasks.json")
+    daemon.variables["CONFIGURATION_DIRECTORY"] = str(short_folder / "etc")
+    daemon.variables["TASKRUNNERD_PORT"] = "0"
+    with open(daemon.log, "ab") as log:
+        daemon.process = subprocess.Popen(
+            start,
+            env=daemon.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    with contextlib.closing(daemon.await_ready()):
+        assert manager.hear()["READY"] == "1"
+        assert daemon.socket == str(short_folder / "taskrunnerd" / "socket")
+        data_dir = daemon.get("/api/info").json["data_dir"]
+        assert data_dir == str(short_folder / 'odd % $x "dir')
+        subprocess.run(again, env=daemon.environment(), check=True, capture_output=True)
+
+
+def test_unit_carries_the_flags_with_whole_paths(short_folder: Path) -> None:
+    flags = ("--config=a.json", "--socket=s", "--port=none", "--insecure-no-auth")
+    unit = unit_of(short_folder, *flags, "--allow-host=a", "--allow-host=b")
+    start = unit["ExecStart"][0]
+    folder = os.path.realpath(short_folder)
+    assert start.endswith(
+        f" --config={folder}/a.json --port=none --socket={folder}/s"
+        " --allow-host=a,b --insecure-no-auth"
+    )
+    assert f"ExecStart={start}".isprintable() and "ReadWritePaths" not in unit
+
+
+def test_unit_runs_as_who_can_read_the_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "home"
+    folder.mkdir(mode=0o755)
+    program = folder / "program"
+    program.touch(0o644)
+    monkeypatch.setattr(tr.os, "geteuid", lambda: 0)
+    reachable = all(os.stat(p).st_mode & 1 for p in program.parents)
+    assert tr._is_for_all(str(program)) is reachable
+    assert tr._is_for_all("/bin/sh")
+    assert tr._unit_account(["/bin/sh"]) == "DynamicUser=yes"
+    program.chmod(0o600)
+    assert tr._unit_account(["/bin/sh", str(program)]) == "User=root"
+    program.chmod(0o644)
+    folder.chmod(0o700)
+    assert tr._unit_account([str(program)]) == "User=root"
+    monkeypatch.setattr(tr.os, "geteuid", lambda: 4_123_456)
+    assert tr._unit_account(["/bin/sh"]) == "User=4123456"
+
+
+def test_help_explains_every_flag_in_a_group(tmp_path: Path) -> None:
+    names = [name for _, group in tr._GROUPS for name in group.split()]
+    assert sorted(names) == sorted(setting.name for setting in tr._SETTINGS)
+    shown = run_command(tmp_path, "--help", COLUMNS="200").stdout
+    for title, _ in tr._GROUPS:
+        assert f"\n{title}:\n" in shown
+    for setting in tr._SETTINGS:
+        flag = rf"^  --{setting.name} .*(?:\n {{20,}}.*)*"
+        (text,) = re.findall(flag, shown, re.MULTILINE)
+        assert setting.help in text and setting.variable in text
+
+
+# -- as process 1
+
+
 class Inside(Served):
     """A daemon that is process 1 of a pid namespace of its own."""
 
@@ -16932,6 +17387,33 @@ def test_readme_names_the_end_reasons_and_exit_codes() -> None:
     codes = {str(value) for name, value in vars(tr).items() if name.startswith("EX_")}
     listed = chapter("Settings").partition("Exit codes:")[2]
     assert set(re.findall(r"\b\d+\b", listed)) == codes
+
+
+def lines_of(title: str) -> str:
+    """The command lines of a chapter."""
+    return "\n".join(re.findall("^    (.*)", chapter(title), re.MULTILINE))
+
+
+def test_readme_lines_for_systemd_install_a_unit_that_names_what_they_install(
+    tmp_path: Path,
+) -> None:
+    script = lines_of("Deploy with systemd")
+    assert "systemctl enable --now taskrunnerd" in script
+    # There is neither sudo nor systemctl for a test, and all lies in its folder.
+    script = re.sub(r"\bsudo ", "", script)
+    script = re.sub(r"^systemctl .*", "", script, flags=re.MULTILINE)
+    script = re.sub(r"python3? ", f"{shlex.quote(sys.executable)} ", script)
+    script = re.sub(r"(?<=\s)/(opt|etc)/", rf"{tmp_path}/\1/", script)
+    (tmp_path / "etc" / "systemd" / "system").mkdir(parents=True)
+    for name in ("taskrunnerd.py", "tasks.json"):
+        shutil.copy(HERE / name, tmp_path)
+    first = script.partition("upgrade")[0].rpartition("\n")[0]
+    subprocess.run(
+        ["sh", "-ec", first], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL
+    )
+    unit = (tmp_path / "etc/systemd/system/taskrunnerd.service").read_text()
+    assert f"{tmp_path}/opt/taskrunnerd/taskrunnerd.py --socket" in unit
+    assert (tmp_path / "etc" / "taskrunnerd" / "tasks.json").exists()
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
