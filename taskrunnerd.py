@@ -3006,6 +3006,16 @@ def write_ended(run: Run) -> Write:
 
 
 class Store:
+_SORTING_FOLDERS = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 (SQLite's choice)
+
+
+def _can_sort() -> bool:
+    """Whether SQLite can write anywhere what it sorts and is too much for its memory:
+    these are the folders that it tries (sqlite.org/tempfiles.html)."""
+    tried = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"))
+    return any(f and os.access(f, os.W_OK | os.X_OK) for f in tried + _SORTING_FOLDERS)
+
+
     """The database of one data directory. Writes are committed in groups, as a leader
     and its followers: whoever has to wait for a commit and finds none under way makes
     one for everybody who is waiting (I2). Reads use a few connections of their own,
@@ -3034,6 +3044,11 @@ class Store:
 
     def _prepare(self) -> None:
         self._db.execute("pragma journal_mode = wal")
+        if not _can_sort():
+            # The root of a container may be read-only. The variable was read when the
+            # module was imported; this holds for all connections.
+            folder = os.path.dirname(self._path).replace("'", "''")
+            self._db.execute(f"pragma temp_store_directory = '{folder}'")
         # FULL: a commit is on the disk when it returns, not only in the log (I1).
         self._db.execute("pragma synchronous = full")
         (version,) = self._db.execute("pragma user_version").fetchone()

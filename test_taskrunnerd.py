@@ -4865,6 +4865,25 @@ def test_store_that_cannot_be_read_raises_store_error(store: tr.Store) -> None:
     assert everything(store) == []
 
 
+@pytest.mark.parametrize("writable", ["", "/tmp", "mine", "own"])
+def test_store_sorts_beside_itself_where_nothing_else_can_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writable: str
+) -> None:
+    monkeypatch.setenv("SQLITE_TMPDIR", "mine")
+    monkeypatch.setenv("TMPDIR", "own")
+    monkeypatch.setattr(tr.os, "access", lambda path, _: path == writable)
+    folder = tmp_path / "it's"
+    folder.mkdir()
+    store = tr.Store(str(folder / "history.sqlite3"))
+    try:
+        (found,) = ask(store, "pragma temp_store_directory") or [("",)]
+        assert found[0] == ("" if writable else str(folder))
+    finally:
+        # It holds for all of SQLite in this process.
+        store._db.execute("pragma temp_store_directory = ''")
+        store.close()
+
+
 @pytest.fixture
 def lax_umask() -> Iterator[None]:
     """A process that hides nothing by itself."""
