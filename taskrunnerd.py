@@ -299,6 +299,7 @@ SELFTEST_WAIT_S = 30
 STOP_SLACK_S = 10.0
 NOTIFY_WAIT_S = 2.0
 WATCHDOG_S = 60
+DOCKER_GRACE_S = 10.0
 
 # Of the record that an upgrade in place hands to the new program.
 HANDOVER_VERSION = 1
@@ -3005,7 +3006,6 @@ def write_ended(run: Run) -> Write:
     return _changed(_with_result_text(run), _AT_END, ", secret_params = null")
 
 
-class Store:
 _SORTING_FOLDERS = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 (SQLite's choice)
 
 
@@ -3016,6 +3016,7 @@ def _can_sort() -> bool:
     return any(f and os.access(f, os.W_OK | os.X_OK) for f in tried + _SORTING_FOLDERS)
 
 
+class Store:
     """The database of one data directory. Writes are committed in groups, as a leader
     and its followers: whoever has to wait for a commit and finds none under way makes
     one for everybody who is waiting (I2). Reads use a few connections of their own,
@@ -3043,12 +3044,12 @@ def _can_sort() -> bool:
         )
 
     def _prepare(self) -> None:
-        self._db.execute("pragma journal_mode = wal")
         if not _can_sort():
             # The root of a container may be read-only. The variable was read when the
             # module was imported; this holds for all connections.
             folder = os.path.dirname(self._path).replace("'", "''")
             self._db.execute(f"pragma temp_store_directory = '{folder}'")
+        self._db.execute("pragma journal_mode = wal")
         # FULL: a commit is on the disk when it returns, not only in the log (I1).
         self._db.execute("pragma synchronous = full")
         (version,) = self._db.execute("pragma user_version").fetchone()
@@ -10043,6 +10044,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "systemd-unit", help="print a unit of systemd for this installation"
     )
+    commands.add_parser(
+        "dockerfile", help="print a Dockerfile, and a compose file in its comments"
+    )
     coming = commands.add_parser("next", help="print the coming ticks of schedules")
     coming.add_argument("task", nargs="?", metavar="TASK", help="of this task only")
     coming.add_argument("-n", dest="count", default="10", metavar="COUNT")
@@ -10851,7 +10855,7 @@ def _unit_flags(given: Mapping[str, str]) -> str:
     return " ".join(filter(None, [_unit_words(words), *own]))
 
 
-def _print_unit(arguments: argparse.Namespace, settings: dict[str, str]) -> int:
+def _print_unit(arguments: argparse.Namespace, settings: dict[str, str]) -> None:
     """Print a unit of systemd that starts this program with the flags given."""
     import shlex
 
@@ -10877,6 +10881,69 @@ def _print_unit(arguments: argparse.Namespace, settings: dict[str, str]) -> int:
         tmp="no" if any(p.startswith(_TEMPORARY) for p in needed) else "yes",
     )
     print(unit, end="")
+
+
+_DOCKERFILE = """\
+# Made by `taskrunnerd.py dockerfile`. Beside taskrunnerd.py and tasks.json:
+#   python taskrunnerd.py dockerfile >Dockerfile
+#   docker build -t taskrunnerd .
+#   docker run -d --name taskrunnerd -p 127.0.0.1:9477:9477 -v taskrunnerd:/state \\
+#       -e TASKRUNNERD_TOKEN=secret --read-only --tmpfs /tmp taskrunnerd
+# A new tasks.json: build and run it again. Where TASKRUNNERD_CONFIG names one in a
+# folder that is mounted, the running daemon takes it:
+#   docker exec taskrunnerd python /app/taskrunnerd.py reload
+# Any --user may run it that can write to /state: 12345:0 can to a new volume.
+
+FROM python:3-slim
+# The programs of your tasks: RUN apt-get update && apt-get install -y …
+RUN install -d -o 10001 -g 0 -m 0770 /state
+COPY taskrunnerd.py tasks.json /app/
+# Docker kills ten seconds after it has asked the daemon to stop.
+ENV TASKRUNNERD_CONFIG=/app/tasks.json \\
+    TASKRUNNERD_DATA=/state \\
+    TASKRUNNERD_HOST=0.0.0.0 \\
+    TASKRUNNERD_SHUTDOWN_TIMEOUT={shutdown}
+WORKDIR /app
+USER 10001:0
+VOLUME /state
+EXPOSE {port}
+STOPSIGNAL SIGTERM
+HEALTHCHECK --start-period=10s CMD ["python", "/app/taskrunnerd.py", "health"]
+ENTRYPOINT ["python", "/app/taskrunnerd.py"]
+
+# compose.yaml; the token is in .env, beside it: TASKRUNNERD_TOKEN=secret
+#services:
+#  taskrunnerd:
+#    build: .
+#    restart: unless-stopped
+#    ports: ["127.0.0.1:{port}:{port}"]
+#    volumes: ["state:/state"]
+#    environment:
+#      TASKRUNNERD_TOKEN: ${{TASKRUNNERD_TOKEN:?}}
+#    read_only: true
+#    tmpfs: [/tmp]
+#    cap_drop: [ALL]
+#    security_opt: ["no-new-privileges:true"]
+#    mem_limit: 64m  # and what the tasks need
+#volumes:
+#  state: {{}}
+"""
+
+
+def _print_dockerfile() -> None:
+    """Print a Dockerfile, with a compose file in its last comments."""
+    shutdown = f"{DOCKER_GRACE_S - LINGER_S:.0f}s"
+    print(_DOCKERFILE.format(port=DEFAULT_PORT, shutdown=shutdown), end="")
+
+
+_DEPLOYMENTS = ("systemd-unit", "dockerfile")
+
+
+def _print_deployment(arguments: argparse.Namespace, settings: dict[str, str]) -> int:
+    if arguments.command == "dockerfile":
+        _print_dockerfile()
+    else:
+        _print_unit(arguments, settings)
     return EX_OK
 
 
@@ -11510,8 +11577,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
             return _print_import(arguments.file)
         if arguments.command == "reload":
             return _ask_reload(settings)
-        if arguments.command == "systemd-unit":
-            return _print_unit(arguments, settings)
+        if arguments.command in _DEPLOYMENTS:
+            return _print_deployment(arguments, settings)
         if arguments.command == "next":
             return _print_next(settings, arguments)
         _serve(settings)

@@ -16701,8 +16701,8 @@ def test_help_explains_every_flag_in_a_group(tmp_path: Path) -> None:
 class Inside(Served):
     """A daemon that is process 1 of a pid namespace of its own."""
 
-    def start(self) -> Served:
-        """Start it and wait until it is ready; `inner` is its pid out here."""
+    def launch(self) -> None:
+        """Start it in a namespace."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -16715,7 +16715,11 @@ class Inside(Served):
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
-        assert self.process.stdout
+
+    def start(self) -> Served:
+        """Start it and wait until it is ready; `inner` is its pid out here."""
+        self.launch()
+        assert self.process and self.process.stdout
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
@@ -16796,6 +16800,161 @@ def test_process_1_can_be_upgraded(inside: Any, fifos: Any) -> None:
     assert daemon.get("/api/info").json["pid"] == 1
     finish_with(held, "9\n")
     assert daemon.ended(run)["exit_code"] == 9
+
+
+# -- in a container
+
+
+# As root of a mount namespace: all is read-only but the folder $STATE. Then a user
+# without a name, who belongs to the group 0, and as process 1.
+CONTAIN = """\
+set -e
+mount --bind "$STATE" "$STATE"
+while read -r _ _ _ _ place _; do
+    case $place in
+    "$STATE" | /proc* | /dev | /dev/*) ;;
+    *) mount -o remount,bind,ro "$place" || : ;;
+    esac
+done </proc/self/mountinfo
+exec unshare --user --map-user=12345 --map-group=0 --pid --fork --mount-proc \\
+    --kill-child -- "$@"
+"""
+DOCKERFILE = tr._DOCKERFILE.format(port=tr.DEFAULT_PORT, shutdown="8s")
+
+
+def of_dockerfile(word: str) -> str:
+    """What stands behind an instruction of the Dockerfile, its lines joined."""
+    text = DOCKERFILE.replace("\\\n", " ")
+    (found,) = re.findall(rf"^{word} (.*)", text, re.MULTILINE)
+    return str(found)
+
+
+class Contained(Inside):
+    """A daemon as the Dockerfile starts it, in a container made of namespaces: process
+    1, a user without a name, nothing to write to but the state, no HOME, no zones."""
+
+    def command(self, *arguments: str) -> list[str]:
+        """The entry point in its container. -S: a package may bring zones."""
+        program = str(HERE / "taskrunnerd.py")
+        entry = json.loads(of_dockerfile("ENTRYPOINT"))
+        assert entry == ["python", "/app/taskrunnerd.py"]
+        own = () if os.geteuid() == 0 else ("--map-root-user",)
+        return [
+            *("unshare", *own, "--mount", "sh", "-c", CONTAIN, "sh"),
+            *(sys.executable, "-S", program, *arguments),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        """What the image sets, with the paths of this test."""
+        image = dict(word.split("=") for word in of_dockerfile("ENV").split())
+        assert image["TASKRUNNERD_DATA"] == of_dockerfile("VOLUME") == "/state"
+        image["TASKRUNNERD_DATA"] = str(self.folder / "state")
+        image["TASKRUNNERD_CONFIG"] = str(self.folder / "tasks.json")
+        base = {k: v for k, v in super().environment().items() if k != "HOME"}
+        emulated = {"STATE": str(self.folder / "state"), "PYTHONTZPATH": "", "TZ": ""}
+        return {**base, **image, **emulated}
+
+    def launch(self) -> None:
+        """Start it, without the pid namespace that `Inside` would add."""
+        Served.launch(self)
+
+
+@pytest.fixture
+def contained(short_folder: Path) -> Iterator[Callable[..., Contained]]:
+    """Start daemons in containers."""
+    if not shutil.which("unshare") or not sys.platform.startswith("linux"):
+        pytest.skip("unshare(1) is not here")
+    served: list[Contained] = []
+
+    def start(tasks: Any, **variables: str) -> Contained:
+        (short_folder / "state").mkdir()
+        daemon = Contained(short_folder, tasks, **variables)
+        daemon.token = variables.get("TASKRUNNERD_TOKEN", "")
+        served.append(daemon)
+        daemon.start()
+        return daemon
+
+    yield start
+    for daemon in served:
+        daemon.close()
+
+
+LOOK = """\
+id -u; id -g; id -un >/dev/null || echo nameless; echo "HOME=${HOME-unset}"; echo $PPID
+for place in "$1/state" "$1" /tmp / /usr; do
+    touch "$place/touched" && echo "$place"
+done
+"""
+
+
+def memory_kib(pid: int, name: str) -> int:
+    """A figure of /proc/PID/status."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (found,) = re.findall(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found)
+
+
+def test_container_without_names_home_zones_and_room_to_write_is_enough(
+    contained: Any, fifos: Any
+) -> None:
+    look = {"params": [{"arg": "folder"}], "run": LOOK}
+    tasks = {"look": look, "ok": {"run": "echo ok", "max_concurrent": 4}, "hold": HELD}
+    daemon = contained(tasks, TASKRUNNERD_TOKEN="s3cret")
+    folder = str(daemon.folder)
+    run = daemon.run("look", {"folder": folder})
+    lines = [line["text"] for line in daemon.lines(run) if line["stream"] == "stdout"]
+    if folder in lines:
+        pytest.skip("the file system cannot be made read-only here")
+    assert lines == ["12345", "0", "nameless", "HOME=unset", "1", f"{folder}/state"]
+    # A schedule in UTC needs nothing, another zone says what to install.
+    schedule = {"run": "true", "cron": "0 3 * * *"}
+    daemon.write_tasks({**tasks, "daily": {**schedule, "timezone": "UTC"}})
+    assert daemon.post("/api/reload").json["added"] == ["daily"]
+    daemon.write_tasks({**tasks, "daily": {**schedule, "timezone": "Europe/Berlin"}})
+    (fault,) = daemon.post("/api/reload", status=422).faults
+    assert "no time zone database on this machine; install tzdata" in fault[1]
+    daemon.write_tasks(tasks)
+    with ThreadPoolExecutor(4) as pool:
+        for ended in pool.map(lambda _: daemon.run("ok"), range(40)):
+            assert ended["end_reason"] == "success"
+    path = fifos()
+    held_run = daemon.trigger("hold", {"fifo": path})
+    held = reach(path)
+    started = daemon.get("/api/info").json["started_at"]
+    os.kill(daemon.inner, signal.SIGUSR2)
+    within(
+        DEADLINE_S,
+        lambda: daemon.get("/api/info").json["started_at"] != started,
+        "the upgrade",
+    )
+    finish_with(held, "9\n")
+    assert daemon.ended(held_run)["exit_code"] == 9
+    assert memory_kib(daemon.inner, "VmHWM") < 64 * 1024
+    assert daemon.end() == 0
+
+
+def test_container_open_to_all_needs_a_token(short_folder: Path) -> None:
+    image = dict(word.split("=") for word in of_dockerfile("ENV").split())
+    write_config(short_folder, {"tasks": {"ok": {"run": "true"}}})
+    own = {"TASKRUNNERD_CONFIG": "tasks.json", "TASKRUNNERD_DATA": "state"}
+    told = call(short_folder, **{**image, **own})
+    assert told.code == 78 and tr.TOKEN_VARIABLE in told.err
+
+
+def test_dockerfile_is_printed_and_stops_before_it_is_killed(tmp_path: Path) -> None:
+    told = run_command(tmp_path, "dockerfile")
+    assert (told.returncode, told.stdout, told.stderr) == (0, DOCKERFILE, "")
+    assert of_dockerfile("FROM") == "python:3-slim"
+    assert of_dockerfile("STOPSIGNAL") == "SIGTERM"
+    assert of_dockerfile("USER") == "10001:0"
+    assert of_dockerfile("EXPOSE") == str(tr.DEFAULT_PORT)
+    check = of_dockerfile("HEALTHCHECK").partition("CMD ")[2]
+    assert json.loads(check) == [*json.loads(of_dockerfile("ENTRYPOINT")), "health"]
+    image = dict(word.split("=") for word in of_dockerfile("ENV").split())
+    variables = {setting.variable for setting in tr._SETTINGS}
+    assert set(image) <= variables
+    limit_s = tr.parse_duration(image["TASKRUNNERD_SHUTDOWN_TIMEOUT"])
+    assert limit_s + tr.LINGER_S <= tr.DOCKER_GRACE_S
 
 
 def test_hangup_loads_the_tasks_unless_it_is_ignored(serve: Any) -> None:
@@ -17433,6 +17592,12 @@ def test_readme_lines_for_systemd_install_a_unit_that_names_what_they_install(
     unit = (tmp_path / "etc/systemd/system/taskrunnerd.service").read_text()
     assert f"{tmp_path}/opt/taskrunnerd/taskrunnerd.py --socket" in unit
     assert (tmp_path / "etc" / "taskrunnerd" / "tasks.json").exists()
+
+
+def test_readme_lines_for_a_container_are_those_of_the_dockerfile() -> None:
+    printed = [line.lstrip("# ") for line in DOCKERFILE.splitlines()]
+    lines = [line.strip() for line in lines_of("In a container").splitlines()]
+    assert len(lines) == 4 and set(lines) <= set(printed)
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
