@@ -10026,20 +10026,28 @@ def _parser() -> argparse.ArgumentParser:
     validate = commands.add_parser(
         "validate", help="check tasks.json and say what is wrong"
     )
-    validate.add_argument("--config", dest="own_config", metavar="FILE")
+    validate.add_argument(
+        "--config", dest="own_config", metavar="FILE", help="the file to check"
+    )
     validate.add_argument("--json", action="store_true", help="print faults as JSON")
     commands.add_parser("schema", help="print the JSON Schema of tasks.json")
     init = commands.add_parser("init", help="write an example tasks.json")
-    init.add_argument("--config", dest="own_config", metavar="FILE")
+    init.add_argument(
+        "--config", dest="own_config", metavar="FILE", help="the file to write"
+    )
     upgrade = commands.add_parser(
         "upgrade", help="replace a running daemon by the program now on disk"
     )
-    upgrade.add_argument("--data", dest="own_data", metavar="DIR")
+    upgrade.add_argument(
+        "--data", dest="own_data", metavar="DIR", help="the daemon's directory"
+    )
     commands.add_parser("selftest", help="check on this machine what is promised")
     crontab = commands.add_parser(
         "import-crontab", help="print the tasks.json that does what a crontab does"
     )
-    crontab.add_argument("file", nargs="?", default="-", metavar="FILE")
+    crontab.add_argument(
+        "file", nargs="?", default="-", metavar="FILE", help="else it is stdin"
+    )
     commands.add_parser("reload", help="have the running daemon load tasks.json again")
     commands.add_parser(
         "systemd-unit", help="print a unit of systemd for this installation"
@@ -10049,9 +10057,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     coming = commands.add_parser("next", help="print the coming ticks of schedules")
     coming.add_argument("task", nargs="?", metavar="TASK", help="of this task only")
-    coming.add_argument("-n", dest="count", default="10", metavar="COUNT")
+    coming.add_argument(
+        "-n", dest="count", default="10", metavar="COUNT", help="so many (default 10)"
+    )
     coming.add_argument("--json", action="store_true", help="print JSON")
-    coming.add_argument("--config", dest="own_config", metavar="FILE")
+    coming.add_argument(
+        "--config", dest="own_config", metavar="FILE", help="the file with the tasks"
+    )
     return parser
 
 

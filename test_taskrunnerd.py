@@ -16700,6 +16700,10 @@ def test_help_explains_every_flag_in_a_group(tmp_path: Path) -> None:
 
 class Inside(Served):
     """A daemon that is process 1 of a pid namespace of its own."""
+    commands = tr._parser()._subparsers._group_actions[0].choices
+    for name, parser in commands.items():
+        for action in parser._actions:
+            assert action.help, (name, action.dest)
 
     def launch(self) -> None:
         """Start it in a namespace."""
