@@ -13205,11 +13205,14 @@ LAST = healthz("Connection: close")
 def serve_here(
     in_process: Callable[..., tr.Daemon], tmp_path: Path
 ) -> Iterator[Callable[..., Served]]:
-    """HTTP servers in this process: serve_here(tasks, token=…)."""
+    """HTTP servers in this process: serve_here(tasks, token=…, secure=…)."""
     servers: list[tr.Server] = []
 
-    def make(tasks: Any, token: str = "", clock: Any = None) -> Served:
-        server = tr.Server(("127.0.0.1", 0), tr.Options(token))
+    def make(
+        tasks: Any, token: str = "", clock: Any = None, *, secure: bool = False
+    ) -> Served:
+        tls = made_tls(tmp_path) if secure else None
+        server = tr.Server(("127.0.0.1", 0), tr.Options(token), tls=tls)
         server.daemon = in_process(tasks, clock)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
@@ -13218,6 +13221,7 @@ def serve_here(
         client = Served(folder, tasks)
         client.server, client.daemon = server, server.daemon
         client.port = server.server_address[1]
+        client.tls = trusting(0) if secure else None
         return client
 
     yield make
@@ -14195,6 +14199,12 @@ def trusting(number: int) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=CERTIFICATES[number])
 
 
+def made_tls(folder: Path) -> ssl.SSLContext:
+    """A server's side, made of files."""
+    write_certificate(folder, 0)
+    return tr.tls_context(str(folder / "cert.pem"), str(folder / "key.pem"))
+
+
 def speaks_with(daemon: Served, number: int) -> bool:
     """Whether the daemon shows that certificate."""
     daemon.tls = trusting(number)
@@ -14268,8 +14278,7 @@ def test_plain_http_at_the_tls_port_is_told_so(by_tls: Any) -> None:
 def test_tls_handshake_that_does_not_come_is_given_up_and_delays_nobody(
     in_process: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
-    write_certificate(tmp_path, 0)
-    tls = tr.tls_context(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    tls = made_tls(tmp_path)
     server = tr.Server(("127.0.0.1", 0), tr.Options(), tls=tls)
     server.daemon = in_process({"ok": {"run": "true"}})
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -14317,8 +14326,7 @@ def test_tls_client_that_hangs_up_frees_its_thread(
 def test_hang_up_is_noticed_where_the_kernel_does_not_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secure: bool
 ) -> None:
-    write_certificate(tmp_path, 0)
-    tls = tr.tls_context(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    tls = made_tls(tmp_path)
     monkeypatch.delattr(tr.select, "POLLRDHUP", raising=False)
     monkeypatch.setattr(tr, "_POLL_HANGUP", tr.select.POLLERR)
     connection = tr.Connection.__new__(tr.Connection)
@@ -14693,14 +14701,16 @@ def test_half_closed_client_that_waits_frees_its_thread(
     assert shared.ended(run)["end_reason"] == "success"
 
 
+@pytest.mark.parametrize("secure", [False, True])
 def test_reader_that_stops_reading_delays_nobody_and_is_cut_off(
-    serve_here: Callable[..., Served], monkeypatch: pytest.MonkeyPatch, fifo: Path
+    serve_here: Any, monkeypatch: pytest.MonkeyPatch, fifo: Path, secure: bool
 ) -> None:
     monkeypatch.setattr(tr, "SEND_TIMEOUT_S", 0.5)
     monkeypatch.setattr(tr, "SOCKET_SLACK_S", 0.2)
     line = "x" * 999
     fill = f"yes {line} | head -n 16000; cat {fifo}"
-    daemon = serve_here({"fill": {"run": fill}, "true": {"run": "true"}})
+    tasks = {"fill": {"run": fill}, "true": {"run": "true"}}
+    daemon = serve_here(tasks, secure=secure)
     run = daemon.trigger("fill")
     path = f"/api/tasks/fill/runs/{run['id']}/log"
 
@@ -14709,10 +14719,13 @@ def test_reader_that_stops_reading_delays_nobody_and_is_cut_off(
         return bool(page["total_lines"] == 16_000)
 
     within(DEADLINE_S, written, "output that no socket buffer holds")
-    with socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(DEADLINE_S)
-        client.connect(("127.0.0.1", daemon.port))
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(DEADLINE_S)
+    client.connect(("127.0.0.1", daemon.port))
+    if daemon.tls:
+        client = daemon.tls.wrap_socket(client, server_hostname="localhost")
+    with client:
         client.sendall(head(f"GET {path}/stream?from=0 HTTP/1.1"))
         assert client.recv(12) == b"HTTP/1.1 200"
         assert waiting(daemon) == 1
@@ -16689,6 +16702,10 @@ def test_help_explains_every_flag_in_a_group(tmp_path: Path) -> None:
     shown = run_command(tmp_path, "--help", COLUMNS="200").stdout
     for title, _ in tr._GROUPS:
         assert f"\n{title}:\n" in shown
+    commands = tr._parser()._subparsers._group_actions[0].choices
+    for name, parser in commands.items():
+        for action in parser._actions:
+            assert action.help, (name, action.dest)
     for setting in tr._SETTINGS:
         flag = rf"^  --{setting.name} .*(?:\n {{20,}}.*)*"
         (text,) = re.findall(flag, shown, re.MULTILINE)
@@ -16700,10 +16717,6 @@ def test_help_explains_every_flag_in_a_group(tmp_path: Path) -> None:
 
 class Inside(Served):
     """A daemon that is process 1 of a pid namespace of its own."""
-    commands = tr._parser()._subparsers._group_actions[0].choices
-    for name, parser in commands.items():
-        for action in parser._actions:
-            assert action.help, (name, action.dest)
 
     def launch(self) -> None:
         """Start it in a namespace."""
