@@ -9540,10 +9540,11 @@ class Listener(NamedTuple):
 
     @property
     def place(self) -> str:
-        """host:port as it stands in a URL, or the path of a Unix socket."""
+        """host:port as it stands in a URL, or the path of a Unix socket, or @ and the
+        name of one that systemd has made without a path."""
         name = self.socket.getsockname()
         if self.is_unix:
-            return os.fsdecode(name)
+            return os.fsdecode(name).replace("\0", "@", 1)
         host, port = str(name[0]), name[1]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -10408,7 +10409,8 @@ def _connect(place: str) -> http.client.HTTPConnection:
     if not is_url:
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.sock.settimeout(BODY_TIMEOUT_S)
-        connection.sock.connect(place)
+        # Else the path is absolute.
+        connection.sock.connect(re.sub("^@", "\0", place))
     return connection
 
 
