@@ -8918,6 +8918,20 @@ def test_result_of_a_crashed_run_is_removed(remains: Remains) -> None:
     assert not paths[1].exists()
 
 
+def test_result_is_removed_also_when_a_bug_ends_the_run(
+    in_process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*_: Any) -> str:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(tr, "_end_survivors", bug)
+    daemon = in_process({"ok": {"run": 'echo 1 >"$TASKRUNNERD_RESULT"'}})
+    ended = end_of(daemon, daemon.trigger("ok", {}, "api"))
+    assert (ended.end_reason, ended.result) == ("crashed", None)
+    assert "internal error: RuntimeError('a bug')" in ended.error
+    assert list(Path(daemon.folder.path).glob("results/*/*")) == []
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that every user of the machine can reach."""
