@@ -9369,6 +9369,13 @@ class Connection(http.server.BaseHTTPRequestHandler):
             self._keep_alive = self._wire.discard_body(head) and self._keep_alive
             raise
 
+    def _beat(self, held: Hold) -> None:
+        if not self._begun:
+            self._begun = True
+            media = {"Content-Type": "application/json", **self._described_by()}
+            self._begin_chunks(held.status, {**media, **held.headers})
+        self._write_chunk(b" ")
+
     def _keep_held(self, held: Hold) -> bool:
         """Whether the client of a held request still listens. Silence that lasts makes
         proxies cut the connection: then the answer begins, and blanks follow, which
@@ -9376,11 +9383,11 @@ class Connection(http.server.BaseHTTPRequestHandler):
         now_s = time.monotonic()
         assert self._head
         if now_s >= self._beat_at_s and self._head.method != "HEAD":
-            if not self._begun:
-                self._begun = True
-                media = {"Content-Type": "application/json", **self._described_by()}
-                self._begin_chunks(held.status, {**media, **held.headers})
-            self._write_chunk(b" ")
+            try:
+                self._beat(held)
+            except OSError:
+                # Reset since the last look, which is no bug.
+                return False
             self._beat_at_s = now_s + self.server.options.heartbeat_s
         return self._wire.still_there()
 

@@ -29,6 +29,7 @@ import signal
 import socket
 import sqlite3
 import ssl
+import struct
 import subprocess
 import sys
 import tempfile
@@ -15312,6 +15313,25 @@ def test_held_answer_begins_after_silence_and_goes_on_with_blanks(
     assert 'Link: </schemas/Run.json>; rel="describedBy"' in told
     assert rest.startswith(b"1\r\n \r\n1\r\n \r\n")
     assert rest.endswith(b"\r\n0\r\n\r\n")
+
+
+def test_held_client_that_resets_its_connection_is_no_bug(
+    serve: Any, fifo: Path
+) -> None:
+    daemon = serve({"hold": HELD}, "--heartbeat", "50ms")
+    body = json.dumps({"params": {"fifo": str(fifo)}})
+    first, length = "POST /api/tasks/hold/run?wait=1 HTTP/1.1", len(body)
+    with socket.create_connection(("127.0.0.1", daemon.port), DEADLINE_S) as client:
+        client.sendall(head(first, f"Content-Length: {length}") + body.encode())
+        assert client.recv(65536)
+        # Closing with nothing to linger for resets the connection.
+        gone = struct.pack("ii", 1, 0)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, gone)
+    within(DEADLINE_S, lambda: waiting(daemon) == 0, "the request given up")
+    let_go(fifo)
+    path = "/api/runs?status=success"
+    within(DEADLINE_S, lambda: daemon.get(path).json["total"], "its end")
+    assert "Traceback" not in daemon.log.read_text()
 
 
 def test_held_answer_of_an_old_client_ends_with_the_connection(
