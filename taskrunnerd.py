@@ -7426,7 +7426,8 @@ def _live_run(daemon: Daemon, request: Request, run: Run, answer: Answer) -> Str
         text = _live_text(daemon, run, until_s)
         return Stream(answer.status, PLAIN_TEXT, text, None, headers, RUN_TRAILERS)
     # What is triggered now is new to everybody.
-    start = _resumed(daemon, request, run) if answer.status == 200 else (run, 0)
+    seen = answer.status == 200 or REPLAYED_HEADER in answer.headers
+    start = _resumed(daemon, request, run) if seen else (run, 0)
     events = _live_events(daemon, run, start, until_s)
     return Stream(answer.status, EVENT_STREAM, events, None, headers)
 
@@ -8322,7 +8323,8 @@ class Route(NamedTuple):
 # fmt: off
 ROUTES = (
     Route("POST", "/api/tasks/{task_name}/run", trigger_run, "Run", 201,
-          query="wait wait_timeout output", headers=KEY_HEADER + " Prefer traceparent",
+          query="wait wait_timeout output",
+          headers=KEY_HEADER + " Prefer Last-Event-ID traceparent",
           body="Trigger", check=check_trigger, also=_LIVE),
     Route("GET", "/api/tasks", get_tasks, "Tasks"),
     Route("GET", "/api/tasks/{task_name}", get_task, "Task"),

@@ -11585,6 +11585,28 @@ def test_key_follows_the_attempts_of_its_run(serve: Callable[..., Served]) -> No
     assert daemon.get("/api/runs").json["total"] == 3
 
 
+def test_key_goes_on_with_a_stream_where_it_was_cut(ops: Served) -> None:
+    key, path = uuid.uuid4().hex, "/api/tasks/lines/run"
+    body = json.dumps({"params": {"count": "5"}})
+
+    def lines(last_id: str) -> tuple[str | None, list[str]]:
+        connection = ops.connect()
+        headers = {
+            "Idempotency-Key": key,
+            "Accept": "text/event-stream",
+            "Last-Event-ID": last_id,
+        }
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        found = [e.data["text"] for e in parse_events(answer) if e.name == "line"]
+        connection.close()
+        return answer.headers["Idempotency-Replayed"], found
+
+    texts = [f"line {n}" for n in range(5)]
+    assert lines("2") == (None, texts), "nothing of a new run was seen before"
+    assert lines("2") == ("true", texts[3:])
+
+
 def test_key_of_a_skipped_run_is_answered_409_again(ops: Served, fifo: Path) -> None:
     key = uuid.uuid4().hex
     body = {"params": {"fifo": str(fifo)}}
