@@ -8795,7 +8795,9 @@ def _bind(
     body, body_faults = _bind_body(route, raw, content_type)
     faults += query_faults + body_faults
     front = Front(False, 0)
-    media = negotiated(head.headers.get("accept", ""), (route.media, *route.also))
+    media = route.media
+    if route.also:
+        media = negotiated(head.headers.get("accept", ""), (media, *route.also))
     request = Request(
         dict(texts), query, given, body, head.headers, lambda _: True, front, media
     )

@@ -15838,6 +15838,27 @@ def test_live_text_goes_on_at_the_oldest_kept_when_its_reader_is_slow(
     assert lines == early + late and 100 < len(late) < 2000
 
 
+def test_silent_stream_says_now_and_then_that_it_is_there(
+    in_process: Any, fifos: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tr, "HANGUP_CHECK_S", 0.01)
+    clock = FakeClock()
+    daemon = in_process({"hold": HELD}, clock)
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    live = tr._live_events(daemon, run, (run, 0), tr.math.inf)
+    assert next(live).startswith(b"event: run\n")
+    text = tr._live_text(daemon, run, tr.math.inf)
+    for events in (live, tr._log_events(daemon, run, 0)):
+        for _ in range(2):
+            assert next(events) == next(events) == b""
+            clock.pass_time(tr.STREAM_COMMENT_S)
+            assert next(events) == b": still here\n\n"
+            assert next(text) == b"", "nothing is mixed into the text"
+    let_go(path)
+    end_of(daemon, run)
+
+
 @pytest.mark.parametrize("form", ["text/plain", "text/event-stream"])
 def test_live_client_that_hangs_up_frees_its_thread(
     serve: Any, fifo: Path, form: str
