@@ -14366,24 +14366,23 @@ def test_hang_up_is_noticed_where_the_kernel_does_not_tell(
     tls = made_tls(tmp_path)
     monkeypatch.delattr(tr.select, "POLLRDHUP", raising=False)
     monkeypatch.setattr(tr, "_POLL_HANGUP", tr.select.POLLERR)
-    connection = tr.Connection.__new__(tr.Connection)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        connection.connection = ours
+        wire = tr._Wire(ours)
         if secure:
-            shaken = in_thread(lambda: tls.wrap_socket(ours, server_side=True))
+            shaken = in_thread(lambda: wire.begin_tls(tls))
             client = trusting(0)
             client.maximum_version = ssl.TLSVersion.TLSv1_2
             theirs = client.wrap_socket(theirs, server_hostname="localhost")
-            connection.connection = shaken()
-            connection.connection.settimeout(DEADLINE_S)
-        assert connection._still_there()
-        theirs.sendall(b"more")
-        assert connection._still_there()
-        assert connection.connection.recv(100) == b"more"
+            shaken()
+        assert wire.still_there()
+        theirs.sendall(healthz())
+        assert wire.still_there()
+        assert wire.receive_head().path == "/healthz"
+        assert wire.still_there()
         theirs.close()
-        assert not connection._still_there()
-        connection.connection.close()
+        assert not wire.still_there()
+        wire.close()
 
 
 def test_tls_connections_beyond_the_limit_get_an_alert(by_tls: Any) -> None:
