@@ -88,6 +88,7 @@ Words
 from __future__ import annotations
 
 import argparse
+import binascii
 import bisect
 import collections
 import contextlib
@@ -1305,6 +1306,13 @@ SCHEMAS: dict[str, JsonSchema] = {
         **_LOG_LINE_FIELDS,
         continued=_flag("The text goes on where this stream's line before it ended"),
     ),
+    "LogPart": _object(
+        "Output of one stream, byte for byte",
+        "end stream bytes",
+        end=_integer("Offset of its end, dropped bytes counted; where to go on"),
+        stream=_choice("Which stream; system tells what was left out", STREAMS),
+        bytes=_text("The bytes as written, in base64"),
+    ),
     "LogPage": _answer(
         "A page of lines",
         "lines first_available total_lines truncated finalized",
@@ -1471,6 +1479,8 @@ PARAMS: dict[str, JsonSchema] = {
     ),
     "limit:log": _number("Most lines", 1, LOG_PAGE_MAX_LINES, default=1000),
     "from:stream": _integer("First line; negative counts from the end"),
+    "from:parts": _number("Offset of the first byte", 0, 2**63 - 1, default=0),
+    "follow": _flag("Go on until the run has ended", default=True),
     "replay_limit": _number(
         "Most lines to replay, the newest", 1, LOG_REPLAY_MAX_LINES, default=5000
     ),
@@ -3417,6 +3427,19 @@ class LogLine(NamedTuple):
         return {**line, "continued": True} if self.continued else line
 
 
+class LogPart(NamedTuple):
+    """Bytes of one stream as they were written, and the offset at which they end."""
+
+    end: int
+    stream: int
+    content: bytes
+
+    def document(self) -> dict[str, Any]:
+        """The part as JSON."""
+        content = binascii.b2a_base64(self.content, newline=False).decode()
+        return {"end": self.end, "stream": STREAMS[self.stream], "bytes": content}
+
+
 def log_base(folder: str, task_name: str, run_id: str) -> str:
     """The path of a run's log files without their endings."""
     return os.path.join(folder, task_name, run_id)
@@ -3832,10 +3855,17 @@ class _Segment(NamedTuple):
 
     def find(self, line: int) -> int:
         """Index of the record that holds a line."""
+        return self._find(lambda mark: mark.lines > line)
+
+    def find_byte(self, offset: int) -> int:
+        """Index of the record that holds the byte at an absolute offset."""
+        return self._find(lambda mark: mark.end > offset)
+
+    def _find(self, is_behind: Callable[[_Mark], bool]) -> int:
         low, high = 1, self.records - 1
         while low < high:
             middle = (low + high) // 2
-            if self.mark(middle).lines > line:
+            if is_behind(self.mark(middle)):
                 high = middle
             else:
                 low = middle + 1
@@ -3929,6 +3959,33 @@ def _block_lines(marks: list[_Mark], block: bytes) -> Iterator[LogLine]:
             )
 
 
+def _block_parts(marks: list[_Mark], block: bytes) -> Iterator[LogPart]:
+    """The bytes of a block, as few parts as its changes of stream allow."""
+    begin = at = marks[0].end
+    for mark, after in zip(marks[1:], [*marks[2:], None]):
+        if not after or after.stream != mark.stream:
+            yield LogPart(mark.end, mark.stream, block[at - begin : mark.end - begin])
+            at = mark.end
+
+
+def _segment_parts(segment: _Segment, start: int) -> Iterator[LogPart]:
+    for marks, block in _blocks(segment, segment.find_byte(start)):
+        if len(block) < marks[-1].end - marks[0].end:
+            return
+        for part in _block_parts(marks, block):
+            if part.end > start:
+                yield part._replace(content=part.content[-(part.end - start) :])
+
+
+def _gap_part(before: _Mark, after: _Mark, start: int) -> LogPart:
+    """What stands for bytes that were left out; of some of them, if a reader has come
+    to `start` meanwhile, nobody knows how many lines they were."""
+    text = _gap_line(before, after).text
+    if start > before.end:
+        text = f"{after.end - start} bytes were left out here"
+    return LogPart(after.end, SYSTEM, text.encode() + b"\n")
+
+
 def _segment_lines(segment: _Segment, start: int) -> Iterator[LogLine]:
     for marks, block in _blocks(segment, segment.find(start)):
         for line in _block_lines(marks, block):
@@ -4011,6 +4068,32 @@ class LogReader:
             if block:
                 return block, start + len(block)
         return b"", offset
+
+    def parts(self, start: int) -> Iterator[LogPart]:
+        """The bytes from an offset on, as written, by stream; offsets count dropped
+        bytes too, and a part of the stream `system` says what was dropped."""
+        before = _Mark(0, 0, 0, SYSTEM, 0)
+        for segment in self._segments:
+            if segment.first.end > max(before.end, start):
+                yield _gap_part(before, segment.first, start)
+            before = segment.last
+            if before.end <= start:
+                continue
+            for part in _segment_parts(segment, start):
+                yield part
+                start = part.end
+            if start < before.end:
+                # Cut to its head since it was opened; the next reader sees that.
+                return
+
+    def next_parts(self, offset: int) -> tuple[list[LogPart], int]:
+        """Some bytes from an offset on, by stream, and the offset to go on with."""
+        found: list[LogPart] = []
+        for part in self.parts(offset):
+            found.append(part)
+            if part.end - offset >= LOG_BLOCK_BYTES:
+                break
+        return found, found[-1].end if found else offset
 
     def last_lines(self, count: int) -> list[LogLine]:
         """The newest lines, ascending."""
@@ -7843,6 +7926,55 @@ def stream_log(daemon: Daemon, request: Request) -> Stream:
     return Stream(200, EVENT_STREAM, events, headers=_UNBUFFERED)
 
 
+def output_parts(daemon: Daemon, run: Run) -> Iterator[LogPart | Run]:
+    """What a run writes, as it writes it, and at last the ended run, unless the daemon
+    goes before."""
+    for look in _follow(daemon, run, LogReader.next_parts, 0):
+        yield from look.fresh
+    if look.run.ended:
+        yield look.run
+
+
+def _parts_so_far(daemon: Daemon, run: Run, start: int) -> Iterator[LogPart]:
+    while True:
+        with LogReader(daemon.log_of(run)) as log:
+            parts, start = log.next_parts(start)
+        if not parts:
+            return
+        yield from parts
+
+
+def _part_event(part: LogPart) -> bytes:
+    return event_text("part", part.document(), part.end)
+
+
+def _part_events(daemon: Daemon, run: Run, start: int) -> Iterator[bytes]:
+    for look in _follow(daemon, run, LogReader.next_parts, start):
+        yield from map(_part_event, look.fresh)
+        if not (look.fresh or look.last):
+            yield _COMMENT if look.silent else b""
+    if look.run.ended:
+        after = daemon.attempt_after(look.run)
+        more = {"next_run_id": after.id} if after else {}
+        yield event_text("done", {"run": run_document(look.run), **more})
+
+
+def stream_log_parts(daemon: Daemon, request: Request) -> Stream:
+    """Follow a run's output byte for byte, by stream, as server-sent events."""
+    run = _find_run(daemon, request)
+    start, follow = request.query["from"], request.query["follow"]
+    last_seen = request.headers.get("last-event-id", "")
+    if re.fullmatch("[0-9]{1,18}", last_seen):
+        start = int(last_seen)
+    if follow:
+        events = _part_events(daemon, run, start)
+    else:
+        done = event_text("done", {"run": run_document(run)})
+        parts = map(_part_event, _parts_so_far(daemon, run, start))
+        events = itertools.chain(parts, [done])
+    return Stream(200, EVENT_STREAM, events, headers=_UNBUFFERED)
+
+
 _CURSOR = re.compile(RUN_ID_PATTERN[1:-1] + ":[0-9]{1,18}")
 
 
@@ -8340,6 +8472,8 @@ ROUTES = (
     Route("GET", _LOG + "/stream", stream_log, "LogLine",
           query="from:stream replay_limit", headers="Last-Event-ID",
           media=EVENT_STREAM),
+    Route("GET", _LOG + "/parts", stream_log_parts, "LogPart",
+          query="from:parts follow", headers="Last-Event-ID", media=EVENT_STREAM),
     Route("GET", "/api/tasks/{task_name}/log/search", search_logs, "LogSearch",
           query="q case run_id limit:search cursor", check=check_search),
     Route("GET", "/api/runs", get_all_runs, "Runs", query=_FILTERS),

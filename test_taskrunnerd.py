@@ -10,6 +10,7 @@ the daemon's log.
 
 from __future__ import annotations
 
+import base64
 import collections
 import contextlib
 import errno
@@ -6309,6 +6310,79 @@ def test_log_that_ends_in_a_gap_is_read_on_to_its_end(
     assert read_on(log.base) == ([b"kept\n"], 5)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_log_parts_are_the_bytes_of_each_stream_from_any_offset_on(
+    open_log: Callable[..., tr.LogWriter], seed: int
+) -> None:
+    """Torn lines, no last newline, bytes that are no text; a reader that comes back
+    with the offset it was told loses nothing and gets nothing twice."""
+    rng = random.Random(seed)
+    log = open_log(40 * tr.MIB)
+    wrote = {OUT: b"", ERR: b""}
+    seen = {OUT: b"", ERR: b""}
+    at = 0
+    for _ in range(60):
+        stream = rng.choice((OUT, ERR))
+        size = rng.choice((1, 7, 300, 70_000))
+        chunk = bytes(rng.choices(b"ab\n\r\x1b\xff\xc3", k=size))
+        wrote[stream] += chunk
+        log.write(stream, chunk, AT_MS, 1.0)
+        if rng.random() < 0.3:
+            log.release(AT_MS, 9.0)
+        if rng.random() < 0.3:
+            with tr.LogReader(log.base) as reader:
+                for part in itertools.islice(reader.parts(at), rng.randrange(4)):
+                    assert part.end == at + len(part.content)
+                    at = part.end
+                    seen[part.stream] += part.content
+    log.close(AT_MS)
+    with tr.LogReader(log.base) as reader:
+        for part in reader.parts(at):
+            seen[part.stream] += part.content
+        assert seen == wrote
+        whole = b"".join(reader.raw(0, reader.kept_bytes))
+        for start in rng.sample(range(len(whole) + 1), 20):
+            assert b"".join(p.content for p in reader.parts(start)) == whole[start:]
+
+
+def test_log_parts_say_what_was_left_out(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log(4 * tr.KIB)
+    for n in range(1000):
+        log.write(OUT, b"line %d\n" % n, AT_MS, 1.0)
+    log.close(AT_MS)
+    kept = read_log(log.base)
+    [(_, lines, left_out)] = kept.gaps
+    with tr.LogReader(log.base) as reader:
+        head, gap, *rest = reader.parts(0)
+        assert gap.content == b"%d lines (%d bytes) were left out here\n" % (
+            lines,
+            left_out,
+        )
+        assert gap.stream == tr.SYSTEM and gap.end == head.end + left_out
+        assert head.content + b"".join(p.content for p in rest) == kept.raw
+        # Some of it was read before it was dropped.
+        (gap, *again) = reader.parts(gap.end - 5)
+        assert gap.content == b"5 bytes were left out here\n"
+        assert again == rest
+
+
+def test_log_parts_of_a_log_cut_to_its_head_meanwhile_give_nothing_false(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log(tr.MIB)
+    line = b"x" * 999 + b"\n"
+    log.write(OUT, 300 * line, AT_MS, 1.0)
+    with tr.LogReader(log.base) as reader:
+        for _ in range(2000):
+            log.write(OUT, line, AT_MS, 1.0)
+        assert list(reader.parts(0)) == [(65_000, OUT, 65 * line)]
+    with tr.LogReader(log.base) as reader:
+        head, gap, *_ = reader.parts(65_000 - 1)
+        assert head == (65_000, OUT, b"\n") and gap.stream == tr.SYSTEM
+
+
 # -- search
 
 
@@ -11861,7 +11935,7 @@ def test_run_is_found_by_task_and_by_id_alone(shared: Served) -> None:
 
 RUN_ROUTES = [
     ("GET", ""), ("DELETE", ""), ("POST", "/stop"), ("GET", "/log"),
-    ("GET", "/log/raw"), ("GET", "/log/stream"),
+    ("GET", "/log/raw"), ("GET", "/log/stream"), ("GET", "/log/parts"),
 ]  # fmt: skip
 
 
@@ -12405,6 +12479,60 @@ def test_log_raw_of_no_output(ops: Served) -> None:
     assert reply.headers["Content-Range"] == "bytes */0"
 
 
+def output_of(events: Iterator[SseEvent]) -> tuple[dict[str, bytes], Any]:
+    """What a stream of parts brings of each stream, and its last event."""
+    found = {"stdout": b"", "stderr": b"", "system": b""}
+    for event in events:
+        if event.name == "done":
+            assert list(events) == []
+            return found, event.data
+        assert not list(tr.find_faults(tr.SCHEMAS["LogPart"], event.data, ()))
+        assert event.name == "part" and event.id == str(event.data["end"])
+        found[event.data["stream"]] += base64.b64decode(event.data["bytes"])
+    return found, None
+
+
+def test_log_parts_bring_each_stream_byte_for_byte(ops: Served) -> None:
+    text = "\x1b[1mé\r\n\n no newline"
+    run = ops.run("say", {"TEXT": text})
+    with ops.events(place(run) + "/log/parts") as events:
+        found, done = output_of(events)
+    assert found == {"stdout": text.encode(), "stderr": b"", "system": b""}
+    assert done == {"run": {k: v for k, v in run.items() if k != "$schema"}}
+    for query, header in (("?from=5", {}), ("?from=1", {"Last_Event_ID": "5"})):
+        with ops.events(place(run) + "/log/parts" + query, **header) as events:
+            assert output_of(events)[0]["stdout"] == text.encode()[5:]
+    run = ops.run("two-streams")
+    with ops.events(place(run) + "/log/parts") as events:
+        found, _ = output_of(events)
+    assert found == {"stdout": b"out\n", "stderr": b"err\n", "system": b""}
+
+
+def test_log_parts_follow_a_run_or_give_what_there_is(ops: Served, fifo: Path) -> None:
+    run = ops.trigger("lonely", {"fifo": str(fifo)})
+    with ops.events(place(run) + "/log/parts") as events:
+        assert base64.b64decode(next(events).data["bytes"]) == b"waiting\n"
+        with ops.events(place(run) + "/log/parts?follow=false") as others:
+            found, done = output_of(others)
+        assert found["stdout"] == b"waiting\n"
+        assert done["run"]["status"] == "running"
+        let_go(fifo, "at last")
+        found, done = output_of(events)
+    assert found["stdout"] == b"at last" and done["run"]["end_reason"] == "success"
+
+
+def test_log_parts_name_the_next_attempt(serve: Callable[..., Served]) -> None:
+    task = {"run": "exit 3", "retry_attempts": 1, "retry_delay": "1ms"}
+    daemon = serve({"again": task})
+    run = daemon.trigger("again")
+    with daemon.events(place(run) + "/log/parts") as events:
+        _, done = output_of(events)
+    second = daemon.get(f"/api/runs/{done['next_run_id']}").json
+    assert second["retry_of_run_id"] == run["id"]
+    with daemon.events(place(second) + "/log/parts") as events:
+        assert "next_run_id" not in output_of(events)[1]
+
+
 # -- search
 
 
@@ -12491,6 +12619,8 @@ def test_search_cursor_misses_nothing_when_its_run_is_deleted(ops: Served) -> No
     ("runs/{}/log/stream", "replay_limit=0", "replay_limit", "must be 1 to 50000"),
     ("runs/{}/log/stream", "replay_limit=50001", "replay_limit", "must be 1 to 50000"),
     ("runs/{}/log/stream", "from=a", "from", "must be a whole number"),
+    ("runs/{}/log/parts", "from=-1", "from", "must be 0 to 9223372036854775807"),
+    ("runs/{}/log/parts", "follow=maybe", "follow", "must be true or false"),
     ("log/search", "", "q", "must be there"),
     ("log/search", "q=", "q", "must not be empty"),
     ("log/search", "q=" + "x" * 1025, "q", "must have at most 1024 characters"),
