@@ -99,6 +99,7 @@ import fcntl
 import functools
 import gc
 import heapq
+import http.client
 import http.server
 import itertools
 import json
@@ -127,7 +128,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from email.utils import formatdate
 from stat import S_ISSOCK
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn, Union, cast
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 if TYPE_CHECKING:
     import ssl
@@ -180,7 +181,9 @@ SYSTEMD_VARIABLES = (
 
 # sysexits(3), as init systems and scripts know them.
 EX_OK, EX_DIFFERS, EX_USAGE, EX_UNAVAILABLE = 0, 1, 64, 69
-EX_OSERR, EX_TEMPFAIL, EX_CONFIG = 71, 75, 78
+EX_OSERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 71, 75, 77, 78
+# As timeout(1), docker(1) and shells have them; a signal's number is added to the last.
+EX_TIMEOUT, EX_NOT_STARTED, EX_SIGNAL = 124, 125, 128
 
 KIB, MIB = 1024, 1024 * 1024
 
@@ -301,6 +304,14 @@ STOP_SLACK_S = 10.0
 NOTIFY_WAIT_S = 2.0
 WATCHDOG_S = 60
 DOCKER_GRACE_S = 10.0
+
+# Of commands that ask a running daemon.
+CLIENT_TIMEOUT_S = 3 * STREAM_COMMENT_S
+CLIENT_PATIENCE_S = 120.0
+CLIENT_PAUSE_S = 0.05
+CLIENT_PAUSE_MAX_S = 2.0
+SHOWN_LINES = 10
+STATUS_ROWS = 5
 
 # Of the record that an upgrade in place hands to the new program.
 HANDOVER_VERSION = 1
@@ -6004,6 +6015,14 @@ class Daemon:
             if task.run_on_start and not handover:
                 self._run_at_start(task)
 
+    def settle(self) -> None:
+        """Settle what a daemon that died left running, and start nothing: queued runs
+        and schedules are for the next daemon. Instead of `recover`. Raises
+        StoreError."""
+        unended = self.store.unended_runs()
+        running = [run for run, _ in unended if run.status == RUNNING]
+        self.store.flush(*settle_crashed(self, running, ()))
+
     def _run_at_start(self, task: Task) -> None:
         try:
             self.trigger(task.name, {}, "startup")
@@ -10147,10 +10166,98 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
 
 
+# Commands that ask a running daemon.
+_ASKING_HELP = {
+    "run": "run a task: its output, its exit code",
+    "tasks": "list the tasks and what is going on with them",
+    "runs": "list runs, newest first",
+    "show": "show one run and the end of its output",
+    "logs": "write out what a run wrote, -f as it writes it",
+    "stop": "ask a run to stop",
+    "status": "show on one screen how the daemon is doing",
+    "health": "exit code 0 when triggers are taken, else 1",
+    "reload": "have the daemon load tasks.json again",
+}
+_FOUND = """\
+The daemon is found by --url, TASKRUNNERD_URL, or the data directory's own record of
+where it listens. The token is read from --token-file or TASKRUNNERD_TOKEN."""
+_RUN_CODES = """
+exit code:
+  the program's; 128+n when signal n killed it
+  64   wrong usage: no such task, parameters that cannot be used
+  69   no daemon answers
+  75   refused: on_overlap skip, the queue is full, no room on the disk
+  77   the token is missing or wrong, or the task may not be triggered
+  124  the time limit of --timeout, or the task's own
+  125  the daemon could not start the program
+  130  stopped by Ctrl-C
+  137  killed, or the daemon died while the program ran
+"""
+_RUN_NAMES = " RUN is an id, its beginning or end, last, or TASK/last."
+
+
+def _add_asking(commands: Any) -> None:
+    """The commands that ask a running daemon."""
+    place = _Parser(add_help=False)
+    where = place.add_argument_group("where the daemon is")
+    where.add_argument("--url", metavar="URL", help="http://HOST:PORT")
+    where.add_argument(
+        "--data", dest="own_data", metavar="DIR", help="its data directory"
+    )
+    where.add_argument("--token-file", dest="own_token_file", metavar="FILE")
+
+    def add(name: str, about: str = "", more: str = "") -> argparse.ArgumentParser:
+        text = _ASKING_HELP[name]
+        command: argparse.ArgumentParser = commands.add_parser(
+            name,
+            parents=[place],
+            description=f"{text[0].upper()}{text[1:]}.{about}\n{_FOUND}",
+            epilog=more,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name != "reload":
+            command.add_argument("--json", action="store_true", help="print JSON")
+        return command
+
+    run = add(
+        "run",
+        "\nCtrl-C asks the run to stop, a second one leaves it running.\n"
+        "A parameter whose key begins with a dash may be given without it.",
+        _RUN_CODES,
+    )
+    run.add_argument("task", metavar="TASK")
+    run.add_argument("params", nargs="*", metavar="KEY=VALUE", help="a parameter")
+    run.add_argument(
+        "--detach", action="store_true", help="print the run's id and leave"
+    )
+    run.add_argument("--timeout", metavar="TIME", help="stop it after this: 90s, 5m")
+    run.add_argument("--key", metavar="KEY", help="run once per key: Idempotency-Key")
+    run.add_argument(
+        "--local", action="store_true", help="here and now, without a daemon"
+    )
+    run.add_argument("--config", dest="own_config", metavar="FILE", help="for --local")
+    add("tasks")
+    runs = add("runs")
+    runs.add_argument("task", nargs="?", metavar="TASK", help="of this task only")
+    runs.add_argument("--status", metavar="WORDS", help="such as failed,timeout")
+    runs.add_argument("-n", dest="count", default="20", metavar="COUNT")
+    add("show", _RUN_NAMES).add_argument("run", metavar="RUN")
+    logs = add("logs", _RUN_NAMES)
+    logs.add_argument("run", metavar="RUN")
+    logs.add_argument("-f", "--follow", action="store_true", help="until it has ended")
+    add("stop", _RUN_NAMES).add_argument("run", metavar="RUN")
+    add("status")
+    add("health")
+    add("reload")
+
+
 def _parser() -> argparse.ArgumentParser:
+    rows = [f"  {name:19} {text}" for name, text in _ASKING_HELP.items()]
     parser = _Parser(
         prog=PROGRAM,
         description="Run declared tasks over HTTP: without a command, as the daemon.",
+        epilog="\n".join(["asking a running daemon:", *rows, "", _FOUND]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
     groups: dict[str, Any] = {}
@@ -10167,8 +10274,9 @@ def _parser() -> argparse.ArgumentParser:
         group = groups.get(setting.name, parser)
         group.add_argument(f"--{setting.name}", help=text, **more)
     commands = parser.add_subparsers(
-        title="commands", dest="command", metavar="COMMAND"
+        title="other commands", dest="command", metavar="COMMAND"
     )
+    _add_asking(commands)
     validate = commands.add_parser(
         "validate", help="check tasks.json and say what is wrong"
     )
@@ -10194,7 +10302,6 @@ def _parser() -> argparse.ArgumentParser:
     crontab.add_argument(
         "file", nargs="?", default="-", metavar="FILE", help="else it is stdin"
     )
-    commands.add_parser("reload", help="have the running daemon load tasks.json again")
     commands.add_parser(
         "systemd-unit", help="print a unit of systemd for this installation"
     )
@@ -10230,6 +10337,29 @@ def _default(setting: _Setting) -> str:
     return os.path.join(folder, name) if name else folder
 
 
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command line. KEY=VALUE may stand between options, which
+    argparse does not do by itself, and anything may stand behind `--`."""
+    words = list(words)
+    cut = words.index("--") if "--" in words else len(words)
+    parser = _parser()
+    arguments, extra = parser.parse_known_args(words[:cut])
+    plain = [word for word in extra if not word.startswith("-")]
+    behind = words[cut + 1 :]
+    unknown = [word for word in extra if word not in plain]
+    if not hasattr(arguments, "params"):
+        unknown = [*extra, *behind]
+    if unknown:
+        command = f"{PROGRAM} {arguments.command or ''}".strip()
+        more = "put such parameters behind --" if hasattr(arguments, "params") else ""
+        hint = more or f"see {command} --help"
+        text = f"{command}: unrecognized arguments: {' '.join(unknown)}; {hint}\n"
+        parser.exit(EX_USAGE, text)
+    if plain or behind:
+        arguments.params = [*arguments.params, *plain, *behind]
+    return arguments
+
+
 def _settings(arguments: argparse.Namespace) -> dict[str, str]:
     """Every setting's text: the flag, else the variable, else the default."""
     found = {}
@@ -10239,8 +10369,9 @@ def _settings(arguments: argparse.Namespace) -> dict[str, str]:
             given = ",".join(given)
         fallback = os.environ.get(setting.variable, "") or _default(setting)
         found[setting.name] = fallback if given is None else given
-    for name in ("config", "data"):
-        found[name] = getattr(arguments, f"own_{name}", None) or found[name]
+    for name in ("config", "data", "token-file"):
+        own = getattr(arguments, f"own_{name.replace('-', '_')}", None)
+        found[name] = own or found[name]
     return found
 
 
@@ -10531,54 +10662,6 @@ def _running_place(path: str) -> str:
     if not place:
         raise UsageError(f"--data {path}: no daemon runs here", EX_UNAVAILABLE)
     return str(place)
-
-
-def _connect(place: str) -> http.client.HTTPConnection:
-    """A connection to a daemon of this machine. Raises OSError."""
-    import http.client
-
-    scheme, is_url, address = place.partition("://")
-    if not is_url:
-        address = "localhost"
-    if scheme == "https":
-        import ssl
-
-        # Its own record says where it listens on this machine. The certificate is for
-        # the names by which others call it.
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return http.client.HTTPSConnection(
-            address, timeout=BODY_TIMEOUT_S, context=context
-        )
-    connection = http.client.HTTPConnection(address, timeout=BODY_TIMEOUT_S)
-    if not is_url:
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(BODY_TIMEOUT_S)
-        # Else the path is absolute.
-        connection.sock.connect(re.sub("^@", "\0", place))
-    return connection
-
-
-def _ask_reload(settings: dict[str, str]) -> int:
-    """Have the running daemon load tasks.json again, and print its answer."""
-    import http.client
-
-    place, token = _running_place(settings["data"]), _read_token(settings)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        connection = _connect(place)
-        connection.request("POST", "/api/reload", headers=headers)
-        reply = connection.getresponse()
-        answer = json.loads(reply.read())
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise UsageError(f"{place}: no answer: {error}", EX_UNAVAILABLE) from None
-    if reply.status == 200:
-        del answer["$schema"]
-        print(json.dumps(answer, ensure_ascii=False))
-        return EX_OK
-    faults = [fault["message"] for fault in answer.get("errors", ())]
-    print(*(faults or [answer["detail"]]), sep="\n", file=sys.stderr)
-    return EX_CONFIG
 
 
 _NO_PORT = "none"
@@ -11293,8 +11376,10 @@ def _wait_for_end(
 def _leave(code: int) -> NoReturn:
     """Exit. Threads of connections may still be there, and interpreter shutdown need
     not care for them."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # Python has none where it was closed from the start.
+        if stream is not None:
+            stream.flush()
     os._exit(code)
 
 
@@ -11365,6 +11450,946 @@ def _serve(settings: dict[str, str]) -> None:
     # the daemon's memory, until the script's body has ended.
     threading.Thread(target=end, name="end").start()
     _start_thread(_give_back_memory, "memory")
+
+
+# -- asking a running daemon
+
+
+class _NoAnswer(UsageError):
+    """The daemon cannot be reached, or asks to come again; `sent` tells whether it may
+    have got the request nevertheless."""
+
+    def __init__(
+        self, message: str, code: int = EX_UNAVAILABLE, *, sent: bool = True
+    ) -> None:
+        super().__init__(message, code)
+        self.sent = sent
+
+
+class _Refused(UsageError):
+    """An answer of the daemon that is a problem."""
+
+    def __init__(self, status: int, text: str, document: Any) -> None:
+        super().__init__(text, _REFUSAL_CODES.get(status, EX_USAGE))
+        self.status = status
+        self.document = document
+
+
+_REFUSAL_CODES = {
+    401: EX_NOPERM, 403: EX_NOPERM, 421: EX_NOPERM, 409: EX_TEMPFAIL, 429: EX_TEMPFAIL,
+    507: EX_TEMPFAIL, 500: EX_UNAVAILABLE,
+}  # fmt: skip
+_TRANSPORT_ERRORS = (OSError, http.client.HTTPException)
+
+
+_COLOUR_CODE = re.compile("\x1b\\[[0-9;]*m")
+
+
+def _printable(text: str) -> str:
+    """One line that cannot move a terminal's cursor, whatever stands in it."""
+    plain = _COLOUR_CODE.sub("", text).replace("\n", " ")
+    return "".join(c if c.isprintable() else "\ufffd" for c in plain)
+
+
+# Of no use to somebody who has written no request.
+_API_PLACE = re.compile(r"^(body\.params|body|query|path)\.")
+
+
+def _problem_text(problem: Mapping[str, Any]) -> str:
+    """A problem of the API in one line."""
+    faults = [
+        f"{_API_PLACE.sub('', fault['location'])}: {fault['message']}"
+        for fault in problem.get("errors", ())
+    ]
+    return _printable("; ".join(faults) or str(problem["detail"]))
+
+
+def _connect(place: str, *, is_own_record: bool) -> http.client.HTTPConnection:
+    """A connection to the daemon at a URL, not yet opened, or at a Unix socket's path.
+    Raises OSError."""
+    parts = urlsplit(place)
+    if parts.scheme == "https":
+        import ssl
+
+        context = ssl.create_default_context()
+        if is_own_record:
+            # It says where the daemon listens on this machine. The certificate is for
+            # the names by which others call it.
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return http.client.HTTPSConnection(
+            parts.netloc, timeout=CLIENT_TIMEOUT_S, context=context
+        )
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(parts.netloc, timeout=CLIENT_TIMEOUT_S)
+    connection = http.client.HTTPConnection("localhost", timeout=CLIENT_TIMEOUT_S)
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.sock.settimeout(CLIENT_TIMEOUT_S)
+    # Else the path is absolute.
+    connection.sock.connect(re.sub("^@", "\0", place))
+    return connection
+
+
+class Client:
+    """Asks one daemon. `find` tells where it listens, and is asked again for each
+    connection: one that was restarted may listen elsewhere. For one thread."""
+
+    def __init__(
+        self, find: Callable[[], str], token: str, *, is_own_record: bool = False
+    ) -> None:
+        self.find = find
+        self.token = token
+        self.is_own_record = is_own_record
+        self.place = ""
+        self._connection: http.client.HTTPConnection | None = None
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The document of an answer. Raises _Refused, _NoAnswer."""
+        with self._answer(method, path, body, headers or {}) as answer:
+            raw = answer.read()
+        return self._document(answer, raw)
+
+    def events(self, path: str) -> Iterator[tuple[str, Any]]:
+        """(name, document) of server-sent events as they come; the name is empty for a
+        sign of life. Raises _Refused, _NoAnswer."""
+        try:
+            with self._answer("GET", path, None, {}) as answer:
+                if answer.status >= 400:
+                    self._document(answer, answer.read())
+                name = ""
+                for line in answer:
+                    field, _, value = line.rstrip(b"\n").partition(b": ")
+                    if field == b"event":
+                        name = value.decode()
+                    elif field == b"data":
+                        yield name, json.loads(value)
+                    elif line.startswith(b":"):
+                        yield "", None
+        finally:
+            # What is left of a stream is of no use for another request.
+            self.close()
+
+    @contextlib.contextmanager
+    def _answer(
+        self, method: str, path: str, body: Any, headers: Mapping[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
+        """An answer, whose reading may fail as its asking may. Raises _NoAnswer."""
+        sent = False
+        try:
+            answer = None
+            if self._connection and self._connection.sock:
+                # It may have been closed meanwhile, which only asking shows.
+                with contextlib.suppress(*_TRANSPORT_ERRORS):
+                    sent = True
+                    answer = self._send(method, path, body, headers)
+            if not answer:
+                self.close()
+                self._open()
+                sent = True
+                answer = self._send(method, path, body, headers)
+            yield answer
+        except (*_TRANSPORT_ERRORS, ValueError) as error:
+            self.close()
+            reason = getattr(error, "strerror", None) or str(error) or repr(error)
+            text = f"{self.place}: no answer: {_printable(reason)}"
+            raise _NoAnswer(text, sent=sent) from None
+
+    def _open(self) -> None:
+        try:
+            self.place = self.find()
+        except UsageError as error:
+            raise _NoAnswer(str(error), sent=False) from None
+        connection = _connect(self.place, is_own_record=self.is_own_record)
+        if not connection.sock:
+            connection.connect()
+        self._connection = connection
+
+    def _send(
+        self, method: str, path: str, body: Any, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        assert self._connection
+        own = {"User-Agent": f"{PROGRAM}/{VERSION}", **headers}
+        if self.token:
+            own["Authorization"] = f"Bearer {self.token}"
+        raw = None if body is None else compact_json(body)
+        if raw:
+            own["Content-Type"] = "application/json"
+        # A proxy may serve the daemon below a path of its own.
+        below = urlsplit(self.place).path.rstrip("/") if "://" in self.place else ""
+        self._connection.request(method, below + path, raw, own)
+        return self._connection.getresponse()
+
+    def _document(self, answer: http.client.HTTPResponse, raw: bytes) -> Any:
+        """The JSON of an answer. Raises _Refused, and _NoAnswer for 502 to 504."""
+        document, problem = None, ""
+        try:
+            document = json.loads(raw)
+            problem = _problem_text(document) if answer.status >= 400 else ""
+            is_ours = True
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # Of something in front of the daemon, or of another server.
+            is_ours = False
+            problem = _printable(f"{self.place}: {answer.status} {answer.reason}")
+        if answer.status in (502, 503, 504):
+            raise _NoAnswer(problem, EX_TEMPFAIL if is_ours else EX_UNAVAILABLE)
+        if not is_ours:
+            raise UsageError(f"{problem}, and not of {PROGRAM}", EX_UNAVAILABLE)
+        if answer.status >= 400:
+            raise _Refused(answer.status, problem, document)
+        return document
+
+
+def _client(settings: dict[str, str], url: str | None) -> Client:
+    """A client of the daemon that the settings name."""
+    url = url or os.environ.get("TASKRUNNERD_URL", "")
+    if url and not re.match("https?://[^/]", url):
+        raise UsageError(f'--url "{url}": write http://HOST:PORT', EX_USAGE)
+    try:
+        token = _read_token(settings)
+        # A header's value (RFC 9110, 5.5); http.client would fail on anything else.
+        if not re.fullmatch("[!-~]*", token):
+            raise UsageError("the token is not one word of ASCII")
+    except UsageError as error:
+        raise UsageError(str(error), EX_NOPERM) from None
+    if url:
+        return Client(lambda: url, token)
+    find = functools.partial(_running_place, settings["data"])
+    return Client(find, token, is_own_record=True)
+
+
+# -- what commands print
+
+
+def _put(fd: int, content: bytes) -> None:
+    """Write all of it now, also where the other end is slow and does not block."""
+    left = memoryview(content)
+    while left:
+        try:
+            left = left[os.write(fd, left) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+
+
+def _say(text: str) -> None:
+    """Tell a person something that is no result. Safe in a signal's handler."""
+    with contextlib.suppress(OSError):
+        _put(2, f"{PROGRAM}: {text}\n".encode("utf-8", "replace"))
+
+
+def _print_text(text: str) -> None:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    _put(1, f"{text}\n".encode(encoding, "replace"))
+
+
+_GREEN, _RED, _YELLOW, _CYAN = "32", "31", "33", "36"
+_COLOURS = {
+    SUCCESS: _GREEN, RUNNING: _CYAN, **dict.fromkeys(FAILURES, _RED),
+    **dict.fromkeys((PENDING, STOPPED, SKIPPED, QUEUE_FULL, DAEMON_STOPPED), _YELLOW),
+}  # fmt: skip
+
+
+class _Screen(NamedTuple):
+    """What the place is like where results are printed: `width` is 0 where nobody
+    looks and lines are as long as they are."""
+
+    width: int
+    colours: bool
+
+    def paint(self, text: str) -> str:
+        """A cell in the colour of the state that it names, if it names one."""
+        colour = _COLOURS.get(text.strip()) if self.colours else None
+        return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+        """Aligned columns; only the last one is cut to fit."""
+        lines = [list(head), *([_printable(cell) for cell in row] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        room = max(self.width - sum(w + 2 for w in widths[:-1]), len(head[-1]))
+        texts = []
+        for line in lines:
+            last = line[-1]
+            if self.width and len(last) > room:
+                last = last[: room - 1] + "…"
+            cells = [cell.ljust(w) for cell, w in zip(line[:-1], widths)]
+            texts.append("  ".join(map(self.paint, [*cells, last])).rstrip())
+        return "\n".join(texts)
+
+
+def _screen() -> _Screen:
+    if not os.isatty(1):
+        return _Screen(0, False)
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    return _Screen(shutil.get_terminal_size().columns, not plain)
+
+
+def _local_time(text: str | None) -> str:
+    """A time of the API on this machine's wall."""
+    if not text:
+        return "-"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(parse_time(text) / 1000))
+
+
+def _took(run: Mapping[str, Any]) -> str:
+    """How long a run took, or has been running."""
+    if "duration" in run:
+        return duration_text(run["duration"] / 1e9)
+    if run["status"] != RUNNING or "start_at" not in run:
+        return "-"
+    return duration_text(max(0, time.time() - parse_time(run["start_at"]) / 1000))
+
+
+def _state(run: Mapping[str, Any]) -> str:
+    return str(run.get("end_reason") or run["status"])
+
+
+_RUN_HEAD = ("RUN", "TASK", "STATE", "EXIT", "BEGAN", "TOOK", "SUMMARY")
+
+
+def _run_row(run: Mapping[str, Any]) -> list[str]:
+    code = run["exit_code"]
+    exit_text = "-" if code == NO_EXIT_CODE else str(code)
+    began = _local_time(run.get("start_at") or run["created_at"])
+    cells = [run["id"], run["task_name"], _state(run), exit_text, began, _took(run)]
+    return [*cells, run.get("summary", "")]
+
+
+# -- run: the command line that behaves like the command it runs
+
+
+def _run_exit_code(run: Mapping[str, Any]) -> int:
+    """The exit code that tells what became of a run; 0 is for success alone."""
+    reason, code = run.get("end_reason"), int(run["exit_code"])
+    if reason in (SKIPPED, QUEUE_FULL):
+        return EX_TEMPFAIL
+    if reason == TIMEOUT:
+        return EX_TIMEOUT
+    if reason == CRASHED:
+        # Nobody knows what it would have been; whatever was left of it was killed.
+        return EX_SIGNAL + signal.SIGKILL
+    if code == NO_EXIT_CODE:
+        return EX_NOT_STARTED
+    return code if reason == SUCCESS else code or EX_DIFFERS
+
+
+class _Patience:
+    """How long a daemon that has gone away is waited for; `hint` says what else may be
+    the case."""
+
+    def __init__(self, hint: str = "") -> None:
+        self._hint = hint
+        self.reset()
+
+    def reset(self) -> None:
+        """It is there."""
+        self._since_s: float | None = None
+        self._pause_s = CLIENT_PAUSE_S
+        self._told = False
+
+    def wait(self, error: UsageError) -> None:
+        """Pause before the next try, each time longer. Raises the error in the end."""
+        now_s = time.monotonic()
+        self._since_s = now_s if self._since_s is None else self._since_s
+        if now_s - self._since_s >= CLIENT_PATIENCE_S:
+            limit = duration_text(CLIENT_PATIENCE_S)
+            raise UsageError(f"{error}; tried for {limit}{self._hint}", error.code)
+        # Not at once: an upgrade in place is over before anybody has read it.
+        if self._pause_s >= CLIENT_PAUSE_MAX_S and not self._told and os.isatty(2):
+            self._told = True
+            _say(f"{error}; trying again")
+        time.sleep(self._pause_s)
+        self._pause_s = min(2 * self._pause_s, CLIENT_PAUSE_MAX_S)
+
+
+class _Left(Exception):
+    """The run is left to itself; `code` is the exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class _Leash:
+    """Has a run stopped by Ctrl-C, SIGTERM or a time limit, and lets go of it at the
+    second signal. `stop` is called with the run's id and may block; `leave` is called
+    in the signal's handler, with the exit code."""
+
+    def __init__(
+        self, stop: Callable[[str], None], leave: Callable[[int], None], hint: str
+    ) -> None:
+        self.code = 0
+        # Filled by a signal's handler, which may not start threads or take locks.
+        self.jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._stop = stop
+        self._leave = leave
+        self._hint = hint
+        self._run_id = ""
+        self._signals = 0
+
+    @contextlib.contextmanager
+    def on(self, numbers: Sequence[int], timeout_s: float | None) -> Iterator[None]:
+        """Heed signals and the time limit."""
+        _start_thread(self._work, "leash")
+        # What the shell has ignored, as for jobs in the background, stays so.
+        heeded = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
+        before = [(number, signal.signal(number, self._heed)) for number in heeded]
+        timer = threading.Timer(timeout_s or 0, self._ask, (EX_TIMEOUT,))
+        timer.daemon = True
+        if timeout_s is not None:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for number, handler in before:
+                signal.signal(number, handler)
+            self.jobs.put(None)
+
+    def _work(self) -> None:
+        for job in iter(self.jobs.get, None):
+            _start_thread(job, "stop")
+
+    def hold(self, run_id: str) -> None:
+        """This is the run from now on; stop it if that was asked for meanwhile."""
+        self._run_id = run_id
+        if self.code:
+            self._begin_stop()
+
+    def _heed(self, number: int, _: Any) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            self._leave(EX_SIGNAL + number)
+            return
+        _say(f"asking the run to stop; {self._hint}")
+        self._ask(EX_SIGNAL + number)
+
+    def _ask(self, code: int) -> None:
+        if not self.code:
+            self.code = code
+            self._begin_stop()
+
+    def _begin_stop(self) -> None:
+        if self._run_id:
+            self.jobs.put(functools.partial(self._stop, self._run_id))
+
+    def exit_code(self, run: Mapping[str, Any]) -> int:
+        """The exit code of an ended run: what it was stopped for, if it was."""
+        stopped = run.get("end_reason") in (STOPPED, DAEMON_STOPPED)
+        return self.code if self.code and stopped else _run_exit_code(run)
+
+
+class _End(NamedTuple):
+    """The end of a run's output: the run as it then is, and the attempt after it."""
+
+    run: dict[str, Any]
+    next_run_id: str = ""
+
+
+_Output = Iterator[Union[LogPart, _End]]
+
+
+def _remote_output(client: Client, run: Mapping[str, Any], query: str = "") -> _Output:
+    """A run's output as it comes, over every break of the connection. Raises
+    UsageError."""
+    path = f"/api/tasks/{run['task_name']}/runs/{run['id']}/log/parts"
+    patience = _Patience(f"; run {run['id']} may go on")
+    at = 0
+    while True:
+        try:
+            for name, document in client.events(f"{path}?from={at}{query}"):
+                patience.reset()
+                if name == "part":
+                    at = document["end"]
+                    content = binascii.a2b_base64(document["bytes"])
+                    yield LogPart(at, STREAMS.index(document["stream"]), content)
+                elif name == "done":
+                    yield _End(document["run"], document.get("next_run_id", ""))
+                    return
+            # Without a word: the daemon is being replaced, or goes.
+            raise _NoAnswer(f"{client.place}: the daemon ended the stream")
+        except _NoAnswer as error:
+            patience.wait(error)
+        except _Refused as refused:
+            if refused.status != 404:
+                raise
+            # It was there; somebody has deleted it, or another history is in its place.
+            raise UsageError(str(refused), EX_UNAVAILABLE) from None
+
+
+def _local_output(daemon: Daemon, run_id: str) -> _Output:
+    """The output of a run of this process as it comes."""
+    run = daemon.find_run(run_id)
+    assert run
+    for part in output_parts(daemon, run):
+        if isinstance(part, LogPart):
+            yield part
+        else:
+            after = daemon.attempt_after(part)
+            yield _End(run_document(part), after.id if after else "")
+
+
+def _copy(output: _Output, *, stdout_fd: int = 1) -> _End:
+    """Write a run's output on, each stream byte for byte. Raises BrokenPipeError,
+    UsageError."""
+    fds = {STDOUT: stdout_fd, STDERR: 2, SYSTEM: 2}
+    for part in output:
+        if isinstance(part, _End):
+            return part
+        try:
+            if part.stream == SYSTEM:
+                _put(2, f"{PROGRAM}: ".encode())
+            _put(fds[part.stream], part.content)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            text = f"the output cannot be written: {error.strerror}"
+            raise UsageError(text, EX_OSERR) from None
+    raise UsageError("the run's end is not known", EX_UNAVAILABLE)
+
+
+def _attend(
+    output_of: Callable[[str], _Output],
+    run_id: str,
+    leash: _Leash,
+    arguments: argparse.Namespace,
+) -> int:
+    """Copy what a run and its later attempts write; the exit code of the last one."""
+    while True:
+        leash.hold(run_id)
+        run, next_id = _copy(output_of(run_id), stdout_fd=2 if arguments.json else 1)
+        if not next_id:
+            break
+        _say(f"{run.get('summary', _state(run))}; trying again as run {next_id}")
+        run_id = next_id
+    if arguments.json:
+        _put(1, compact_json(run))
+    # The code of a program that has just failed speaks for itself.
+    if run.get("end_reason") not in (SUCCESS, FAILED) or "signal" in run:
+        _say(_printable(run.get("summary", _state(run))))
+    return leash.exit_code(run)
+
+
+def _bare(key: str) -> str:
+    """A parameter's key without what its kind adds: `--date=` as date."""
+    return key.strip("-").rstrip("=")
+
+
+def _given_params(
+    words: Sequence[str], declared: Sequence[tuple[str, str]]
+) -> dict[str, str]:
+    """The parameters of words such as KEY=VALUE. `declared` has (kind, key) of each; a
+    flag needs no value, and dashes may be left out of a key."""
+    kinds = {key: kind for kind, key in declared}
+    short = collections.Counter(map(_bare, kinds))
+    keys = {_bare(key): key for key in kinds if short[_bare(key)] == 1}
+    keys.update((key.rstrip("="), key) for key in kinds)
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        key = keys.get(name, name)
+        if not equals:
+            if kinds.get(key) != "flag":
+                raise UsageError(f'"{word}": write KEY=VALUE', EX_USAGE)
+            value = "true"
+        if key in found:
+            raise UsageError(f'"{word}": {name} is given twice', EX_USAGE)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{name}: not UTF-8 text", EX_USAGE) from None
+        found[key] = value
+    return found
+
+
+def _trigger(
+    client: Client, arguments: argparse.Namespace, params: dict[str, str]
+) -> dict[str, Any]:
+    """Trigger a run; however often that has to be tried, there will be one only."""
+    key = os.urandom(16).hex() if arguments.key is None else arguments.key
+    if not re.fullmatch(r"[ -~]{1,255}", key):
+        raise UsageError("--key: write 1 to 255 characters of ASCII", EX_USAGE)
+    escaped = re.sub(r'(["\\])', r"\\\1", key)
+    headers = {"Idempotency-Key": f'"{escaped}"'}
+    path = f"/api/tasks/{quote(arguments.task, safe='')}/run"
+    patience = _Patience()
+    first = True
+    while True:
+        try:
+            run = client.ask("POST", path, {"params": params}, headers)
+        except _NoAnswer as error:
+            # Where nobody listens from the start there is nothing to wait for.
+            if first and not error.sent:
+                raise
+            patience.wait(error)
+        else:
+            return cast(dict[str, Any], run)
+        first = False
+
+
+def _stop_remotely(client: Client, task_name: str, run_id: str) -> None:
+    """Ask a run to stop, until somebody has heard it."""
+    own = Client(client.find, client.token, is_own_record=client.is_own_record)
+    pause_s = CLIENT_PAUSE_S
+    while True:
+        try:
+            own.ask("POST", f"/api/tasks/{task_name}/runs/{run_id}/stop")
+        except _NoAnswer:
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, CLIENT_PAUSE_MAX_S)
+        except UsageError:
+            # It has ended meanwhile, or the one who waits for it is told the same.
+            return
+        else:
+            return
+
+
+def _leave_run(code: int) -> NoReturn:
+    raise _Left(code)
+
+
+def _run_remotely(client: Client, arguments: argparse.Namespace) -> int:
+    """Trigger a run of a running daemon and behave like its program."""
+    declared: list[tuple[str, str]] = []
+    if arguments.params:
+        task = client.ask("GET", f"/api/tasks/{quote(arguments.task, safe='')}")
+        # What the key is for stands first.
+        declared = [next(iter(param.items())) for param in task["params"]]
+    params = _given_params(arguments.params, declared)
+    if arguments.detach:
+        run = _trigger(client, arguments, params)
+        _put(1, compact_json(run) if arguments.json else f"{run['id']}\n".encode())
+        return EX_OK
+    stop = functools.partial(_stop_remotely, client, arguments.task)
+    leash = _Leash(stop, _leave_run, "once more leaves it running")
+    run = {}
+    try:
+        with leash.on((signal.SIGINT, signal.SIGTERM), arguments.timeout):
+            run = _trigger(client, arguments, params)
+
+            def output_of(run_id: str) -> _Output:
+                return _remote_output(client, {**run, "id": run_id})
+
+            return _attend(output_of, run["id"], leash, arguments)
+    except _Left as left:
+        _say(f"left; the run goes on as {run['id']}" if run else "left")
+        return left.code
+
+
+def _run_locally(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Run a task in this process, in the history of the data directory."""
+    if arguments.detach or arguments.key is not None:
+        raise UsageError("--detach and --key need a daemon, not --local", EX_USAGE)
+    _start_logging("error")
+    config = load_config(settings["config"])
+    min_free_bytes = _parse_size_setting(settings, "min-free")
+    shutdown_s = _parse_time_setting(settings, "shutdown-timeout")
+    try:
+        folder = _open_folder(settings["data"], -1)
+    except UsageError as error:
+        more = "; leave --local away" if error.code == EX_TEMPFAIL else ""
+        raise UsageError(f"{error}{more}", error.code) from None
+    become_subreaper()
+    try:
+        daemon = Daemon(config, folder, Clock(), min_free_bytes)
+        daemon.settle()
+        _start_thread(daemon.run_schedule, "schedule")
+        try:
+            return _attend_locally(daemon, arguments)
+        finally:
+            daemon.drain(shutdown_s)
+            daemon.close()
+            folder.unlock()
+    except StoreError as error:
+        raise UsageError(str(error), EX_OSERR) from None
+
+
+def _attend_locally(daemon: Daemon, arguments: argparse.Namespace) -> int:
+    def stop(run_id: str) -> None:
+        daemon.stop(run_id)
+
+    def leave(_: int) -> None:
+        leash.jobs.put(daemon.hurry)
+
+    leash = _Leash(stop, leave, "once more kills it")
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    try:
+        task = daemon.task(arguments.task)
+        declared = [(param.kind, param.key) for param in task.params]
+        params = _given_params(arguments.params, declared)
+        with leash.on(numbers, arguments.timeout):
+            run = daemon.trigger(task.name, params, "api")
+            output_of = functools.partial(_local_output, daemon)
+            return _attend(output_of, run.id, leash, arguments)
+    except Problem as problem:
+        document = problem_document(problem, "")
+        raise _Refused(problem.status, _problem_text(document), document) from None
+
+
+def _run(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Run a task and behave like its program: same output, same exit code."""
+    if arguments.timeout is not None:
+        try:
+            arguments.timeout = parse_duration(arguments.timeout)
+        except ValueError as error:
+            raise UsageError(f"--timeout: {error}", EX_USAGE) from None
+        if arguments.detach:
+            raise UsageError("--timeout and --detach exclude each other", EX_USAGE)
+    if arguments.local:
+        return _run_locally(settings, arguments)
+    return _run_remotely(_client(settings, arguments.url), arguments)
+
+
+# -- the other questions to a daemon
+
+
+def _ask_reload(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Have the running daemon load tasks.json again, and print its answer."""
+    try:
+        answer = _client(settings, arguments.url).ask("POST", "/api/reload")
+    except _Refused as refused:
+        if refused.status != 422:
+            raise
+        faults = [fault["message"] for fault in refused.document.get("errors", ())]
+        print(*(faults or [str(refused)]), sep="\n", file=sys.stderr)
+        return EX_CONFIG
+    del answer["$schema"]
+    print(json.dumps(answer, ensure_ascii=False))
+    return EX_OK
+
+
+def _print_tasks(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """List the tasks, and what is going on with them."""
+    tasks = _client(settings, arguments.url).ask("GET", "/api/tasks")
+    if arguments.json:
+        _put(1, compact_json(tasks))
+        return EX_OK
+    head = ("TASK", "LAST", "RUNNING", "QUEUED", "NEXT", "DESCRIPTION")
+    rows = [
+        [
+            task["name"],
+            _state(task["last_run"]) if "last_run" in task else "-",
+            str(task["running"]),
+            str(task["queued"]),
+            _local_time(task.get("next_run_at")),
+            task["description"],
+        ]
+        for task in tasks
+    ]
+    _print_text(_screen().table(head, rows))
+    return EX_OK
+
+
+def _print_runs(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """List runs, newest first."""
+    of_task = f"/tasks/{quote(arguments.task, safe='')}" if arguments.task else ""
+    status = f"&status={quote(arguments.status)}" if arguments.status else ""
+    path = f"/api{of_task}/runs?limit={quote(arguments.count)}{status}"
+    answer = _client(settings, arguments.url).ask("GET", path)
+    if arguments.json:
+        _put(1, compact_json(answer))
+        return EX_OK
+    _print_text(_screen().table(_RUN_HEAD, map(_run_row, answer["runs"])))
+    return EX_OK
+
+
+def _named_run(client: Client, name: str) -> dict[str, Any]:
+    """The run that somebody means by an id, its beginning or end, `last`, or any of
+    these behind TASK/. Raises UsageError."""
+    task, _, word = name.rpartition("/")
+    of_task = f"&task_name={quote(task, safe='')}" if task else ""
+    if re.fullmatch(RUN_ID_PATTERN, word.upper()):
+        run = client.ask("GET", f"/api/runs/{word.upper()}")
+        return cast(dict[str, Any], run)
+    if word == "last":
+        runs = client.ask("GET", f"/api/runs?limit=1{of_task}")["runs"]
+    else:
+        word = word.upper()
+        if not re.fullmatch("[0-9A-HJKMNP-TV-Z]{1,25}", word):
+            hint = "write a run id, its beginning or end, or last"
+            raise UsageError(f'"{name}": {hint}', EX_USAGE)
+        query = f"search={word}&limit={LIST_MAX_RUNS}{of_task}"
+        runs = client.ask("GET", f"/api/runs?{query}")["runs"]
+        ends = (str.startswith, str.endswith)
+        runs = [run for run in runs if any(is_at(run["id"], word) for is_at in ends)]
+    if len(runs) != 1:
+        what = f"{len(runs)} runs are" if runs else "no run is"
+        raise UsageError(f'{what} meant by "{name}"', EX_USAGE)
+    return cast(dict[str, Any], runs[0])
+
+
+def _show_run(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Show one run, and the end of its output."""
+    client = _client(settings, arguments.url)
+    run_id = _named_run(client, arguments.run)["id"]
+    run = client.ask("GET", f"/api/runs/{run_id}?output={SHOWN_LINES}")
+    if arguments.json:
+        _put(1, compact_json(run))
+        return EX_OK
+    screen = _screen()
+    output = run.pop("output")
+    facts = {**run, "state": _state(run), "took": _took(run)}
+    for name in ("$schema", "status", "end_reason", "duration", "instance_index"):
+        facts.pop(name, None)
+    for name in ("created_at", "scheduled_at", "start_at", "end_at"):
+        if name in facts:
+            facts[name] = _local_time(facts[name])
+    params = facts.pop("params", {})
+    facts.update({f"params.{key}": value for key, value in params.items()})
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        text = screen.paint(_printable(str(value)))
+        _print_text(f"{name.ljust(width)}  {text}")
+    if output:
+        _print_text("")
+    for line in output:
+        _print_text(_printable(line["text"].expandtabs()))
+    return EX_OK
+
+
+def _print_log(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Write out what a run wrote, each stream byte for byte."""
+    client = _client(settings, arguments.url)
+    run = _named_run(client, arguments.run)
+    query = "" if arguments.follow else "&follow=false"
+    try:
+        _copy(_remote_output(client, run, query))
+    except KeyboardInterrupt:
+        return EX_SIGNAL + signal.SIGINT
+    return EX_OK
+
+
+def _ask_stop(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Ask a run to stop."""
+    client = _client(settings, arguments.url)
+    run = _named_run(client, arguments.run)
+    path = f"/api/tasks/{run['task_name']}/runs/{run['id']}/stop"
+    try:
+        answer = client.ask("POST", path)
+    except _Refused as refused:
+        if refused.status != 409:
+            raise
+        raise UsageError(str(refused), EX_DIFFERS) from None
+    if arguments.json:
+        _put(1, compact_json(answer))
+    else:
+        _print_text(answer["message"])
+    return EX_OK
+
+
+def _health(client: Client) -> dict[str, Any]:
+    """Whether the daemon takes triggers, as the API says it, also when it says
+    nothing."""
+    try:
+        return cast(dict[str, Any], client.ask("GET", "/readyz"))
+    except UsageError as error:
+        return {"status": "unavailable", "detail": str(error)}
+
+
+def _health_text(health: Mapping[str, Any]) -> str:
+    return ": ".join([health["status"], *filter(None, [health.get("detail")])])
+
+
+def _print_status(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Say on one screen how the daemon is doing."""
+    client = _client(settings, arguments.url)
+    limit = f"limit={STATUS_ROWS}"
+    found = {
+        "info": client.ask("GET", "/api/info"),
+        "system": client.ask("GET", "/api/system"),
+        "health": _health(client),
+        "active": client.ask("GET", f"/api/runs?status=running,pending&{limit}"),
+        "failed": client.ask("GET", f"/api/runs?status={','.join(FAILURES)}&{limit}"),
+        "tasks": client.ask("GET", "/api/tasks"),
+    }
+    if arguments.json:
+        _put(1, compact_json(found))
+        return EX_OK
+    for line in _status_lines(client.place, found):
+        _print_text(line)
+    return EX_OK
+
+
+def _status_lines(place: str, found: Mapping[str, Any]) -> Iterator[str]:
+    screen, info, system = _screen(), found["info"], found["system"]
+    up = duration_text(system["uptime"] / 1e9)
+    yield f"{PROGRAM} {info['version']}  pid {info['pid']}  up {up}  {place}"
+    changed = ", changed since it was loaded" if info["config_changed"] else ""
+    yield f"config  {info['config_path']}, {info['tasks']} tasks{changed}"
+    free = size_text(system["disk_free_bytes"])
+    yield f"data    {info['data_dir']}, {free} free"
+    yield f"health  {_health_text(found['health'])}"
+    yield f"runs    {system['runs_active']} running, {system['runs_queued']} queued"
+    if found["active"]["runs"]:
+        yield "\n" + screen.table(_RUN_HEAD, map(_run_row, found["active"]["runs"]))
+    coming = sorted(
+        (task["next_run_at"], task["name"], task["schedule"])
+        for task in found["tasks"]
+        if "next_run_at" in task
+    )
+    if coming:
+        rows = [(_local_time(at), *words) for at, *words in coming[:STATUS_ROWS]]
+        yield "\n" + screen.table(("NEXT", "TASK", "SCHEDULE"), rows)
+    if found["failed"]["runs"]:
+        head = ("FAILED LATELY", *_RUN_HEAD[1:])
+        yield "\n" + screen.table(head, map(_run_row, found["failed"]["runs"]))
+
+
+def _print_health(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Say whether triggers are taken: exit code 0, else 1, as Docker wants it."""
+    health = _health(_client(settings, arguments.url))
+    if arguments.json:
+        _put(1, compact_json(health))
+    else:
+        _print_text(_health_text(health))
+    return EX_OK if health["status"] == "ok" else EX_DIFFERS
+
+
+_ASKING: dict[str, Callable[[dict[str, str], argparse.Namespace], int]] = {
+    "run": _run,
+    "tasks": _print_tasks,
+    "runs": _print_runs,
+    "show": _show_run,
+    "logs": _print_log,
+    "stop": _ask_stop,
+    "status": _print_status,
+    "health": _print_health,
+    "reload": _ask_reload,
+}
+
+
+def _fill_standard_fds() -> None:
+    """Where stdout or stderr were closed, keep their numbers from a connection, which
+    would get what is written to them."""
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd <= 2:
+        fd = os.dup(fd)
+    os.close(fd)
+
+
+def _ask_daemon(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Carry out a command that asks a running daemon."""
+    _fill_standard_fds()
+    try:
+        return _ASKING[arguments.command](settings, arguments)
+    except _Refused as refused:
+        if getattr(arguments, "json", False):
+            _put(1, compact_json(refused.document))
+        raise
+    except BrokenPipeError:
+        # Whoever read the output has left, which is nobody's fault; a run goes on.
+        return EX_SIGNAL + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return EX_SIGNAL + signal.SIGINT
 
 
 # -- selftest: the promises, kept on the machine where it is called
@@ -11719,7 +12744,7 @@ def _selftest() -> int:
 
 def main(argv: Sequence[str] | None = None) -> int | None:
     """Run a command; returns its exit code, None when a daemon lives on in threads."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(sys.argv[1:] if argv is None else argv)
     settings = _settings(arguments)
     try:
         if arguments.command == "validate":
@@ -11734,8 +12759,8 @@ def main(argv: Sequence[str] | None = None) -> int | None:
             return _selftest()
         if arguments.command == "import-crontab":
             return _print_import(arguments.file)
-        if arguments.command == "reload":
-            return _ask_reload(settings)
+        if arguments.command in _ASKING:
+            return _ask_daemon(settings, arguments)
         if arguments.command in _DEPLOYMENTS:
             return _print_deployment(arguments, settings)
         if arguments.command == "next":

@@ -24,6 +24,7 @@ import py_compile
 import random
 import re
 import resource
+import select
 import shlex
 import shutil
 import signal
@@ -17504,6 +17505,966 @@ def test_schema_and_validate_agree(
     assert (faults_of(tmp_path, document) == []) is is_right
 
 
+# -- asking a running daemon
+
+
+class Asked(NamedTuple):
+    """How a command ended and what it printed, byte for byte."""
+
+    code: Any
+    out: bytes
+    err: bytes
+
+    @property
+    def json(self) -> Any:
+        """What it printed, as JSON."""
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Asked]
+
+
+@pytest.fixture
+def cli(
+    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> Cli:
+    """Run a command in this process against a daemon: cli(daemon, *words)."""
+    for name in [name for name in os.environ if name.startswith("TASKRUNNERD_")]:
+        monkeypatch.delenv(name)
+
+    def run(daemon: Served | None, *words: str) -> Asked:
+        if daemon:
+            monkeypatch.setenv("TASKRUNNERD_URL", daemon.url)
+            monkeypatch.setenv("TASKRUNNERD_TOKEN", daemon.token)
+        capfdbinary.readouterr()
+        try:
+            code = tr.main(list(words))
+        except SystemExit as leaving:
+            code = leaving.code
+        return Asked(code, *capfdbinary.readouterr())
+
+    return run
+
+
+ASKED_TASKS: dict[str, Any] = {
+    "exit": {"params": [{"arg": "code"}], "run": 'exit "$1"', "exit_codes": [0, 4],
+        "max_concurrent": 16},
+    "zero-is-bad": {"run": "true", "exit_codes": [3]},
+    "die": {"params": [{"arg": "signal"}], "run": 'kill -s "$1" $$',
+        "max_concurrent": 16},
+    "late": {"run": "exec sleep 300", "timeout": "50ms"},
+    "chatty": {"run": "while :; do echo more; done", "log_max_size": "1kb",
+        "log_on_full": "kill_task"},
+    "absent": {"run": ["./no-such-program"]},
+    "forbidden": {"run": "true", "api_trigger": False},
+    "skip": {"params": [{"arg": "fifo"}], "run": 'cat "$1"', "on_overlap": "skip"},
+    "no-queue": {"params": [{"arg": "fifo"}], "run": 'cat "$1"', "queue_max": 0},
+    "fifo": {"params": [{"arg": "fifo"}], "run": 'echo waiting; cat "$1"',
+        "max_concurrent": 16},
+    "must": {"params": [{"env": "MUST", "required": True}], "run": "true"},
+    "show": {"params": [{"env": "A"}, {"option": "--level"}, {"option": "--date="},
+        {"flag": "--loud"}], "run": 'printf "<%s>" "$A" "$@"'},
+    "exact": {"run": r"printf '\033[1mbold\r\n\n\377\376 no newline'; "
+        r"printf 'err\r\303\n' >&2"},
+    "again": {"run": 'n=$TASKRUNNERD_ATTEMPT; echo "try $n"; exit $((5 - n))',
+        "retry_attempts": 2, "retry_delay": "1ms"},
+    "patient": {"run": "trap 'echo bye; exit 0' TERM; echo hi; while :; do "
+        "sleep 0.05 || :; done", "max_concurrent": 16},
+    "much": {"run": "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done",
+        "log_max_size": "4kb"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One daemon with ASKED_TASKS; each test leaves nothing running in it."""
+    daemon = Served(tmp_path_factory.mktemp("asked"), ASKED_TASKS).start()
+    yield daemon
+    daemon.close()
+
+
+@pytest.mark.parametrize("words, code, said", [
+    ("exit code=0", 0, ""), ("exit code=3", 3, ""), ("exit code=255", 255, ""),
+    ("exit code=4", 4, ""), ("zero-is-bad", 1, ""),
+    ("die signal=TERM", 143, "killed by SIGTERM after"),
+    ("die signal=KILL", 137, "killed by SIGKILL after"),
+    ("late", 124, "timed out after"), ("absent", 125, "start failed: "),
+    ("late --timeout 1h", 124, "timed out after"),
+    ("exit nope=1", 64, "nope: unknown parameter"),
+    ("must", 64, "MUST: "),
+    ("exit code", 64, '"code": write KEY=VALUE'),
+    ("exit code=1 code=2", 64, '"code=2": code is given twice'),
+    ("nowhere", 64, 'no task "nowhere"'), ("nowhere a=b", 64, 'no task "nowhere"'),
+    ("exit --timeout soon", 64, '--timeout: "soon" is not a duration'),
+    ("exit --timeout 1s --detach", 64, "--timeout and --detach exclude"),
+    ("exit --key=", 64, "--key: write 1 to 255"),
+    ("exit --key é", 64, "--key: write 1 to 255"),
+    ("forbidden", 77, 'task "forbidden" may not be triggered'),
+    ("patient --timeout 50ms", 124, "stopped after"),
+])  # fmt: skip
+def test_run_ends_as_the_run_did(
+    asked: Served, cli: Cli, words: str, code: int, said: str
+) -> None:
+    told = cli(asked, "run", *words.split())
+    assert told.code == code, told
+    assert not said or f"taskrunnerd: {said}" in told.err.decode()
+    assert bool(told.err) == bool(said)
+
+
+def test_run_that_floods_its_log_ends_badly(asked: Served, cli: Cli) -> None:
+    told = cli(asked, "run", "chatty")
+    assert told.code == 143
+    assert b"\ntaskrunnerd: log overflow: wrote more than 1.0 KB\n" in told.err
+    assert set(told.out.split()) == {b"more"}
+
+
+@pytest.mark.parametrize("task", ["skip", "no-queue"])
+def test_run_that_is_refused_ends_with_75(
+    asked: Served, cli: Cli, fifo: Path, task: str
+) -> None:
+    with blocked(asked, task, fifo):
+        told = cli(asked, "run", task)
+        assert (told.code, told.out) == (75, b"")
+        assert told.err.startswith(b"taskrunnerd: ") and told.err.count(b"\n") == 1
+        told = cli(asked, "run", task, "--json")
+        assert told.code == 75 and told.json["status"] in (409, 429)
+
+
+def test_run_writes_both_streams_byte_for_byte(asked: Served, cli: Cli) -> None:
+    told = cli(asked, "run", "exact")
+    assert told.code == 0
+    assert told.out == b"\x1b[1mbold\r\n\n\xff\xfe no newline"
+    assert told.err == b"err\r\xc3\n"
+
+
+def test_run_as_json_keeps_stdout_for_the_run(asked: Served, cli: Cli) -> None:
+    told = cli(asked, "run", "exact", "--json")
+    run = asked.get(f"/api/runs/{told.json['id']}").json
+    assert told.json == {k: v for k, v in run.items() if k != "$schema"}
+    # The order between two pipes is that in which they were read.
+    assert sorted(told.err) == sorted(
+        b"\x1b[1mbold\r\n\n\xff\xfe no newlineerr\r\xc3\n"
+    )
+
+
+def test_run_detached_tells_the_id(asked: Served, cli: Cli) -> None:
+    told = cli(asked, "run", "exit", "code=3", "--detach")
+    assert (told.code, told.err) == (0, b"")
+    assert asked.ended({"task_name": "exit", "id": told.out.decode().strip()})
+    told = cli(asked, "run", "exit", "--detach", "--json")
+    assert told.json["task_name"] == "exit"
+    assert asked.ended(told.json)
+
+
+def test_run_tells_of_every_attempt_and_ends_as_the_last(
+    asked: Served, cli: Cli
+) -> None:
+    told = cli(asked, "run", "again")
+    assert (told.code, told.out) == (3, b"try 0\ntry 1\ntry 2\n")
+    first, second = told.err.decode().splitlines()
+    assert re.fullmatch(r"taskrunnerd: exit 5 after .*; trying again as run \w+", first)
+    assert second.startswith("taskrunnerd: exit 4 after ")
+
+
+def test_run_says_what_was_left_out_of_the_log(asked: Served, cli: Cli) -> None:
+    run = asked.run("much")
+    told = cli(asked, "logs", run["id"])
+    assert told.out == asked.raw(run)
+    assert re.fullmatch(
+        rb"taskrunnerd: \d+ lines \(\d+ bytes\) were left out here\n", told.err
+    )
+
+
+@pytest.mark.parametrize("words, output", [
+    (["A=x=y z"], "<x=y z>"), (["level=3", "loud"], "<><--level><3><--loud>"),
+    (["--json", "A=1", "--", "--level=-3", "--date=today"], ""),
+    (["date=today", "loud=false"], "<><--date=today>"),
+    (["--", "--date=today", "--loud"], "<><--date=today><--loud>"),
+])  # fmt: skip
+def test_run_takes_parameters_between_options(
+    asked: Served, cli: Cli, words: list[str], output: str
+) -> None:
+    told = cli(asked, "run", "show", *words)
+    assert told.code == 0, told
+    if output:
+        assert told.out.decode() == output
+    else:
+        params = {"A": "1", "--level": "-3", "--date=": "today"}
+        assert told.json["params"] == params
+
+
+@pytest.mark.parametrize("words, declared, found", [
+    (["level=1"], [("option", "--level"), ("env", "level")], {"level": "1"}),
+    (["--level=1"], [("option", "--level"), ("env", "level")], {"--level": "1"}),
+    (["x=1"], [("option", "--x"), ("option", "-x")], {"x": "1"}),
+    (["a="], [("arg", "a")], {"a": ""}), (["b=1"], [], {"b": "1"}),
+    (["v"], [("flag", "-v")], {"-v": "true"}), (["=x"], [], {"": "x"}),
+])  # fmt: skip
+def test_given_params(words: Any, declared: Any, found: Any) -> None:
+    assert tr._given_params(words, declared) == found
+
+
+@pytest.mark.parametrize("words", [
+    "run", "run exit --bogus", "run exit --level=3", "tasks extra", "show", "logs",
+    "stop", "status x", "health -- x", "runs a b", "run exit --timeout", "next -- x",
+    "logs last --bogus",
+])  # fmt: skip
+def test_asking_wrongly_ends_with_64(cli: Cli, words: str) -> None:
+    told = cli(None, *words.split())
+    assert (told.code, told.out) == (64, b"")
+    assert told.err.splitlines()[-1].startswith(b"taskrunnerd")
+    assert re.search(b"required|expected|unrecognized", told.err)
+
+
+def test_run_of_a_parameter_that_is_no_text_ends_with_64(
+    asked: Served, cli: Cli
+) -> None:
+    told = cli(asked, "run", "show", "A=\udcff")
+    assert (told.code, told.err) == (64, b"taskrunnerd: A: not UTF-8 text\n")
+
+
+def nobody() -> str:
+    """A URL where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    "words", ["run x", "run x a=b", "tasks", "status", "stop last"]
+)
+def test_asking_nobody_ends_with_69_at_once(cli: Cli, words: str) -> None:
+    url = nobody()
+    told = cli(None, *words.split(), "--url", url)
+    assert (told.code, told.out) == (69, b"")
+    assert told.err.decode() == f"taskrunnerd: {url}: no answer: Connection refused\n"
+
+
+def test_asking_where_no_daemon_runs_names_the_directory(
+    cli: Cli, tmp_path: Path
+) -> None:
+    told = cli(None, "run", "x", "--data", str(tmp_path))
+    assert told.code == 69
+    assert told.err.decode() == f"taskrunnerd: --data {tmp_path}: no daemon runs here\n"
+
+
+@pytest.mark.parametrize("url", ["localhost:9477", "ftp://x", "http:///x"])
+def test_asking_by_a_url_that_is_none_ends_with_64(cli: Cli, url: str) -> None:
+    told = cli(None, "tasks", "--url", url)
+    assert told.code == 64
+    assert f'--url "{url}": write http://HOST:PORT' in told.err.decode()
+
+
+def test_asking_needs_the_right_token(
+    serve: Any, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = serve({"ok": {"run": "echo fine"}}, TASKRUNNERD_TOKEN="open sesame")
+    for words in (["run", "ok"], ["run", "ok", "a=b"], ["status"], ["logs", "last"]):
+        told = cli(daemon, *words)
+        assert (told.code, told.out) == (77, b""), told
+        assert told.err.startswith(b"taskrunnerd: a token is needed")
+    assert cli(daemon, "health").code == 0
+    path = tmp_path / "token"
+    path.write_text("opensesame\n")
+    assert cli(daemon, "run", "ok", "--token-file", str(path)).code == 77
+    told = cli(daemon, "run", "ok", "--token-file", str(tmp_path / "none"))
+    assert (told.code, b"No such file" in told.err) == (77, True)
+
+
+def test_asking_finds_daemon_and_token_by_itself(serve: Any, cli: Cli) -> None:
+    daemon = serve({"ok": {"run": "echo fine"}}, TASKRUNNERD_TOKEN="sesame")
+    path = daemon.folder / "token"
+    path.write_text("sesame\n")
+    data = str(daemon.folder / ".taskrunnerd")
+    told = cli(None, "run", "ok", "--data", data, "--token-file", str(path))
+    assert (told.code, told.out, told.err) == (0, b"fine\n", b"")
+    told = cli(None, "--data", data, "--token-file", str(path), "tasks", "--json")
+    assert [task["name"] for task in told.json] == ["ok"]
+
+
+class _Answers:
+    """A client that gives prepared answers, and raises those that are errors."""
+
+    place = "there"
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.headers: list[Any] = []
+
+    def ask(self, method: str, path: str, body: Any, headers: Any) -> Any:
+        """The next answer."""
+        self.headers.append(headers)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def events(self, path: str) -> Iterator[Any]:
+        """The next answer, as a stream."""
+        answer = self.answers.pop(0)
+        for event in answer:
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that tries again at once, and not for long."""
+    monkeypatch.setattr(tr, "CLIENT_PAUSE_S", 0.0)
+    monkeypatch.setattr(tr, "CLIENT_PATIENCE_S", 0.05)
+
+
+def arguments_of(*words: str) -> Any:
+    """The arguments of a command line."""
+    return tr._parsed(words)
+
+
+def test_trigger_is_tried_again_with_the_same_key(impatient: None) -> None:
+    lost, going = tr._NoAnswer("lost"), tr._NoAnswer("going", 75)
+    client = _Answers(lost, going, {"id": "1"})
+    assert tr._trigger(client, arguments_of("run", "x"), {}) == {"id": "1"}
+    first, *others = client.headers
+    assert others == [first, first]
+    assert re.fullmatch('"[0-9a-f]{32}"', first["Idempotency-Key"])
+    other = _Answers({"id": "2"})
+    tr._trigger(other, arguments_of("run", "x"), {})
+    assert other.headers != [first]
+
+
+def test_trigger_sends_the_key_that_was_given() -> None:
+    client = _Answers({"id": "1"})
+    tr._trigger(client, arguments_of("run", "x", "--key", r'a "b" \c'), {})
+    assert client.headers == [{"Idempotency-Key": r'"a \"b\" \\c"'}]
+
+
+def test_trigger_is_given_up_after_a_while(impatient: None) -> None:
+    client = _Answers(*[tr._NoAnswer("going", 75)] * 1_000_000)
+    with pytest.raises(tr.UsageError, match=r"^going; tried for 0\.05 s$") as raised:
+        tr._trigger(client, arguments_of("run", "x"), {})
+    assert raised.value.code == 75
+
+
+def part(end: int, text: str, stream: str = "stdout") -> tuple[str, Any]:
+    """An event of the stream of parts."""
+    content = base64.b64encode(text.encode()).decode()
+    return "part", {"end": end, "stream": stream, "bytes": content}
+
+
+def test_output_goes_on_where_it_was_and_is_given_up_after_a_while(
+    impatient: None,
+) -> None:
+    lost = tr._NoAnswer("lost")
+    run = {"id": "R", "task_name": "t"}
+    streams = [[lost], [part(2, "ab"), ("", None), lost], [], [part(3, "c"), lost]]
+    client = _Answers(*streams, [part(5, "de"), ("done", {"run": run})])
+    *parts, end = tr._remote_output(client, run)
+    assert b"".join(p.content for p in parts) == b"abcde" and end == (run, "")
+    client = _Answers([part(2, "ab")], *[[lost]] * 1_000_000)
+    with pytest.raises(tr.UsageError, match=r"tried for .*; run R may go on") as e:
+        list(tr._remote_output(client, run))
+    assert e.value.code == 69
+    gone = tr._Refused(404, "no run R", {})
+    with pytest.raises(tr.UsageError, match="no run R") as e:
+        list(tr._remote_output(_Answers([part(2, "ab")], [gone]), run))
+    assert e.value.code == 69
+
+
+@contextlib.contextmanager
+def cutting_proxy(daemon: Served, seed: int) -> Iterator[str]:
+    """A proxy that cuts answers short, ever later; its URL."""
+    rng = random.Random(seed)
+    lengths = (rng.randrange(40 * 2**n) for n in itertools.count())
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve_one(client: socket.socket) -> None:
+        left = 2**40
+        with client, socket.create_connection(("127.0.0.1", daemon.port)) as upstream:
+            while left > 0:
+                for ready in select.select([client, upstream], [], [])[0]:
+                    piece = ready.recv(65_536)
+                    if not piece:
+                        return
+                    if ready is client:
+                        upstream.sendall(piece)
+                        left = next(lengths) if b"/log/parts" in piece else left
+                    else:
+                        client.sendall(piece[:left])
+                        left -= len(piece)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                serve_one(listening.accept()[0])
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_log_over_a_line_that_breaks_again_and_again_is_exact(
+    asked: Served, cli: Cli, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(tr, "CLIENT_PAUSE_S", 0.001)
+    run = asked.run("much")
+    with cutting_proxy(asked, seed) as url:
+        told = cli(asked, "logs", "-f", run["id"], "--url", url)
+    assert (told.code, told.out) == (0, asked.raw(run))
+    assert told.err.count(b"left out") == 1
+
+
+# -- run: signals, breaks and restarts, with real processes
+
+# Writes 10,000 lines; before one of them and at its end it waits for a file.
+NUMBERED = {
+    "params": [{"arg": "wait-at"}, {"arg": "half"}, {"arg": "end"}],
+    "run": [
+        sys.executable,
+        "-c",
+        ("import os, sys, time\n"
+        "def wait_for(path):\n"
+        "    sys.stdout.flush()\n"
+        "    while not os.path.exists(path): time.sleep(0.01)\n"
+        "for n in range(10_000):\n"
+        "    if n == int(sys.argv[1]): wait_for(sys.argv[2])\n"
+        "    if n % 100 == 0: sys.stdout.flush(); time.sleep(0.002)\n"
+        "    print('line', n)\n"
+        "wait_for(sys.argv[3])\n"
+        "sys.exit(3)"),
+    ],
+}  # fmt: skip
+LINES = b"".join(b"line %d\n" % n for n in range(10_000))
+
+
+class Runner:
+    """`taskrunnerd run` in a process of its own, its output in files."""
+
+    def __init__(self, daemon: Served, *words: str) -> None:
+        self.out, self.err = daemon.folder / "run.out", daemon.folder / "run.err"
+        # Ignored, and then in children too, where the tests run in the background.
+        was = signal.signal(signal.SIGINT, signal.default_int_handler)
+        with open(self.out, "wb") as out, open(self.err, "wb") as err:
+            self.process = subprocess.Popen(
+                daemon.command("run", *words),
+                cwd=daemon.folder,
+                env={**daemon.environment(), "TR_TEST_MARK": "client"},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+        signal.signal(signal.SIGINT, was)
+
+    def await_output(self, text: bytes) -> None:
+        """Return when it has written a text."""
+        within(DEADLINE_S, lambda: text in self.out.read_bytes(), repr(text))
+
+    def end(self) -> Asked:
+        """How it ended, once it has."""
+        try:
+            code = self.process.wait(DEADLINE_S)
+        finally:
+            self.process.kill()
+            self.process.wait()
+        return Asked(code, self.out.read_bytes(), self.err.read_bytes())
+
+
+def only_run(daemon: Served) -> Any:
+    """The run that there is, and no other."""
+    (run,) = daemon.get("/api/runs").json["runs"]
+    return run
+
+
+def test_run_through_an_upgrade_in_place_prints_every_line_once(serve: Any) -> None:
+    daemon = serve({"count": NUMBERED})
+    half, end = daemon.folder / "half", daemon.folder / "end"
+    runner = Runner(daemon, "count", "wait-at=5000", f"half={half}", f"end={end}")
+    runner.await_output(b"line 1000\n")
+    upgrade(daemon)
+    half.touch()
+    runner.await_output(b"line 5000\n")
+    upgrade(daemon)
+    end.touch()
+    told = runner.end()
+    assert (told.code, told.err) == (3, b"")
+    assert told.out == LINES
+    assert only_run(daemon)["exit_code"] == 3
+
+
+def test_run_of_a_killed_daemon_prints_every_line_that_was_kept_once(
+    serve: Any,
+) -> None:
+    daemon = serve({"count": NUMBERED})
+    never = daemon.folder / "never"
+    runner = Runner(daemon, "count", "wait-at=5000", f"half={never}", f"end={never}")
+    runner.await_output(b"line 1000\n")
+    assert daemon.end(signal.SIGKILL) == -signal.SIGKILL
+    # On another port: it is found by what the data directory says.
+    daemon.start()
+    told = runner.end()
+    run = only_run(daemon)
+    assert run["end_reason"] == "crashed"
+    assert told.code == 137
+    assert told.out == daemon.raw(run)
+    assert LINES.startswith(told.out) and told.out.count(b"\n") > 1000
+    assert told.err.startswith(b"taskrunnerd: crashed: the daemon died while")
+
+
+def test_run_that_waits_in_a_queue_goes_on_after_a_restart(
+    serve: Any, fifo: Path
+) -> None:
+    daemon = serve({"cat": {"params": [{"arg": "file"}], "run": 'cat "$1"'}})
+    daemon.trigger("cat", {"file": str(fifo)})
+    text = daemon.folder / "text"
+    text.write_text("at last")
+    runner = Runner(daemon, "cat", f"file={text}")
+    queued = "/api/runs?status=pending"
+    within(DEADLINE_S, lambda: daemon.get(queued).json["runs"], "the queued run")
+    assert daemon.end() == 0
+    daemon.start()
+    told = runner.end()
+    assert told == (0, b"at last", b"")
+
+
+PATIENT = {
+    "run": "trap 'echo asked' TERM; echo hi; "
+    "until [ -e go ]; do sleep 0.05 || :; done; "
+    "echo bye; exit 7",
+    "graceful_stop": "60s",
+    "working_dir": ".",
+}
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_run_asks_the_run_to_stop_on_a_signal_and_stays_to_its_end(
+    serve: Any, number: int, code: int
+) -> None:
+    daemon = serve({"patient": PATIENT})
+    runner = Runner(daemon, "patient")
+    runner.await_output(b"hi\n")
+    runner.process.send_signal(number)
+    runner.await_output(b"asked\n")
+    (daemon.folder / "go").touch()
+    told = runner.end()
+    assert (told.code, told.out) == (code, b"hi\nasked\nbye\n")
+    # The shell may say how its sleep was ended.
+    said = [x for x in told.err.decode().splitlines() if x.startswith("taskrunnerd: ")]
+    first, second = said
+    assert first.endswith(": asking the run to stop; once more leaves it running")
+    assert re.fullmatch(r"taskrunnerd: stopped after .*, exit 7", second)
+    assert only_run(daemon)["end_reason"] == "stopped"
+
+
+def test_run_leaves_the_run_at_the_second_signal(serve: Any) -> None:
+    daemon = serve({"patient": PATIENT})
+    runner = Runner(daemon, "patient")
+    runner.await_output(b"hi\n")
+    runner.process.send_signal(signal.SIGINT)
+    runner.await_output(b"asked\n")
+    runner.process.send_signal(signal.SIGINT)
+    told = runner.end()
+    run = only_run(daemon)
+    assert (told.code, run["status"]) == (130, "running")
+    assert told.err.endswith(b"left; the run goes on as %s\n" % run["id"].encode())
+    (daemon.folder / "go").touch()
+    assert daemon.ended(run)["exit_code"] == 7
+
+
+def test_run_stopped_while_the_daemon_is_away_stops_when_it_is_back(
+    serve: Any, fifo: Path
+) -> None:
+    task = {"params": [{"arg": "file"}], "run": 'cat "$1"'}
+    daemon = serve({"cat": task})
+    daemon.trigger("cat", {"file": str(fifo)})
+    runner = Runner(daemon, "cat", f"file={fifo}")
+    queued = "/api/runs?status=pending"
+    within(DEADLINE_S, lambda: daemon.get(queued).json["runs"], "the queued run")
+    assert daemon.end() == 0
+    runner.process.send_signal(signal.SIGINT)
+    daemon.start()
+    assert runner.end().code == 130
+    newest, _ = daemon.get("/api/runs").json["runs"]
+    assert newest["end_reason"] == "stopped"
+
+
+def test_run_whose_reader_leaves_ends_quietly_and_leaves_the_run(
+    serve: Any, fifo: Path
+) -> None:
+    daemon = serve({"fifo": ASKED_TASKS["fifo"]})
+    with subprocess.Popen(
+        daemon.command("run", "fifo", f"fifo={fifo}"),
+        cwd=daemon.folder,
+        env=daemon.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline() == b"waiting\n"
+        process.stdout.close()
+        held = reach(fifo)
+        os.write(held, b"more\n")
+        assert process.wait(DEADLINE_S) == 141
+        assert process.stderr.read() == b""
+    run = only_run(daemon)
+    assert run["status"] == "running"
+    finish_with(held, "")
+    assert daemon.ended(run)["end_reason"] == "success"
+
+
+@pytest.mark.parametrize("closed, out", [("2>&-", True), (">&- 2>&-", False)])
+def test_run_with_closed_streams_disturbs_nothing(
+    asked: Served, closed: str, out: bool
+) -> None:
+    told = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *asked.command("run", "exact")],
+        cwd=asked.folder, env=asked.environment(), capture_output=True,
+        timeout=DEADLINE_S,
+    )  # fmt: skip
+    text = b"\x1b[1mbold\r\n\n\xff\xfe no newline"
+    assert (told.returncode, told.stdout) == (0, text if out else b"")
+
+
+def test_run_leaves_a_signal_alone_that_is_ignored() -> None:
+    was = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leash = tr._Leash(str, str, "")
+    with leash.on((signal.SIGINT,), None):
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    signal.signal(signal.SIGINT, was)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_run_whose_output_cannot_be_written_says_so(asked: Served) -> None:
+    with open("/dev/full", "wb") as full:
+        told = subprocess.run(
+            asked.command("run", "exact"), cwd=asked.folder, env=asked.environment(),
+            stdout=full, stderr=subprocess.PIPE, timeout=DEADLINE_S,
+        )  # fmt: skip
+    assert told.returncode == 71
+    assert b"the output cannot be written: No space left on device\n" in told.stderr
+
+
+# -- the other questions to a daemon
+
+
+def test_tasks_and_runs_are_tables_or_json(asked: Served, cli: Cli) -> None:
+    run = asked.run("exit", {"code": "3"})
+    head, *rows = cli(asked, "tasks").out.decode().splitlines()
+    assert head.split() == ["TASK", "LAST", "RUNNING", "QUEUED", "NEXT", "DESCRIPTION"]
+    assert [row.split()[0] for row in rows] == list(ASKED_TASKS)
+    (row,) = [row for row in rows if row.startswith("exit ")]
+    assert row.split() == ["exit", "failed", "0", "0", "-"]
+    assert [t["name"] for t in cli(asked, "tasks", "--json").json] == list(ASKED_TASKS)
+    told = cli(asked, "runs", "exit", "--status", "failed", "-n", "1")
+    head, row = told.out.decode().splitlines()
+    assert head.split() == list(tr._RUN_HEAD)
+    assert row.split()[:4] == [run["id"], "exit", "failed", "3"]
+    assert row.endswith(run["summary"])
+    told = cli(asked, "runs", "exit", "--status", "failed", "-n", "1", "--json")
+    assert [found["id"] for found in told.json["runs"]] == [run["id"]]
+
+
+@pytest.mark.parametrize("words, message", [
+    ("runs nowhere", 'no task "nowhere"'), ("runs -n 0", "limit: must be 1 to"),
+    ("runs --status odd", "status: "), ("show ?", '"?": write a run id'),
+    ("show nowhere/last", 'no run is meant by "nowhere/last"'),
+    ("logs 7ZZZZZZZZZZZZZZZZZZZZZZZZZ", "no run 7ZZZ"),
+    ("stop 0", 'runs are meant by "0"'),
+])  # fmt: skip
+def test_asking_for_what_is_not_there_ends_with_64(
+    asked: Served, cli: Cli, words: str, message: str
+) -> None:
+    asked.run("exit", {"code": "0"})
+    asked.run("exit", {"code": "0"})
+    told = cli(asked, *words.split())
+    assert (told.code, told.out) == (64, b"")
+    assert message in told.err.decode()
+
+
+def test_run_is_named_by_its_beginning_its_end_or_last(
+    asked: Served, cli: Cli
+) -> None:
+    asked.run("exit", {"code": "0"})
+    run = asked.run("exact")
+    names = (run["id"], run["id"].lower(), run["id"][:25], run["id"][-8:], "last")
+    for name in (*names, "exact/last", f"exact/{run['id'][-8:]}"):
+        assert cli(asked, "show", name, "--json").json["id"] == run["id"], name
+    assert cli(asked, "show", "exit/last", "--json").json["id"] != run["id"]
+
+
+def test_show_is_for_people_and_moves_no_cursor(asked: Served, cli: Cli) -> None:
+    run = asked.run("exact")
+    told = cli(asked, "show", run["id"])
+    facts, _, output = told.out.decode().partition("\n\n")
+    rows = dict(line.split(None, 1) for line in facts.splitlines())
+    assert rows["id"] == run["id"] and rows["state"] == "success"
+    assert "bold\ufffd" in output.splitlines() and "\x1b" not in told.out.decode()
+
+
+def test_logs_follow_a_run_to_its_end_or_not(
+    asked: Served, cli: Cli, fifo: Path
+) -> None:
+    run = asked.trigger("fifo", {"fifo": str(fifo)})
+    within(DEADLINE_S, lambda: asked.raw(run), "output")
+    told = cli(asked, "logs", run["id"])
+    assert (told.code, told.out) == (0, b"waiting\n")
+    finish = threading.Thread(target=let_go, args=(fifo, "the end"))
+    finish.start()
+    told = cli(asked, "logs", "-f", run["id"])
+    finish.join()
+    assert (told.code, told.out, told.err) == (0, b"waiting\nthe end", b"")
+
+
+def test_stop_asks_once_and_says_when_it_is_too_late(asked: Served, cli: Cli) -> None:
+    run = asked.trigger("patient")
+    within(DEADLINE_S, lambda: asked.raw(run), "output")
+    told = cli(asked, "stop", run["id"])
+    assert (told.code, told.out) == (0, f"run {run['id']} asked to stop\n".encode())
+    assert asked.ended(run)["end_reason"] == "stopped"
+    told = cli(asked, "stop", run["id"])
+    assert told == (1, b"", b"taskrunnerd: the run has already ended\n")
+
+
+def test_status_is_one_screen(asked: Served, cli: Cli, fifo: Path) -> None:
+    failed = asked.run("exit", {"code": "3"})
+    with blocked(asked, "fifo", fifo) as run:
+        text = cli(asked, "status").out.decode()
+        found = cli(asked, "status", "--json").json
+    assert text.startswith(f"taskrunnerd {tr.VERSION}  pid {asked.process.pid}  up ")
+    assert "health  ok\nruns    1 running, 0 queued\n" in text
+    active, lately = text.index(run["id"]), text.index(failed["id"])
+    assert active < text.index("FAILED LATELY") < lately
+    assert len(text.splitlines()) <= 24
+    assert found["info"]["pid"] == asked.process.pid
+    assert found["health"]["status"] == "ok"
+    assert [r["id"] for r in found["active"]["runs"]] == [run["id"]]
+
+
+def test_status_tells_the_coming_ticks(serve: Any, cli: Cli) -> None:
+    tasks = {"often": {"run": "true", "cron": "@every 1h"}, "never": {"run": "true"}}
+    text = cli(serve(tasks), "status").out.decode()
+    assert re.search(r"\nNEXT +TASK +SCHEDULE\n\d{4}-\S+ \S+ +often +every", text)
+
+
+def test_health_is_0_when_triggers_are_taken_and_else_1(
+    asked: Served, cli: Cli
+) -> None:
+    assert cli(asked, "health") == (0, b"ok\n", b"")
+    assert cli(asked, "health", "--json").json["status"] == "ok"
+    told = cli(None, "health", "--url", nobody())
+    assert told.code == 1 and b"Connection refused" in told.out
+
+
+@pytest.mark.parametrize("variables, coloured", [
+    ({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+    ({"TERM": "dumb"}, False), ({"TERM": "xterm", "NO_COLOR": ""}, True),
+])  # fmt: skip
+def test_screen_has_colours_on_a_terminal_that_shows_them(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], coloured: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {**variables, "COLUMNS": "40"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "isatty", lambda _: False)
+    assert tr._screen() == (0, False)
+    monkeypatch.setattr(os, "isatty", lambda fd: fd == 1)
+    assert tr._screen() == (40, coloured)
+
+
+def test_table_cuts_only_its_last_column_and_paints_states() -> None:
+    rows = [("01M88YBB7HGEA495PAW1ZGAKB3", "failed", "x" * 50), ("2", "odd", "\x1b[2J")]
+    text = tr._Screen(50, True).table(("RUN", "STATE", "SUMMARY"), rows)
+    assert text.splitlines() == [
+        "RUN                         STATE   SUMMARY",
+        "01M88YBB7HGEA495PAW1ZGAKB3  \x1b[31mfailed\x1b[0m  " + "x" * 13 + "…",
+        "2                           odd     \ufffd[2J",
+    ]
+    assert "x" * 50 in tr._Screen(0, False).table(("RUN", "STATE", "SUMMARY"), rows)
+    narrow = tr._Screen(10, False).table(("RUN", "STATE", "SUMMARY"), rows)
+    assert rows[0][0] in narrow
+
+
+def test_runs_on_a_terminal_fit_it_and_have_colours(asked: Served) -> None:
+    asked.run("die", {"signal": "KILL"})
+    leader, follower = os.openpty()
+    told = subprocess.run(
+        asked.command("runs", "die", "-n", "1"), cwd=asked.folder,
+        env={**asked.environment(), "TERM": "xterm", "COLUMNS": "100", "NO_COLOR": ""},
+        stdout=follower, timeout=DEADLINE_S,
+    )  # fmt: skip
+    os.close(follower)
+    text = os.read(leader, 65_536).decode()
+    os.close(leader)
+    _, row = text.splitlines()
+    assert told.returncode == 0 and "\x1b[31mfailed\x1b[0m" in row
+    assert len(row.replace("\x1b[31m", "").replace("\x1b[0m", "")) == 100
+
+
+@pytest.mark.parametrize("status, body, code", [
+    (502, b"<html>", 69), (200, b"<html>", 69), (404, b"[]", 69), (200, b"", 69),
+    (418, b'{"detail": "tea\\u001b[2J"}', 64),
+])  # fmt: skip
+def test_asking_something_else_than_a_daemon_ends_at_once(
+    cli: Cli, status: int, body: bytes, code: int
+) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        with listening.accept()[0] as client:
+            client.recv(65_536)
+            head = f"HTTP/1.1 {status} Odd\r\nContent-Length: {len(body)}\r\n\r\n"
+            client.sendall(head.encode() + body)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/below"
+    told = cli(None, "tasks", "--url", url)
+    thread.join()
+    listening.close()
+    assert (told.code, told.out) == (code, b"")
+    assert told.err.count(b"\n") == 1 and b"\x1b" not in told.err
+
+
+def test_client_notices_that_its_connection_was_closed_meanwhile(serve: Any) -> None:
+    daemon = serve({"ok": {"run": "true"}})
+    client = tr.Client(lambda: daemon.url, "")
+    pid = client.ask("GET", "/api/info")["pid"]
+    assert daemon.end() == 0
+    daemon.start()
+    assert client.ask("GET", "/api/info")["pid"] != pid
+    client.close()
+
+
+def test_client_asks_at_a_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+
+        def answer() -> None:
+            with listening.accept()[0] as client:
+                head = client.recv(65_536)
+                found.append(head.partition(b"\r\n")[0])
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+        found: list[bytes] = []
+        thread = threading.Thread(target=answer)
+        thread.start()
+        client = tr.Client(lambda: path, "")
+        assert client.ask("GET", "/api/info") == {}
+        client.close()
+        thread.join()
+    assert found == [b"GET /api/info HTTP/1.1"]
+
+
+# -- run without a daemon
+
+
+def run_beside(daemon: Served, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a daemon's folder to its end."""
+    return subprocess.run(
+        daemon.command(*words),
+        cwd=daemon.folder,
+        env=daemon.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=DEADLINE_S,
+    )
+
+
+def test_local_run_is_streamed_recorded_and_ends_as_its_program(serve: Any) -> None:
+    daemon = serve(ASKED_TASKS)
+    told = run_beside(daemon, "run", "--local", "exit", "code=3")
+    assert (told.returncode, told.stdout) == (75, "")
+    pid = daemon.process.pid
+    assert told.stderr == (
+        f"taskrunnerd: --data .taskrunnerd: in use by the daemon with pid {pid}; "
+        "leave --local away\n"
+    )
+    assert daemon.end() == 0
+    told = run_beside(daemon, "run", "--local", "exit", "code=3")
+    assert (told.returncode, told.stdout, told.stderr) == (3, "", "")
+    # Also one that may not be triggered over HTTP.
+    told = run_beside(daemon, "run", "forbidden", "--local", "--json")
+    forbidden = json.loads(told.stdout)
+    assert forbidden["end_reason"] == "success"
+    told = run_beside(daemon, "run", "--local", "again")
+    assert (told.returncode, told.stdout) == (3, "try 0\ntry 1\ntry 2\n")
+    daemon.start()
+    shown = daemon.get(f"/api/runs/{forbidden['id']}").json
+    assert shown == {**forbidden, "$schema": shown["$schema"]}
+    assert daemon.get("/api/tasks/again/runs").json["total"] == 3
+    local = "/api/tasks/exit/runs?exit_code_min=3&exit_code_max=3"
+    (run,) = daemon.get(local).json["runs"]
+    assert run["params"] == {"code": "3"}
+
+
+@pytest.mark.parametrize("words, code, message", [
+    ("nowhere", 64, 'no task "nowhere"'), ("exit nope=1", 64, "taskrunnerd: nope: "),
+    ("exit --detach", 64, "need a daemon"), ("exit --config none", 78, "none: no such"),
+    ("absent", 125, "start failed"),
+    ("patient --timeout 50ms", 124, "stopped after"),
+])  # fmt: skip
+def test_local_run_ends_with_the_same_codes(
+    tmp_path: Path, words: str, code: int, message: str
+) -> None:
+    told = run_beside(Served(tmp_path, ASKED_TASKS), "run", "--local", *words.split())
+    assert told.returncode == code and message in told.stderr
+
+
+@pytest.mark.parametrize("signals, reason", [(1, "stopped"), (2, "stopped")])
+def test_local_run_is_stopped_by_a_signal_and_killed_by_the_second(
+    tmp_path: Path, signals: int, reason: str
+) -> None:
+    folder = tmp_path / "local"
+    folder.mkdir()
+    daemon = Served(folder, {"patient": PATIENT})
+    runner = Runner(daemon, "--local", "patient")
+    runner.await_output(b"hi\n")
+    runner.process.send_signal(signal.SIGINT)
+    runner.await_output(b"asked\n")
+    if signals == 1:
+        (folder / "go").touch()
+    else:
+        runner.process.send_signal(signal.SIGINT)
+    told = runner.end()
+    assert told.code == 130
+    assert told.out == b"hi\nasked\n" + (b"bye\n" if signals == 1 else b"")
+    daemon.start()
+    run = only_run(daemon)
+    assert run["end_reason"] == reason
+    assert (run["exit_code"], run.get("signal")) == (
+        (7, None) if signals == 1 else (137, "SIGKILL")
+    )
+    daemon.close()
+
+
+def test_local_run_settles_what_crashed_and_leaves_what_is_queued(
+    serve: Any, fifo: Path
+) -> None:
+    daemon = serve({
+        "fifo": {**ASKED_TASKS["fifo"], "max_concurrent": 1},
+        "ok": {"run": "true"},
+        "at-start": {"run": "true", "run_on_start": True},
+    })  # fmt: skip
+    running = daemon.trigger("fifo", {"fifo": str(fifo)})
+    queued = daemon.trigger("fifo", {"fifo": os.devnull})
+    within(DEADLINE_S, lambda: daemon.raw(running), "output")
+    daemon.end(signal.SIGKILL)
+    told = run_beside(daemon, "run", "--local", "ok")
+    assert (told.returncode, told.stderr) == (0, "")
+    daemon.start()
+    ended = daemon.run_now(running)
+    assert ended["end_reason"] == "crashed"
+    assert daemon.ended(queued)["end_reason"] == "success"
+    assert daemon.ended(queued)["start_at"] > ended["end_at"]
+    assert daemon.get("/api/tasks/at-start/runs").json["total"] == 2
+
+
 # -- selftest
 
 
@@ -17766,7 +18727,9 @@ def test_readme_names_the_flags_that_there_are() -> None:
     # The chapter on tasks.json has flags of other programs as examples.
     text = README.replace(chapter("tasks.json"), "")
     named = set(re.findall(r"`(--[a-z][a-z-]*)", text))
-    assert named == {f"--{s.name}" for s in tr._SETTINGS} | {"--version"}
+    of_run = {"--key", "--timeout", "--detach", "--json", "--local", "--url"}
+    known = {f"--{s.name}" for s in tr._SETTINGS} | {"--version"}
+    assert named == known | of_run
     table = chapter("Settings")
     for setting in tr._SETTINGS:
         (row,) = [r for r in table.splitlines() if f"`--{setting.name}`" in r[:40]]
@@ -17812,7 +18775,17 @@ def test_readme_names_the_end_reasons_and_exit_codes() -> None:
     assert [r for r in tr.END_REASONS if f"`{r}`" not in ends] == []
     codes = {str(value) for name, value in vars(tr).items() if name.startswith("EX_")}
     listed = chapter("Settings").partition("Exit codes:")[2]
-    assert set(re.findall(r"\b\d+\b", listed)) == codes
+    rows = chapter("From scripts and CI").partition("| exit code")[2]
+    listed += " ".join(line for line in rows.splitlines() if line.startswith("| "))
+    signals = {str(128 + n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)}
+    assert set(re.findall(r"\b\d+\b", listed)) == codes | signals
+
+
+def test_readme_names_every_command_that_asks_a_daemon() -> None:
+    text = chapter("From scripts and CI") + chapter("What happens when …")
+    for name in tr._ASKING_HELP:
+        assert re.search(rf"[`.]{name}\b|py {name}\b", text), name
+    assert set(tr._ASKING_HELP) == set(tr._ASKING)
 
 
 def lines_of(title: str) -> str:
