@@ -14313,7 +14313,7 @@ deWWM0vnjuY/
 -----END CERTIFICATE-----
 """,
 )
-KEYS = (
+TLS_KEYS = (
     """\
 -----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgFvNAQdrIIUvLRIZX
@@ -14359,7 +14359,7 @@ def by_tls(serve: Any, tmp_path: Path) -> Callable[..., Served]:
 def write_certificate(folder: Path, number: int, key: str = "") -> None:
     """Write one of the certificates, and its key or another text."""
     (folder / "cert.pem").write_text(CERTIFICATES[number])
-    (folder / "key.pem").write_text(key or KEYS[number])
+    (folder / "key.pem").write_text(key or TLS_KEYS[number])
 
 
 def trusting(number: int) -> ssl.SSLContext:
@@ -14571,7 +14571,7 @@ def test_upgrade_keeps_tls_and_is_refused_with_files_that_do_not_work(
     by_tls: Any, tmp_path: Path
 ) -> None:
     daemon = by_tls({"ok": {"run": "true"}})
-    (tmp_path / "key.pem").write_text(KEYS[1])
+    (tmp_path / "key.pem").write_text(TLS_KEYS[1])
     assert "not the key of the certificate" in upgrade(daemon, 78)
     assert daemon.run("ok")["end_reason"] == "success"
     write_certificate(tmp_path, 1)
@@ -14599,8 +14599,8 @@ def test_tls_files_that_do_not_work_are_named(
 ) -> None:
     write_config(tmp_path, {"tasks": {"ok": {"run": "true"}}})
     for name, text in (
-        ("cert", CERTIFICATES[0]), ("key", KEYS[0]), ("other", KEYS[1]),
-        ("locked", LOCKED_KEY), ("cut", KEYS[0][:90]),
+        ("cert", CERTIFICATES[0]), ("key", TLS_KEYS[0]), ("other", TLS_KEYS[1]),
+        ("locked", LOCKED_KEY), ("cut", TLS_KEYS[0][:90]),
     ):  # fmt: skip
         (tmp_path / name).write_text(text)
     flags = [f"--tls-cert={cert}", f"--tls-key={key}"]
