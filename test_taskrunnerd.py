@@ -12939,6 +12939,8 @@ OPEN_METRICS = "application/openmetrics-text"
 def test_metrics_have_their_names_and_both_formats_the_same_figures(
     ops: Served,
 ) -> None:
+    # Before one has ended there is no last exit code.
+    ops.run("good")
     ops.get("/metrics")
     plain = ops.get("/metrics")
     new = ops.get("/metrics", Accept=OPEN_METRICS)
