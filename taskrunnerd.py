@@ -10200,11 +10200,15 @@ def _add_asking(commands: Any) -> None:
     """The commands that ask a running daemon."""
     place = _Parser(add_help=False)
     where = place.add_argument_group("where the daemon is")
-    where.add_argument("--url", metavar="URL", help="http://HOST:PORT")
+    where.add_argument(
+        "--url", metavar="URL", help="http://HOST:PORT, or the path of a Unix socket"
+    )
     where.add_argument(
         "--data", dest="own_data", metavar="DIR", help="its data directory"
     )
-    where.add_argument("--token-file", dest="own_token_file", metavar="FILE")
+    where.add_argument(
+        "--token-file", dest="own_token_file", metavar="FILE", help="holds the token"
+    )
 
     def add(name: str, about: str = "", more: str = "") -> argparse.ArgumentParser:
         text = _ASKING_HELP[name]
@@ -10225,7 +10229,7 @@ def _add_asking(commands: Any) -> None:
         "A parameter whose key begins with a dash may be given without it.",
         _RUN_CODES,
     )
-    run.add_argument("task", metavar="TASK")
+    run.add_argument("task", metavar="TASK", help="which task")
     run.add_argument("params", nargs="*", metavar="KEY=VALUE", help="a parameter")
     run.add_argument(
         "--detach", action="store_true", help="print the run's id and leave"
@@ -10240,12 +10244,15 @@ def _add_asking(commands: Any) -> None:
     runs = add("runs")
     runs.add_argument("task", nargs="?", metavar="TASK", help="of this task only")
     runs.add_argument("--status", metavar="WORDS", help="such as failed,timeout")
-    runs.add_argument("-n", dest="count", default="20", metavar="COUNT")
-    add("show", _RUN_NAMES).add_argument("run", metavar="RUN")
-    logs = add("logs", _RUN_NAMES)
-    logs.add_argument("run", metavar="RUN")
-    logs.add_argument("-f", "--follow", action="store_true", help="until it has ended")
-    add("stop", _RUN_NAMES).add_argument("run", metavar="RUN")
+    runs.add_argument(
+        "-n", dest="count", default="20", metavar="COUNT", help="so many (default 20)"
+    )
+    for name in ("show", "logs", "stop"):
+        command = add(name, _RUN_NAMES)
+        command.add_argument("run", metavar="RUN", help="which run")
+        if name == "logs":
+            flags = ("-f", "--follow")
+            command.add_argument(*flags, action="store_true", help="until it has ended")
     add("status")
     add("health")
     add("reload")
@@ -11628,7 +11635,11 @@ class Client:
         # A proxy may serve the daemon below a path of its own.
         below = urlsplit(self.place).path.rstrip("/") if "://" in self.place else ""
         self._connection.request(method, below + path, raw, own)
-        return self._connection.getresponse()
+        answer = self._connection.getresponse()
+        if answer.length is None and not answer.chunked:
+            # http.client takes headers that were cut off for whole ones.
+            raise http.client.HTTPException("the answer was cut off")
+        return answer
 
     def _document(self, answer: http.client.HTTPResponse, raw: bytes) -> Any:
         """The JSON of an answer. Raises _Refused, and _NoAnswer for 502 to 504."""
@@ -11653,8 +11664,9 @@ class Client:
 def _client(settings: dict[str, str], url: str | None) -> Client:
     """A client of the daemon that the settings name."""
     url = url or os.environ.get("TASKRUNNERD_URL", "")
-    if url and not re.match("https?://[^/]", url):
-        raise UsageError(f'--url "{url}": write http://HOST:PORT', EX_USAGE)
+    if url and not re.match("https?://[^/]|[/@].", url):
+        hint = "write http://HOST:PORT, or the path of a Unix socket"
+        raise UsageError(f'--url "{url}": {hint}', EX_USAGE)
     try:
         token = _read_token(settings)
         # A header's value (RFC 9110, 5.5); http.client would fail on anything else.

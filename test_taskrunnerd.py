@@ -17750,7 +17750,7 @@ def test_asking_where_no_daemon_runs_names_the_directory(
     assert told.err.decode() == f"taskrunnerd: --data {tmp_path}: no daemon runs here\n"
 
 
-@pytest.mark.parametrize("url", ["localhost:9477", "ftp://x", "http:///x"])
+@pytest.mark.parametrize("url", ["localhost:9477", "ftp://x", "http:///x", "/"])
 def test_asking_by_a_url_that_is_none_ends_with_64(cli: Cli, url: str) -> None:
     told = cli(None, "tasks", "--url", url)
     assert told.code == 64
@@ -17873,10 +17873,10 @@ def test_output_goes_on_where_it_was_and_is_given_up_after_a_while(
 
 
 @contextlib.contextmanager
-def cutting_proxy(daemon: Served, seed: int) -> Iterator[str]:
-    """A proxy that cuts answers short, ever later; its URL."""
-    rng = random.Random(seed)
-    lengths = (rng.randrange(40 * 2**n) for n in itertools.count())
+def cutting_proxy(
+    daemon: Served, asked_for: bytes, lengths: Iterator[int]
+) -> Iterator[str]:
+    """A proxy that cuts the answers to some requests after so many bytes; its URL."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve_one(client: socket.socket) -> None:
@@ -17889,7 +17889,7 @@ def cutting_proxy(daemon: Served, seed: int) -> Iterator[str]:
                         return
                     if ready is client:
                         upstream.sendall(piece)
-                        left = next(lengths) if b"/log/parts" in piece else left
+                        left = next(lengths) if asked_for in piece else left
                     else:
                         client.sendall(piece[:left])
                         left -= len(piece)
@@ -17915,10 +17915,32 @@ def test_log_over_a_line_that_breaks_again_and_again_is_exact(
 ) -> None:
     monkeypatch.setattr(tr, "CLIENT_PAUSE_S", 0.001)
     run = asked.run("much")
-    with cutting_proxy(asked, seed) as url:
+    rng = random.Random(seed)
+    lengths = (rng.randrange(40 * 2**n) for n in itertools.count())
+    with cutting_proxy(asked, b"/log/parts", lengths) as url:
         told = cli(asked, "logs", "-f", run["id"], "--url", url)
     assert (told.code, told.out) == (0, asked.raw(run))
     assert told.err.count(b"left out") == 1
+
+
+def test_run_whose_trigger_got_no_answer_is_tried_again_and_runs_once(
+    asked: Served, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tr, "CLIENT_PAUSE_S", 0.001)
+    before = asked.get("/api/tasks/exact/runs").json["total"]
+    lengths = itertools.chain([0, 0, 20], itertools.repeat(2**40))
+    with cutting_proxy(asked, b"POST ", lengths) as url:
+        told = cli(asked, "run", "exact", "--url", url)
+    assert (told.code, told.out[-10:]) == (0, b"no newline")
+    assert asked.get("/api/tasks/exact/runs").json["total"] == before + 1
+
+
+def test_run_with_a_key_runs_once(asked: Served, cli: Cli) -> None:
+    first = cli(asked, "run", "again", "--key", "build 7", "--json").json
+    told = cli(asked, "run", "again", "--key", "build 7", "--json")
+    assert told.code == 3 and told.json["id"] == first["id"]
+    told = cli(asked, "run", "exact", "--key", "build 7")
+    assert told.code == 64 and b"used" in told.err
 
 
 # -- run: signals, breaks and restarts, with real processes
