@@ -4906,8 +4906,9 @@ class Processes:
 # ---- 11. Daemon: the monitor of all live state, and its loops ---------------
 # Owns every run that has not ended, the queues and the deadlines, behind one mutex;
 # each live run has a Condition on that mutex (I3). Relies on 2 and 6 to 10; does not
-# know that HTTP exists. Public methods lock; `_methods` assume the lock unless they
-# say otherwise; nothing slow happens inside it.
+# know that HTTP exists. Daemon is made of layers, each of which uses only those below
+# it: Monitor, Endings, Runs, Schedules. Public methods lock; `_methods` assume the lock
+# unless they say otherwise; nothing slow happens inside it.
 
 LOG = logging.getLogger(PROGRAM)
 
@@ -5494,7 +5495,7 @@ class EventRing:
         return list(found)[::-1]
 
 
-def _open_log(daemon: Daemon, live: LiveRun) -> LogWriter:
+def _open_log(daemon: Runs, live: LiveRun) -> LogWriter:
     task, shown = live.task, live.run.params or {}
     hidden = [v for k, v in live.values.items() if shown.get(k) == HIDDEN]
     secrets = [s for s in (*task.secrets, *hidden) if len(s) >= SECRET_MIN_CHARS]
@@ -5502,7 +5503,7 @@ def _open_log(daemon: Daemon, live: LiveRun) -> LogWriter:
     return LogWriter(base, task.log_max_bytes, task.log_on_full, secrets)
 
 
-def _copy_output(daemon: Daemon, live: LiveRun, timeout_s: float | None) -> bool:
+def _copy_output(daemon: Runs, live: LiveRun, timeout_s: float | None) -> bool:
     """Move what has arrived from the pipes into the log; blocks until something does,
     the program ends or a held line is due. Returns whether there was any."""
     child, log, clock = live.child, live.log, daemon.clock
@@ -5531,7 +5532,7 @@ def _copy_output(daemon: Daemon, live: LiveRun, timeout_s: float | None) -> bool
     return bool(chunks)
 
 
-def _end_survivors(daemon: Daemon, live: LiveRun) -> str:
+def _end_survivors(daemon: Runs, live: LiveRun) -> str:
     """Signal what the program left until nothing of it is alive: first the stop signal,
     after the grace period SIGKILL. Returns what is wrong, if anything."""
     child, clock, task = live.child, daemon.clock, live.task
@@ -5558,7 +5559,7 @@ def _end_survivors(daemon: Daemon, live: LiveRun) -> str:
     return "cannot be killed: " + ", ".join(map(process_text, found))
 
 
-def _read_rest(daemon: Daemon, live: LiveRun, limit_s: float) -> None:
+def _read_rest(daemon: Runs, live: LiveRun, limit_s: float) -> None:
     """Read what is in the pipes, until they are closed or a time is over; for no time,
     what has arrived already."""
     child, clock = live.child, daemon.clock
@@ -5592,7 +5593,7 @@ def _without_secrets(value: Any, log: LogWriter) -> Any:
     return value if hidden == text else hidden
 
 
-def _take_result(daemon: Daemon, live: LiveRun) -> tuple[Any, str]:
+def _take_result(daemon: Runs, live: LiveRun) -> tuple[Any, str]:
     """(result, what is wrong with it) of a program that has ended."""
     lost = "the result is not kept: it"
     if live.result_uid is None:
@@ -5613,7 +5614,7 @@ def _take_result(daemon: Daemon, live: LiveRun) -> tuple[Any, str]:
         return None, f"{lost} is not JSON: {log.redacted(str(error))}"
 
 
-def _admit_result(daemon: Daemon, live: LiveRun) -> str:
+def _admit_result(daemon: Runs, live: LiveRun) -> str:
     """Make room for a run's result; returns where its program may leave it."""
     account = live.task.account
     live.result_uid = account.uid if account else os.geteuid()
@@ -5649,7 +5650,7 @@ def _command(live: LiveRun, result_path: str) -> Command:
     return Command(argv, whole, task.working_dir, task.umask, task.account)
 
 
-def _start_program(daemon: Daemon, live: LiveRun) -> Outcome | None:
+def _start_program(daemon: Runs, live: LiveRun) -> Outcome | None:
     """Start the program of a run; returns what came of it when it did not start."""
     daemon.confirm_start(live)
     live.log = _open_log(daemon, live)
@@ -5664,7 +5665,7 @@ def _start_program(daemon: Daemon, live: LiveRun) -> Outcome | None:
     return None
 
 
-def _run_program(daemon: Daemon, live: LiveRun) -> Outcome:
+def _run_program(daemon: Runs, live: LiveRun) -> Outcome:
     """Run a program to its end, from wherever it is. Raises Parked."""
     failed = None if live.child else _start_program(daemon, live)
     if failed:
@@ -5737,7 +5738,7 @@ def log_end(run: Run) -> None:
 # -- conducting: what the thread of a run does, without the lock
 
 
-def conduct(daemon: Daemon, live: LiveRun | None) -> None:
+def conduct(daemon: Runs, live: LiveRun | None) -> None:
     """Root of a run's thread: run its program to the end, then the next in line."""
     while live:
         try:
@@ -5784,7 +5785,7 @@ class Housekeeper:
             self._unkempt.add(task.name)
         self._look_at_s = min(self._look_at_s, self._clock.monotonic_s() + delay_s)
 
-    def keep_house(self, daemon: Daemon) -> None:
+    def keep_house(self, daemon: Monitor) -> None:
         """Do what is due. Blocks on the store. Raises StoreError, OSError."""
         now_s = self._clock.monotonic_s()
         if now_s >= self.machine.due_s:
@@ -5799,12 +5800,12 @@ class Housekeeper:
         if now_s >= self._look_at_s:
             self._forget(daemon, now_s)
 
-    def _trim_journal(self, daemon: Daemon) -> None:
+    def _trim_journal(self, daemon: Monitor) -> None:
         end = self._processes.journal_bytes()
         if end > PROCESS_JOURNAL_MAX_BYTES:
             self._processes.trim_journal(set(daemon.live_ids()), end)
 
-    def _forget(self, daemon: Daemon, now_s: float) -> None:
+    def _forget(self, daemon: Monitor, now_s: float) -> None:
         if now_s >= self._all_at_s:
             self._all_at_s = now_s + RETENTION_EVERY_S
             self._unkempt.update(daemon.config.tasks)
@@ -5884,7 +5885,7 @@ def _crashed_run(run: Run, base: str, end_at: str, leftovers: int) -> Run:
 
 
 def settle_crashed(
-    daemon: Daemon, runs: list[Run], live_ids: Collection[str]
+    daemon: Monitor, runs: list[Run], live_ids: Collection[str]
 ) -> list[Write]:
     """End the runs that were running when the last daemon died, kill what is left of
     them and repair their logs. Returns what is in line for the store."""
@@ -5906,18 +5907,12 @@ def settle_crashed(
     return writes
 
 
-class Daemon:
-    """All live state and the ways to change it. Every state change is put in line for
-    the store while the mutex is held, so the store sees changes in the order in which
-    they were decided; nobody is told of one before it is durable (I1)."""
+class Monitor:
+    """All live state behind one mutex, and what can be read, awaited and written of it
+    without changing the course of a run."""
 
     def __init__(
-        self,
-        config: Config,
-        folder: DataFolder,
-        clock: Clock,
-        min_free_bytes: int = 0,
-        log_tail: LogTail | None = None,
+        self, config: Config, folder: DataFolder, clock: Clock, min_free_bytes: int = 0
     ) -> None:
         self.config = config
         self.folder = folder
@@ -5925,27 +5920,25 @@ class Daemon:
         self.disk = DiskWatch(folder.path, min_free_bytes, clock)
         self.store = Store(folder.database)
         self.started_ms = clock.wall_ms()
-        self.config_loaded_ms = self.started_ms
-        self.log_tail = log_tail or LogTail(0)
-        # From where @every counts: the start, which an upgrade in place is not.
-        self.anchor_s = self.started_ms // 1000
         self.draining = False
         # Set while the daemon gets ready to be replaced by another program.
         self.pausing = False
-        # Loads what a reload takes over beside tasks.json, and returns what puts it to
-        # use. Raises ConfigError.
-        self.load_beside: Callable[[], Callable[[], None]] = lambda: lambda: None
-        # How often the loop of the schedule has gone round.
-        self.rounds = 0
-        self._started_s = clock.monotonic_s()
         self.processes = Processes(folder.path)
-        self.pumping = threading.BoundedSemaphore(PUMPS_AT_ONCE)
-        self._crew = Crew(functools.partial(conduct, self))
-        self._ids = Ulids(self.store.newest_id())
+        self._started_s = clock.monotonic_s()
         self._mutex = threading.Lock()
-        # Reloads that began, and the one that the configuration in use is from.
-        self._reloads = self._reloaded = 0
-        self.last_reload_good = True
+        self._idle = threading.Condition(self._mutex)
+        self._due = threading.Condition(self._mutex)
+        self._live: dict[str, LiveRun] = {}
+        last_runs = self.store.last_runs()
+        self._lanes = {
+            name: Lane(task, last_runs.get(name)) for name, task in config.tasks.items()
+        }
+        # Runs whose record the store refuses; why, if new ones would fare no better.
+        self._unwritten: dict[str, str] = {}
+        self._give_up_s = math.inf
+        # Event ids go on growing over restarts.
+        self._events = EventRing(self._mutex, self.started_ms * 1000)
+        self._housekeeper = Housekeeper(folder, self.store, self.processes, clock)
         # A leaf, so that two readers do not repair the same log.
         self._repairing = threading.Lock()
         # What ended, as far as it was read; the tasks of which more did since. Another
@@ -5953,338 +5946,8 @@ class Daemon:
         self._counted: dict[str, Counted] | None = None
         self._uncounted: set[str] = set()
         self._counting = threading.Lock()
-        self._idle = threading.Condition(self._mutex)
-        self._due = threading.Condition(self._mutex)
-        # Keys of triggers that are being looked up or recorded, one thread for each.
-        self._claiming: set[str] = set()
-        self._claimed = threading.Condition(self._mutex)
-        self._live: dict[str, LiveRun] = {}
-        # Runs whose record the store refuses; why, if new ones would fare no better.
-        self._unwritten: dict[str, str] = {}
-        self._give_up_s = math.inf
-        self._deadlines = Deadlines()
-        # Event ids go on growing over restarts.
-        self._events = EventRing(self._mutex, self.started_ms * 1000)
-        last_runs = self.store.last_runs()
-        self._lanes = {
-            name: Lane(task, last_runs.get(name)) for name, task in config.tasks.items()
-        }
-        self._housekeeper = Housekeeper(folder, self.store, self.processes, clock)
-        self._timetable = Timetable()
-        self._newest_wall_ms = self.started_ms
-        self._lag_s = 0.0
 
-    # -- from start to end
-
-    def recover(self, handover: Mapping[str, Any] | None = None) -> None:
-        """Settle what the last daemon left: the runs that it handed over go on, other
-        running ones crashed, pending ones go on in their order. Called once, before
-        anything else. Raises StoreError."""
-        unended = self.store.unended_runs()
-        records = {r["run_id"]: r for r in (handover or {"runs": ()})["runs"]}
-        running = [run for run, _ in unended if run.status == RUNNING]
-        orphaned = [run for run in running if run.id not in records]
-        writes = settle_crashed(self, orphaned, records)
-        if handover:
-            self._events.resume(handover["events"])
-            self.anchor_s = handover["anchor_s"]
-            self._housekeeper.machine.resume(handover["samples"])
-            self.log_tail.resume(handover["log_tail"])
-        with self._mutex:
-            resumed = [
-                self._resume(run, secret, records[run.id])
-                for run, secret in unended
-                if run.status == RUNNING and run.id in records
-            ]
-            for run, secret in unended:
-                if run.status == PENDING:
-                    writes += self._requeue(run, secret)
-            lanes = self._lanes.values()
-            begun = [live for lane in lanes for live in self._promote(lane)]
-        if handover:
-            # What goes on must not end because of what cannot be written now.
-            self._persist(writes, "")
-        else:
-            # Nobody was told of anything yet: better not to start than to wait here.
-            self.store.flush(*writes)
-        for live in [*resumed, *begun]:
-            self._begin(live)
-        self._start_schedules()
-        for task in self.config.tasks.values():
-            # An upgrade in place is no start: what runs has not noticed.
-            if task.run_on_start and not handover:
-                self._run_at_start(task)
-
-    def settle(self) -> None:
-        """Settle what a daemon that died left running, and start nothing: queued runs
-        and schedules are for the next daemon. Instead of `recover`. Raises
-        StoreError."""
-        unended = self.store.unended_runs()
-        running = [run for run, _ in unended if run.status == RUNNING]
-        self.store.flush(*settle_crashed(self, running, ()))
-
-    def _run_at_start(self, task: Task) -> None:
-        try:
-            self.trigger(task.name, {}, "startup")
-        except Problem as problem:
-            LOG.error("no run at start task=%s error=%s", task.name, problem)
-
-    # -- reload
-
-    def reload(self) -> Reload:
-        """Take over the tasks.json as it is now, and what is loaded beside it: whole or
-        not at all. Durable when this returns. Raises ConfigError."""
-        with self._mutex:
-            self._reloads += 1
-            number = self._reloads
-        try:
-            config, put_to_use = load_config(self.config.path), self.load_beside()
-        except ConfigError:
-            with self._mutex:
-                if number > self._reloaded:
-                    self.last_reload_good = False
-            raise
-        last_runs = self.store.last_runs()
-        with self._mutex:
-            old = self.config.tasks
-            if number < self._reloaded:
-                # What was read later is in use already.
-                return _compared(old, old)
-            self._reloaded, self.last_reload_good = number, True
-            put_to_use()
-            self.config, self.config_loaded_ms = config, self.clock.wall_ms()
-            found = {live.task.name: live.lane for live in self._live.values()}
-            found.update(self._lanes)
-            self._lanes = {
-                name: self._redefined(found.get(name), task)
-                or Lane(task, last_runs.get(name))
-                for name, task in config.tasks.items()
-            }
-            endings = self._drop_undeclared()
-            writes = self._reschedule(old)
-            lanes = self._lanes.values()
-            begun = [live for lane in lanes for live in self._promote(lane)]
-            self._due.notify()
-        self._settle(endings)
-        self._persist(writes, "")
-        for live in begun:
-            self._begin(live)
-        return _compared(old, config.tasks)
-
-    def _declares(self, task: Task) -> bool:
-        """Whether a task is declared as it is, and not otherwise by now."""
-        lane = self._lanes.get(task.name)
-        return lane is not None and lane.task is task
-
-    def _redefined(self, lane: Lane | None, task: Task) -> Lane | None:
-        """The lane with the task's new definition, which its queue gets as well."""
-        if not lane or lane.task == task:
-            return lane
-        lane.define(task)
-        for live in self._live.values():
-            if live.lane is lane and live.run.status == PENDING:
-                live.task, live.environ = task, lane.environ
-        return lane
-
-    def _drop_undeclared(self) -> list[_Ending]:
-        waiting = [
-            live
-            for live in self._live.values()
-            if live.run.status == PENDING
-            and not live.cause
-            and live.task.name not in self._lanes
-        ]
-        error = "the task is no longer declared"
-        return [self._end_queued(live, error, SKIPPED) for live in waiting]
-
-    def _reschedule(self, old: Mapping[str, Task]) -> list[Write]:
-        """Enter all schedules anew. One that did not change goes on, another begins now
-        and has missed nothing."""
-        now_s = self.clock.wall_ms() // 1000
-        writes = []
-        # The thread of the schedule may be firing tasks of the timetable before.
-        self._timetable = Timetable()
-        for name, lane in self._lanes.items():
-            cron = lane.task.cron
-            lane.next_run_ms = None
-            if cron and (name not in old or old[name].cron != cron):
-                lane.seen_s = now_s
-                now = time_text(now_s * 1000)
-                begun = write_schedule(name, schedule_text(cron), now)
-                writes.append(self.store.enqueue(begun))
-            if cron:
-                self._timetable.add(lane, self.anchor_s)
-        gone = [n for n in old if n not in self._lanes or not self._lanes[n].task.cron]
-        return writes + [self.store.enqueue(write_unscheduled(name)) for name in gone]
-
-    def _start_schedules(self) -> None:
-        """Go on with each schedule where the last daemon left it; a new one begins."""
-        known = self.store.schedules()
-        now_s = self.started_ms // 1000
-        writes = []
-        for name, lane in self._lanes.items():
-            if not lane.task.cron:
-                continue
-            schedule = schedule_text(lane.task.cron)
-            before, seen_until = known.pop(name, ("", ""))
-            if before == schedule:
-                lane.seen_s = min(now_s, parse_time(seen_until) // 1000)
-            else:
-                lane.seen_s = now_s
-                begun = write_schedule(name, schedule, time_text(now_s * 1000))
-                writes.append(self.store.enqueue(begun))
-            with self._mutex:
-                self._timetable.add(lane, self.anchor_s)
-        writes += [self.store.enqueue(write_unscheduled(name)) for name in known]
-        self._persist(writes, "")
-
-    def _resume(
-        self, run: Run, secret: dict[str, str], record: Mapping[str, Any]
-    ) -> LiveRun:
-        """A running run of the program before this one, with its task as it was."""
-        lane, task = self._lanes.get(run.task_name), record["task"]
-        if not lane:
-            lane = Lane(undeclared_task(run.task_name), None)
-            # What is no longer declared is not tried again.
-            task = {**task, "retry_attempts": 0}
-        values = {**(run.params or {}), **secret}
-        live = LiveRun(run, lane, values, self._mutex)
-        live.task = with_record(lane.task, task)
-        live.log = LogWriter.resumed(self.log_of(run), record["log"])
-        live.child = self.processes.resume(run.id, record["child"])
-        live.usage = Usage(*record["usage"]) if record["usage"] else None
-        live.started_s, live.kill_at_s = record["started_s"], record["kill_at_s"]
-        live.cause, live.error = record["cause"], record["error"]
-        live.survivors = set(record["survivors"])
-        live.result_uid = record.get("result_uid")
-        self._live[run.id] = lane.active[run.id] = live
-        if live.kill_at_s is not None:
-            self._add_deadline(live.kill_at_s, live, None)
-        if live.task.timeout_s is not None and not live.cause:
-            self._add_deadline(live.started_s + live.task.timeout_s, live, TIMEOUT)
-        return live
-
-    def _requeue(self, run: Run, secret: dict[str, str]) -> list[Write]:
-        """Put a run of the last daemon back into its queue, or say why it cannot be."""
-        lane = self._lanes.get(run.task_name)
-        if lane:
-            live = LiveRun(run, lane, {**(run.params or {}), **secret}, self._mutex)
-            self._live[run.id] = live
-            if run.start_at:
-                left_ms = parse_time(run.start_at) - self.clock.wall_ms()
-                most_s = max(lane.task.retry_delay_s, BACKOFF_MAX_S)
-                self._delay(live, min(left_ms / 1000, most_s))
-            else:
-                lane.queue.append(live)
-            return []
-        run = self._ended_early(run, SKIPPED, "the task is no longer declared")
-        return [self.store.enqueue(write_ended(run))]
-
-    def drain(self, timeout_s: float) -> None:
-        """Stop all runs within a time, start none; queued ones are left to the next
-        daemon. Blocks until nothing runs, but not for ends that cannot be recorded in
-        that time."""
-        with self._mutex:
-            self.draining = True
-            kill_at_s = self.clock.monotonic_s() + timeout_s
-            self._give_up_s = min(self._give_up_s, kill_at_s)
-            for live in self._running():
-                self._request_stop(live, DAEMON_STOPPED, "the daemon was stopped")
-                live.kill_at_s = min(live.kill_at_s or kill_at_s, kill_at_s)
-                self._add_deadline(live.kill_at_s, live, None)
-            for live in self._live.values():
-                live.changed.notify_all()
-            self._events.added.notify_all()
-            while self._running() and not self._gives_up():
-                left_s = self._give_up_s - self.clock.monotonic_s()
-                self._idle.wait(left_s if left_s > 0 else None)
-            lost = [live.end or live.run for live in self._running()]
-        for run in lost:
-            LOG.error(
-                "stopping although the store refuses the last record of a run, which "
-                "the next daemon will not know task=%s run=%s reason=%s exit_code=%d",
-                run.task_name, run.id, run.end_reason, run.exit_code,
-            )  # fmt: skip
-
-    def _gives_up(self) -> bool:
-        """Whether all that is left are records that the store has refused too long."""
-        if self.clock.monotonic_s() < self._give_up_s:
-            return False
-        return all(live.run.id in self._unwritten for live in self._running())
-
-    def pause(self, timeout_s: float) -> bool:
-        """Bring every run to a point where another program can go on with it: nothing
-        is started, waiting callers get their run as it is. Returns whether all got
-        there in time; False is to be followed by `unpause`. Blocks."""
-        give_up_s = self.clock.monotonic_s() + timeout_s
-        with self._mutex:
-            self.pausing = True
-            self.processes.halt()
-            for live in self._live.values():
-                live.changed.notify_all()
-            self._events.added.notify_all()
-            while not all(live.parked for live in self._running()):
-                left_s = give_up_s - self.clock.monotonic_s()
-                if left_s <= 0:
-                    return False
-                self._idle.wait(left_s)
-        return True
-
-    def unpause(self) -> None:
-        """Go on after a `pause` that led to nothing."""
-        self.processes.unhalt()
-        with self._mutex:
-            self.pausing = False
-            begun = [live for live in self._running() if live.parked]
-            for live in begun:
-                live.parked = False
-            for lane in self._lanes.values():
-                begun += self._promote(lane)
-        for live in begun:
-            self._begin(live)
-
-    def park(self, live: LiveRun) -> None:
-        """Note that the thread of a run has left it."""
-        with self._mutex:
-            live.parked = True
-            self._idle.notify_all()
-
-    def handover(self) -> dict[str, Any]:
-        """What `recover` of the next program needs, as JSON, after `pause`. Everything
-        decided is durable when this returns. Raises StoreError."""
-        self.store.flush(self.store.enqueue(Write()))
-        with self._mutex:
-            runs = [live.record() for live in self._running()]
-            events = self._events.record()
-        return {
-            "runs": runs,
-            "events": events,
-            "anchor_s": self.anchor_s,
-            "samples": self.samples(),
-            "log_tail": self.log_tail.record(),
-        }
-
-    def hurry(self) -> None:
-        """Kill all runs now, and wait no longer for the store."""
-        with self._mutex:
-            self.draining = True
-            self._give_up_s = self.clock.monotonic_s()
-            self._idle.notify_all()
-            for live in self._running():
-                self._request_stop(live, DAEMON_STOPPED, "the daemon was stopped")
-                live.kill_at_s = self.clock.monotonic_s()
-                if live.child:
-                    live.child.signal_group(signal.SIGKILL)
-
-    def close(self) -> None:
-        """Let go of all files. Nothing may run any more."""
-        self.store.close()
-        self.processes.close()
-
-    def _running(self) -> list[LiveRun]:
-        return [live for live in self._live.values() if live.run.status == RUNNING]
-
-    # -- what is there
+    # -- what there is
 
     def task(self, name: str) -> Task:
         """A declared task. Raises Problem 404."""
@@ -6311,9 +5974,22 @@ class Daemon:
         live = self._live.get(run_id)
         return live.run if live else self.store.find_run(run_id)
 
+    def live_ids(self) -> list[str]:
+        """Ids of the runs that have not ended."""
+        with self._mutex:
+            return list(self._live)
+
+    def _running(self) -> list[LiveRun]:
+        return [live for live in self._live.values() if live.run.status == RUNNING]
+
     def knows_task(self, name: str) -> bool:
         """Whether a task is declared, or was once and has runs."""
         return name in self._lanes or self.store.last_run(name) is not None
+
+    def _declares(self, task: Task) -> bool:
+        """Whether a task is declared as it is, and not otherwise by now."""
+        lane = self._lanes.get(task.name)
+        return lane is not None and lane.task is task
 
     def log_of(self, run: Run) -> str:
         """The base path of a run's log, for LogReader; repaired if it has to be."""
@@ -6343,11 +6019,6 @@ class Daemon:
         refused = list(self._unwritten.values())
         return next(filter(None, refused), "") or self.disk.why_low()
 
-    def live_ids(self) -> list[str]:
-        """Ids of the runs that have not ended."""
-        with self._mutex:
-            return list(self._live)
-
     def counted(self) -> dict[str, Counted]:
         """What ended ever, by task name. Reads only what is not known. Raises
         StoreError."""
@@ -6367,11 +6038,6 @@ class Daemon:
         """How the machine and the daemon did in the last hour, oldest first."""
         return self._housekeeper.machine.samples()
 
-    def scheduler_lag_s(self) -> float:
-        """How late the schedule was for what was due last, or is by now."""
-        with self._mutex:
-            return max(self._lag_s, self._overdue_s())
-
     def is_over(self) -> bool:
         """Whether nothing more will happen in this daemon, or in this program."""
         with self._mutex:
@@ -6381,7 +6047,354 @@ class Daemon:
         """Time since the daemon started."""
         return self.clock.monotonic_s() - self._started_s
 
-    # -- triggering
+    # -- waiting
+
+    def wait(
+        self,
+        run_id: str,
+        timeout_s: float,
+        still_there: Callable[[], bool],
+        seen: str = ENDED,
+    ) -> Run:
+        """The last attempt when it has ended, or the run when its status is another
+        than the one that was `seen`, or as it is after a time or when the daemon goes.
+        Raises CallerGone within HANGUP_CHECK_S of the caller's leaving."""
+        give_up_s = self.clock.monotonic_s() + timeout_s
+        while True:
+            run = self._wait_attempt(run_id, give_up_s, still_there, seen)
+            following = self.attempt_after(run) if seen == ENDED else None
+            if not following:
+                return run
+            run_id = following.id
+
+    def attempt_after(self, run: Run) -> Run | None:
+        """The next attempt as it is now, if one follows a run."""
+        failed = run.end_reason in RETRIED
+        next_id = self.store.next_attempt(run.id) if failed else None
+        return self.find_run(next_id) if next_id else None
+
+    def _wait_attempt(
+        self,
+        run_id: str,
+        give_up_s: float,
+        still_there: Callable[[], bool],
+        seen: str,
+    ) -> Run:
+        live = self._live.get(run_id)
+        if not live:
+            run = self.store.find_run(run_id)
+            if not run:
+                raise Problem(404, f"no run {run_id}")
+            return run
+        while True:
+            with self._mutex:
+                left_s = give_up_s - self.clock.monotonic_s()
+                queued = live.run.status == PENDING
+                undone = self.draining and (queued or self._gives_up())
+                leaving = self.pausing or undone
+                changed = seen not in (ENDED, live.run.status)
+                if live.run.ended or changed or left_s <= 0 or leaving:
+                    return live.run
+                live.changed.wait(min(left_s, HANGUP_CHECK_S))
+            if not live.run.ended and not still_there():
+                raise CallerGone
+
+    def _gives_up(self) -> bool:
+        """Whether all that is left are records that the store has refused too long."""
+        if self.clock.monotonic_s() < self._give_up_s:
+            return False
+        return all(live.run.id in self._unwritten for live in self._running())
+
+    def wait_output(self, run_id: str, seen: int, timeout_s: float) -> int:
+        """How many bytes of a run's output there are, once they are more than `seen`,
+        the run changes, or a time is over; -1 when it is not live."""
+        live = self._live.get(run_id)
+        if live and live.log:
+            size_bytes = live.log.wait_growth(seen, timeout_s)
+            if size_bytes > seen or not live.log.closed:
+                return size_bytes
+        if live:
+            with self._mutex:
+                # Not begun, or at its end while that is being recorded.
+                live.awaited = True
+                if not live.run.ended and (not live.log or live.log.closed):
+                    live.changed.wait(timeout_s)
+        return -1
+
+    # -- events
+
+    def newest_event_id(self) -> int:
+        """Where a listener begins that wants only what is new."""
+        return self._events.newest_id
+
+    def events_after(self, event_id: int, timeout_s: float) -> list[Event]:
+        """Events after an id, of those still kept; waits a time for one at most."""
+        with self._mutex:
+            leaving = self.draining or self.pausing
+            if self._events.newest_id <= event_id and not leaving:
+                self._events.added.wait(timeout_s)
+            return self._events.after(event_id)
+
+    def _tell_changed(self, name: str, runs: list[Run]) -> None:
+        touched = {run.task_name for run in runs}
+        newest = {task_name: self.store.last_run(task_name) for task_name in touched}
+        with self._mutex:
+            for task_name, run in newest.items():
+                if task_name in self._lanes and not self._lanes[task_name].active:
+                    self._lanes[task_name].last_run = run
+            for run in runs:
+                self._events.add(name, run)
+
+    def note_last_run(self, run: Run) -> None:
+        """Remember a task's newest run. Under the mutex or before any thread."""
+        lane = self._lanes.get(run.task_name)
+        if lane and (lane.last_run is None or lane.last_run.id <= run.id):
+            lane.last_run = run
+
+    # -- writing
+
+    def _persist(self, writes: list[Write], run_id: str) -> None:
+        """Make writes durable, however long it takes: an end must not be lost. Blocks;
+        without the lock."""
+        while True:
+            try:
+                self.store.flush(*writes)
+            except StoreError as error:
+                self._note_unwritten(run_id, error)
+                time.sleep(STORE_RETRY_S)
+                again = [w for w in writes if w.error is not None]
+                writes = [self.store.enqueue(Write(*w.statements)) for w in again]
+            else:
+                break
+        if self._unwritten.pop(run_id, None) is not None:
+            LOG.info("store works again run=%s", run_id)
+
+    def _note_unwritten(self, run_id: str, error: StoreError) -> None:
+        if run_id not in self._unwritten:
+            LOG.error("store failed, trying again run=%s error=%s", run_id, error)
+        if error.disk_full:
+            self.disk.note_full()
+        reason = f"runs cannot be recorded: {error}" if error.may_pass else ""
+        with self._mutex:
+            self._unwritten[run_id] = reason
+            self._idle.notify_all()
+
+    # -- deleting and restoring
+
+    def delete(self, run_ids: Sequence[str]) -> int:
+        """Take ended runs out of the history; restorable for RESTORE_S. Returns how
+        many there were. Raises StoreError."""
+        gone: list[Run] = []
+        for start in range(0, len(run_ids), COMMIT_MAX_WRITES):
+            batch = run_ids[start : start + COMMIT_MAX_WRITES]
+            runs = [run for run in self.store.find_runs(batch) if run.ended]
+            write = write_trashed(
+                [run.id for run in runs], self._housekeeper.trash_ms()
+            )
+            self.store.flush(self.store.enqueue(write))
+            gone += runs
+        self._tell_changed("run.deleted", gone)
+        with self._mutex:
+            self._housekeeper.expect(RESTORE_S + 1)
+            self._due.notify()
+        return len(gone)
+
+    def restore(self, run_ids: Sequence[str]) -> int:
+        """Put deleted runs back. Returns how many there were. Raises StoreError."""
+        count = 0
+        for start in range(0, len(run_ids), COMMIT_MAX_WRITES):
+            batch = run_ids[start : start + COMMIT_MAX_WRITES]
+            write = self.store.enqueue(write_restored(batch))
+            self.store.flush(write)
+            count += write.changed // 2
+        self._tell_changed("run.updated", self.store.find_runs(run_ids))
+        return count
+
+
+class Endings(Monitor):
+    """How runs end, asked to or by themselves. Here and above every change is put in
+    line for the store while the mutex is held, so the store sees changes in the order
+    in which they were decided; nobody is told of one before it is durable (I1)."""
+
+    def __init__(
+        self, config: Config, folder: DataFolder, clock: Clock, min_free_bytes: int = 0
+    ) -> None:
+        super().__init__(config, folder, clock, min_free_bytes)
+        self._deadlines = Deadlines()
+
+    # -- stopping
+
+    def stop(self, run_id: str) -> bool:
+        """Ask a live run to end; a queued one ends at once. False when it had already
+        ended by itself. Returns when what happened is durable."""
+        return self.stop_all([run_id]) == 1
+
+    def stop_all(self, run_ids: Iterable[str]) -> int:
+        """Stop many runs; returns how many of them had not ended by themselves."""
+        with self._mutex:
+            known = [self._live[run_id] for run_id in run_ids if run_id in self._live]
+            asked = [live for live in known if live.cause]
+            fresh = [live for live in known if not live.cause]
+            queued = [live for live in fresh if live.run.status == PENDING]
+            running = [live for live in fresh if live.run.status == RUNNING]
+            stopped = [
+                live for live in running if self._request_stop(live, STOPPED, None)
+            ]
+            error = "stopped before it was started"
+            endings = [self._end_queued(live, error) for live in queued]
+        self._settle(endings)
+        return len(asked) + len(stopped) + len(endings)
+
+    def request_stop(self, live: LiveRun, cause: str, error: str) -> None:
+        """Begin to end a run for a reason of the daemon's own."""
+        with self._mutex:
+            self._request_stop(live, cause, error)
+
+    def _request_stop(self, live: LiveRun, cause: str, error: str | None) -> bool:
+        """First step of the ladder; a program that ended by itself keeps its end."""
+        child = live.child
+        if live.cause or (child and (child.reaped or has_exited(child.pid))):
+            return False
+        live.cause, live.error = cause, error
+        if child:
+            child.ask_to_end(live.task.stop_signal)
+        live.kill_at_s = self.clock.monotonic_s() + live.task.graceful_stop_s
+        self._add_deadline(live.kill_at_s, live, None)
+        return True
+
+    def _add_deadline(self, at_s: float, live: LiveRun, cause: str | None) -> None:
+        if self._deadlines.add(at_s, live, cause):
+            self._due.notify()
+
+    def _meet(self, deadline: _Deadline) -> None:
+        live = deadline.live
+        if live.run.ended:
+            return
+        if deadline.cause:
+            limit = duration_text(live.task.timeout_s or 0)
+            self._request_stop(live, deadline.cause, f"took longer than {limit}")
+        elif live.child:
+            live.child.signal_group(signal.SIGKILL)
+
+    # -- runs that never began
+
+    def _end_queued(
+        self, live: LiveRun, error: str, end_reason: str = STOPPED
+    ) -> _Ending:
+        """Decide the end of a run that waits in a queue."""
+        live.cause = STOPPED
+        if live in live.lane.queue:  # else it is an attempt whose time has not come
+            live.lane.queue.remove(live)
+        ended = self._ended_early(live.run, end_reason, error)
+        return _Ending(live, ended, self.store.enqueue(write_ended(ended)))
+
+    def _ended_early(self, run: Run, end_reason: str, error: str) -> Run:
+        """A run that ended without a program."""
+        end_at = time_text(self.clock.wall_ms())
+        ended = run._replace(status=ENDED, end_reason=end_reason, error=error)
+        summary = f"{end_reason.replace('_', ' ')}: {error}"
+        return ended._replace(start_at=None, end_at=end_at, summary=summary)
+
+    def _settle(self, endings: list[_Ending]) -> None:
+        """Make such ends durable, then known. Blocks; without the lock."""
+        if endings:
+            self._persist([ending.write for ending in endings], endings[0].run.id)
+            with self._mutex:
+                for ending in endings:
+                    self._tell_end(ending.live, ending.run)
+            for ending in endings:
+                log_end(ending.run)
+
+    # -- programs that ended
+
+    def reap(self, child: Child) -> Usage:
+        """Take the exit status of a child that has exited."""
+        with self._mutex:
+            return self.processes.reap(child)
+
+    def rescue(self, live: LiveRun, error: Exception) -> Outcome:
+        """A bug must not lose a run or leave a process behind."""
+        usage = None
+        with self._mutex:
+            child = live.child
+            if child and not child.reaped:
+                child.signal_group(signal.SIGKILL)
+                usage = self.processes.reap(child)
+        if child:
+            child.close()
+        self.folder.remove_results([live.run.id])
+        text = f"internal error: {error!r}"
+        return Outcome(Verdict(CRASHED, NO_EXIT_CODE, None), usage, text)
+
+    def _ended_run(self, live: LiveRun, outcome: Outcome, wall_ms: int) -> Run:
+        log, usage = live.log, outcome.usage
+        reason, exit_code, signal_name = outcome.verdict
+        lost = log.error if log else ""
+        errors = [text for text in (live.error, outcome.error, lost) if text]
+        took_s = self.clock.monotonic_s() - live.started_s
+        error = "; ".join(dict.fromkeys(errors)) or None
+        ended = live.run._replace(
+            status=ENDED,
+            end_reason=reason,
+            exit_code=exit_code,
+            signal=signal_name,
+            error=error,
+            summary=_summary(live, outcome.verdict, took_s, error),
+            end_at=time_text(wall_ms),
+            output_bytes=log.output_bytes if log else 0,
+            output_dropped_bytes=log.dropped_bytes if log else 0,
+            result=outcome.result,
+        )
+        if not usage:
+            return ended
+        return ended._replace(
+            duration=nanoseconds(took_s),
+            cpu_seconds=usage.cpu_seconds,
+            max_rss_bytes=usage.max_rss_bytes,
+            survivors=len(live.survivors),
+        )
+
+    def _announce(self, live: LiveRun) -> None:
+        """Tell that a run was made, before anything else is told of it."""
+        if live.untold:
+            self._events.add("run.created", live.untold)
+            live.untold = None
+
+    def _tell_end(self, live: LiveRun, ended: Run) -> None:
+        """Let everybody know of an end that is durable."""
+        self._announce(live)
+        live.run = ended
+        self._live.pop(ended.id, None)
+        self._uncounted.add(ended.task_name)
+        live.changed.notify_all()
+        # What stays in memory must not hold a result.
+        ended = ended._replace(result=None)
+        self.note_last_run(ended)
+        self._events.add(
+            "run.completed" if ended.end_reason == SUCCESS else "run.failed", ended
+        )
+        if live.task.keep_runs is not None or live.task.keep_for_s is not None:
+            self._housekeeper.expect(RETENTION_PAUSE_S, live.task)
+            self._due.notify()
+        self._idle.notify_all()
+
+
+class Runs(Endings):
+    """How runs begin: from a trigger by way of a queue to a slot and a thread, once
+    more after an attempt that failed."""
+
+    def __init__(
+        self, config: Config, folder: DataFolder, clock: Clock, min_free_bytes: int = 0
+    ) -> None:
+        super().__init__(config, folder, clock, min_free_bytes)
+        self.pumping = threading.BoundedSemaphore(PUMPS_AT_ONCE)
+        self._crew = Crew(functools.partial(conduct, self))
+        self._ids = Ulids(self.store.newest_id())
+        # Keys of triggers that are being looked up or recorded, one thread for each.
+        self._claiming: set[str] = set()
+        self._claimed = threading.Condition(self._mutex)
+
+    # -- triggers
 
     def trigger(
         self,
@@ -6517,13 +6530,6 @@ class Daemon:
             live.run = self._ended_early(run, decision, error)
         return live
 
-    def _ended_early(self, run: Run, end_reason: str, error: str) -> Run:
-        """A run that ended without a program."""
-        end_at = time_text(self.clock.wall_ms())
-        ended = run._replace(status=ENDED, end_reason=end_reason, error=error)
-        summary = f"{end_reason.replace('_', ' ')}: {error}"
-        return ended._replace(start_at=None, end_at=end_at, summary=summary)
-
     def _make_room(self, lane: Lane) -> list[_Ending]:
         """Under on_overlap terminate: ask the oldest runs to go for the newest one."""
         staying = [live for live in lane.active.values() if not live.cause]
@@ -6550,6 +6556,8 @@ class Daemon:
             settle.start()
         for waiting in begun:
             self._begin(waiting)
+
+    # -- slots
 
     def _promote(self, lane: Lane) -> list[LiveRun]:
         """Move queued runs into free slots, oldest first (I4)."""
@@ -6587,14 +6595,6 @@ class Daemon:
                 live.changed.notify_all()
                 self._events.add("run.started", live.run)
 
-    def _announce(self, live: LiveRun) -> None:
-        """Tell that a run was made, before anything else is told of it."""
-        if live.untold:
-            self._events.add("run.created", live.untold)
-            live.untold = None
-
-    # -- what the thread of a run asks for
-
     def adopt(self, live: LiveRun, child: Child) -> None:
         """Make a started program known; a stop asked for meanwhile reaches it now."""
         with self._mutex:
@@ -6612,29 +6612,11 @@ class Daemon:
             "run started task=%s run=%s pid=%d", live.task.name, live.run.id, child.pid
         )
 
-    def reap(self, child: Child) -> Usage:
-        """Take the exit status of a child that has exited."""
+    def park(self, live: LiveRun) -> None:
+        """Note that the thread of a run has left it."""
         with self._mutex:
-            return self.processes.reap(child)
-
-    def request_stop(self, live: LiveRun, cause: str, error: str) -> None:
-        """Begin to end a run for a reason of the daemon's own."""
-        with self._mutex:
-            self._request_stop(live, cause, error)
-
-    def rescue(self, live: LiveRun, error: Exception) -> Outcome:
-        """A bug must not lose a run or leave a process behind."""
-        usage = None
-        with self._mutex:
-            child = live.child
-            if child and not child.reaped:
-                child.signal_group(signal.SIGKILL)
-                usage = self.processes.reap(child)
-        if child:
-            child.close()
-        self.folder.remove_results([live.run.id])
-        text = f"internal error: {error!r}"
-        return Outcome(Verdict(CRASHED, NO_EXIT_CODE, None), usage, text)
+            live.parked = True
+            self._idle.notify_all()
 
     def finish(self, live: LiveRun, outcome: Outcome) -> LiveRun | None:
         """Record the end, tell everybody, and return the next run for this thread."""
@@ -6655,6 +6637,8 @@ class Daemon:
         for after in begun[1:]:
             self._begin(after)
         return begun[0] if begun else None
+
+    # -- further attempts
 
     def _end_attempt(
         self, live: LiveRun, ended: Run, wall_ms: int
@@ -6697,226 +6681,24 @@ class Daemon:
         """Let a pending run enter its queue after a while."""
         self._add_deadline(self.clock.monotonic_s() + max(0.0, delay_s), live, None)
 
-    def _ended_run(self, live: LiveRun, outcome: Outcome, wall_ms: int) -> Run:
-        log, usage = live.log, outcome.usage
-        reason, exit_code, signal_name = outcome.verdict
-        lost = log.error if log else ""
-        errors = [text for text in (live.error, outcome.error, lost) if text]
-        took_s = self.clock.monotonic_s() - live.started_s
-        error = "; ".join(dict.fromkeys(errors)) or None
-        ended = live.run._replace(
-            status=ENDED,
-            end_reason=reason,
-            exit_code=exit_code,
-            signal=signal_name,
-            error=error,
-            summary=_summary(live, outcome.verdict, took_s, error),
-            end_at=time_text(wall_ms),
-            output_bytes=log.output_bytes if log else 0,
-            output_dropped_bytes=log.dropped_bytes if log else 0,
-            result=outcome.result,
-        )
-        if not usage:
-            return ended
-        return ended._replace(
-            duration=nanoseconds(took_s),
-            cpu_seconds=usage.cpu_seconds,
-            max_rss_bytes=usage.max_rss_bytes,
-            survivors=len(live.survivors),
-        )
 
-    def _tell_end(self, live: LiveRun, ended: Run) -> None:
-        """Let everybody know of an end that is durable."""
-        self._announce(live)
-        live.run = ended
-        self._live.pop(ended.id, None)
-        self._uncounted.add(ended.task_name)
-        live.changed.notify_all()
-        # What stays in memory must not hold a result.
-        ended = ended._replace(result=None)
-        self.note_last_run(ended)
-        self._events.add(
-            "run.completed" if ended.end_reason == SUCCESS else "run.failed", ended
-        )
-        if live.task.keep_runs is not None or live.task.keep_for_s is not None:
-            self._housekeeper.expect(RETENTION_PAUSE_S, live.task)
-            self._due.notify()
-        self._idle.notify_all()
+class Schedules(Runs):
+    """What comes by the clock: deadlines of runs and ticks of schedules. One thread
+    goes round in `run_schedule`; tests call `tick` instead."""
 
-    def note_last_run(self, run: Run) -> None:
-        """Remember a task's newest run. Under the mutex or before any thread."""
-        lane = self._lanes.get(run.task_name)
-        if lane and (lane.last_run is None or lane.last_run.id <= run.id):
-            lane.last_run = run
+    def __init__(
+        self, config: Config, folder: DataFolder, clock: Clock, min_free_bytes: int = 0
+    ) -> None:
+        super().__init__(config, folder, clock, min_free_bytes)
+        # From where @every counts: the start, which an upgrade in place is not.
+        self.anchor_s = self.started_ms // 1000
+        # How often the loop has gone round.
+        self.rounds = 0
+        self._timetable = Timetable()
+        self._newest_wall_ms = self.started_ms
+        self._lag_s = 0.0
 
-    def _persist(self, writes: list[Write], run_id: str) -> None:
-        """Make writes durable, however long it takes: an end must not be lost. Blocks;
-        without the lock."""
-        while True:
-            try:
-                self.store.flush(*writes)
-            except StoreError as error:
-                self._note_unwritten(run_id, error)
-                time.sleep(STORE_RETRY_S)
-                again = [w for w in writes if w.error is not None]
-                writes = [self.store.enqueue(Write(*w.statements)) for w in again]
-            else:
-                break
-        if self._unwritten.pop(run_id, None) is not None:
-            LOG.info("store works again run=%s", run_id)
-
-    def _note_unwritten(self, run_id: str, error: StoreError) -> None:
-        if run_id not in self._unwritten:
-            LOG.error("store failed, trying again run=%s error=%s", run_id, error)
-        if error.disk_full:
-            self.disk.note_full()
-        reason = f"runs cannot be recorded: {error}" if error.may_pass else ""
-        with self._mutex:
-            self._unwritten[run_id] = reason
-            self._idle.notify_all()
-
-    # -- stopping
-
-    def stop(self, run_id: str) -> bool:
-        """Ask a live run to end; a queued one ends at once. False when it had already
-        ended by itself. Returns when what happened is durable."""
-        return self.stop_all([run_id]) == 1
-
-    def stop_all(self, run_ids: Iterable[str]) -> int:
-        """Stop many runs; returns how many of them had not ended by themselves."""
-        with self._mutex:
-            known = [self._live[run_id] for run_id in run_ids if run_id in self._live]
-            asked = [live for live in known if live.cause]
-            fresh = [live for live in known if not live.cause]
-            queued = [live for live in fresh if live.run.status == PENDING]
-            running = [live for live in fresh if live.run.status == RUNNING]
-            stopped = [
-                live for live in running if self._request_stop(live, STOPPED, None)
-            ]
-            error = "stopped before it was started"
-            endings = [self._end_queued(live, error) for live in queued]
-        self._settle(endings)
-        return len(asked) + len(stopped) + len(endings)
-
-    def _end_queued(
-        self, live: LiveRun, error: str, end_reason: str = STOPPED
-    ) -> _Ending:
-        """Decide the end of a run that waits in a queue."""
-        live.cause = STOPPED
-        if live in live.lane.queue:  # else it is an attempt whose time has not come
-            live.lane.queue.remove(live)
-        ended = self._ended_early(live.run, end_reason, error)
-        return _Ending(live, ended, self.store.enqueue(write_ended(ended)))
-
-    def _settle(self, endings: list[_Ending]) -> None:
-        """Make such ends durable, then known. Blocks; without the lock."""
-        if endings:
-            self._persist([ending.write for ending in endings], endings[0].run.id)
-            with self._mutex:
-                for ending in endings:
-                    self._tell_end(ending.live, ending.run)
-            for ending in endings:
-                log_end(ending.run)
-
-    def _request_stop(self, live: LiveRun, cause: str, error: str | None) -> bool:
-        """First step of the ladder; a program that ended by itself keeps its end."""
-        child = live.child
-        if live.cause or (child and (child.reaped or has_exited(child.pid))):
-            return False
-        live.cause, live.error = cause, error
-        if child:
-            child.ask_to_end(live.task.stop_signal)
-        live.kill_at_s = self.clock.monotonic_s() + live.task.graceful_stop_s
-        self._add_deadline(live.kill_at_s, live, None)
-        return True
-
-    # -- waiting
-
-    def wait(
-        self,
-        run_id: str,
-        timeout_s: float,
-        still_there: Callable[[], bool],
-        seen: str = ENDED,
-    ) -> Run:
-        """The last attempt when it has ended, or the run when its status is another
-        than the one that was `seen`, or as it is after a time or when the daemon goes.
-        Raises CallerGone within HANGUP_CHECK_S of the caller's leaving."""
-        give_up_s = self.clock.monotonic_s() + timeout_s
-        while True:
-            run = self._wait_attempt(run_id, give_up_s, still_there, seen)
-            following = self.attempt_after(run) if seen == ENDED else None
-            if not following:
-                return run
-            run_id = following.id
-
-    def attempt_after(self, run: Run) -> Run | None:
-        """The next attempt as it is now, if one follows a run."""
-        failed = run.end_reason in RETRIED
-        next_id = self.store.next_attempt(run.id) if failed else None
-        return self.find_run(next_id) if next_id else None
-
-    def _wait_attempt(
-        self,
-        run_id: str,
-        give_up_s: float,
-        still_there: Callable[[], bool],
-        seen: str,
-    ) -> Run:
-        live = self._live.get(run_id)
-        if not live:
-            run = self.store.find_run(run_id)
-            if not run:
-                raise Problem(404, f"no run {run_id}")
-            return run
-        while True:
-            with self._mutex:
-                left_s = give_up_s - self.clock.monotonic_s()
-                queued = live.run.status == PENDING
-                undone = self.draining and (queued or self._gives_up())
-                leaving = self.pausing or undone
-                changed = seen not in (ENDED, live.run.status)
-                if live.run.ended or changed or left_s <= 0 or leaving:
-                    return live.run
-                live.changed.wait(min(left_s, HANGUP_CHECK_S))
-            if not live.run.ended and not still_there():
-                raise CallerGone
-
-    def wait_output(self, run_id: str, seen: int, timeout_s: float) -> int:
-        """How many bytes of a run's output there are, once they are more than `seen`,
-        the run changes, or a time is over; -1 when it is not live."""
-        live = self._live.get(run_id)
-        if live and live.log:
-            size_bytes = live.log.wait_growth(seen, timeout_s)
-            if size_bytes > seen or not live.log.closed:
-                return size_bytes
-        if live:
-            with self._mutex:
-                # Not begun, or at its end while that is being recorded.
-                live.awaited = True
-                if not live.run.ended and (not live.log or live.log.closed):
-                    live.changed.wait(timeout_s)
-        return -1
-
-    # -- events
-
-    def newest_event_id(self) -> int:
-        """Where a listener begins that wants only what is new."""
-        return self._events.newest_id
-
-    def events_after(self, event_id: int, timeout_s: float) -> list[Event]:
-        """Events after an id, of those still kept; waits a time for one at most."""
-        with self._mutex:
-            leaving = self.draining or self.pausing
-            if self._events.newest_id <= event_id and not leaving:
-                self._events.added.wait(timeout_s)
-            return self._events.after(event_id)
-
-    # -- schedule
-
-    def _add_deadline(self, at_s: float, live: LiveRun, cause: str | None) -> None:
-        if self._deadlines.add(at_s, live, cause):
-            self._due.notify()
+    # -- the loop
 
     def run_schedule(self) -> None:
         """Root of the schedule thread: tick, for ever."""
@@ -6975,6 +6757,13 @@ class Daemon:
         if not self.draining and tick_late_s <= TICK_GRACE_S:
             late_s = max(late_s, tick_late_s)
         return max(0.0, late_s)
+
+    def scheduler_lag_s(self) -> float:
+        """How late the schedule was for what was due last, or is by now."""
+        with self._mutex:
+            return max(self._lag_s, self._overdue_s())
+
+    # -- ticks
 
     def _fire_due(self) -> None:
         """Fire the ticks that are due, record those that were missed. Blocks on the
@@ -7077,56 +6866,322 @@ class Daemon:
             settle.start()
         return failed
 
-    def _meet(self, deadline: _Deadline) -> None:
-        live = deadline.live
-        if live.run.ended:
-            return
-        if deadline.cause:
-            limit = duration_text(live.task.timeout_s or 0)
-            self._request_stop(live, deadline.cause, f"took longer than {limit}")
-        elif live.child:
-            live.child.signal_group(signal.SIGKILL)
+    # -- which schedules there are
 
-    # -- deleting and restoring
+    def _start_schedules(self) -> None:
+        """Go on with each schedule where the last daemon left it; a new one begins."""
+        known = self.store.schedules()
+        now_s = self.started_ms // 1000
+        writes = []
+        for name, lane in self._lanes.items():
+            if not lane.task.cron:
+                continue
+            schedule = schedule_text(lane.task.cron)
+            before, seen_until = known.pop(name, ("", ""))
+            if before == schedule:
+                lane.seen_s = min(now_s, parse_time(seen_until) // 1000)
+            else:
+                lane.seen_s = now_s
+                begun = write_schedule(name, schedule, time_text(now_s * 1000))
+                writes.append(self.store.enqueue(begun))
+            with self._mutex:
+                self._timetable.add(lane, self.anchor_s)
+        writes += [self.store.enqueue(write_unscheduled(name)) for name in known]
+        self._persist(writes, "")
 
-    def delete(self, run_ids: Sequence[str]) -> int:
-        """Take ended runs out of the history; restorable for RESTORE_S. Returns how
-        many there were. Raises StoreError."""
-        gone: list[Run] = []
-        for start in range(0, len(run_ids), COMMIT_MAX_WRITES):
-            batch = run_ids[start : start + COMMIT_MAX_WRITES]
-            runs = [run for run in self.store.find_runs(batch) if run.ended]
-            write = write_trashed(
-                [run.id for run in runs], self._housekeeper.trash_ms()
-            )
-            self.store.flush(self.store.enqueue(write))
-            gone += runs
-        self._tell_changed("run.deleted", gone)
+    def _reschedule(self, old: Mapping[str, Task]) -> list[Write]:
+        """Enter all schedules anew. One that did not change goes on, another begins now
+        and has missed nothing."""
+        now_s = self.clock.wall_ms() // 1000
+        writes = []
+        # The thread of the schedule may be firing tasks of the timetable before.
+        self._timetable = Timetable()
+        for name, lane in self._lanes.items():
+            cron = lane.task.cron
+            lane.next_run_ms = None
+            if cron and (name not in old or old[name].cron != cron):
+                lane.seen_s = now_s
+                now = time_text(now_s * 1000)
+                begun = write_schedule(name, schedule_text(cron), now)
+                writes.append(self.store.enqueue(begun))
+            if cron:
+                self._timetable.add(lane, self.anchor_s)
+        gone = [n for n in old if n not in self._lanes or not self._lanes[n].task.cron]
+        return writes + [self.store.enqueue(write_unscheduled(name)) for name in gone]
+
+
+class Daemon(Schedules):
+    """All of it from start to end: what the last daemon left, reload, drain, upgrade in
+    place."""
+
+    def __init__(
+        self,
+        config: Config,
+        folder: DataFolder,
+        clock: Clock,
+        min_free_bytes: int = 0,
+        log_tail: LogTail | None = None,
+    ) -> None:
+        super().__init__(config, folder, clock, min_free_bytes)
+        self.log_tail = log_tail or LogTail(0)
+        self.config_loaded_ms = self.started_ms
+        # Loads what a reload takes over beside tasks.json, and returns what puts it to
+        # use. Raises ConfigError.
+        self.load_beside: Callable[[], Callable[[], None]] = lambda: lambda: None
+        self.last_reload_good = True
+        # Reloads that began, and the one that the configuration in use is from.
+        self._reloads = self._reloaded = 0
+
+    # -- start
+
+    def recover(self, handover: Mapping[str, Any] | None = None) -> None:
+        """Settle what the last daemon left: the runs that it handed over go on, other
+        running ones crashed, pending ones go on in their order. Called once, before
+        anything else. Raises StoreError."""
+        unended = self.store.unended_runs()
+        records = {r["run_id"]: r for r in (handover or {"runs": ()})["runs"]}
+        running = [run for run, _ in unended if run.status == RUNNING]
+        orphaned = [run for run in running if run.id not in records]
+        writes = settle_crashed(self, orphaned, records)
+        if handover:
+            self._events.resume(handover["events"])
+            self.anchor_s = handover["anchor_s"]
+            self._housekeeper.machine.resume(handover["samples"])
+            self.log_tail.resume(handover["log_tail"])
         with self._mutex:
-            self._housekeeper.expect(RESTORE_S + 1)
+            resumed = [
+                self._resume(run, secret, records[run.id])
+                for run, secret in unended
+                if run.status == RUNNING and run.id in records
+            ]
+            for run, secret in unended:
+                if run.status == PENDING:
+                    writes += self._requeue(run, secret)
+            lanes = self._lanes.values()
+            begun = [live for lane in lanes for live in self._promote(lane)]
+        if handover:
+            # What goes on must not end because of what cannot be written now.
+            self._persist(writes, "")
+        else:
+            # Nobody was told of anything yet: better not to start than to wait here.
+            self.store.flush(*writes)
+        for live in [*resumed, *begun]:
+            self._begin(live)
+        self._start_schedules()
+        for task in self.config.tasks.values():
+            # An upgrade in place is no start: what runs has not noticed.
+            if task.run_on_start and not handover:
+                self._run_at_start(task)
+
+    def settle(self) -> None:
+        """Settle what a daemon that died left running, and start nothing: queued runs
+        and schedules are for the next daemon. Instead of `recover`. Raises
+        StoreError."""
+        unended = self.store.unended_runs()
+        running = [run for run, _ in unended if run.status == RUNNING]
+        self.store.flush(*settle_crashed(self, running, ()))
+
+    def _run_at_start(self, task: Task) -> None:
+        try:
+            self.trigger(task.name, {}, "startup")
+        except Problem as problem:
+            LOG.error("no run at start task=%s error=%s", task.name, problem)
+
+    def _resume(
+        self, run: Run, secret: dict[str, str], record: Mapping[str, Any]
+    ) -> LiveRun:
+        """A running run of the program before this one, with its task as it was."""
+        lane, task = self._lanes.get(run.task_name), record["task"]
+        if not lane:
+            lane = Lane(undeclared_task(run.task_name), None)
+            # What is no longer declared is not tried again.
+            task = {**task, "retry_attempts": 0}
+        values = {**(run.params or {}), **secret}
+        live = LiveRun(run, lane, values, self._mutex)
+        live.task = with_record(lane.task, task)
+        live.log = LogWriter.resumed(self.log_of(run), record["log"])
+        live.child = self.processes.resume(run.id, record["child"])
+        live.usage = Usage(*record["usage"]) if record["usage"] else None
+        live.started_s, live.kill_at_s = record["started_s"], record["kill_at_s"]
+        live.cause, live.error = record["cause"], record["error"]
+        live.survivors = set(record["survivors"])
+        live.result_uid = record.get("result_uid")
+        self._live[run.id] = lane.active[run.id] = live
+        if live.kill_at_s is not None:
+            self._add_deadline(live.kill_at_s, live, None)
+        if live.task.timeout_s is not None and not live.cause:
+            self._add_deadline(live.started_s + live.task.timeout_s, live, TIMEOUT)
+        return live
+
+    def _requeue(self, run: Run, secret: dict[str, str]) -> list[Write]:
+        """Put a run of the last daemon back into its queue, or say why it cannot be."""
+        lane = self._lanes.get(run.task_name)
+        if lane:
+            live = LiveRun(run, lane, {**(run.params or {}), **secret}, self._mutex)
+            self._live[run.id] = live
+            if run.start_at:
+                left_ms = parse_time(run.start_at) - self.clock.wall_ms()
+                most_s = max(lane.task.retry_delay_s, BACKOFF_MAX_S)
+                self._delay(live, min(left_ms / 1000, most_s))
+            else:
+                lane.queue.append(live)
+            return []
+        run = self._ended_early(run, SKIPPED, "the task is no longer declared")
+        return [self.store.enqueue(write_ended(run))]
+
+    # -- reload
+
+    def reload(self) -> Reload:
+        """Take over the tasks.json as it is now, and what is loaded beside it: whole or
+        not at all. Durable when this returns. Raises ConfigError."""
+        with self._mutex:
+            self._reloads += 1
+            number = self._reloads
+        try:
+            config, put_to_use = load_config(self.config.path), self.load_beside()
+        except ConfigError:
+            with self._mutex:
+                if number > self._reloaded:
+                    self.last_reload_good = False
+            raise
+        last_runs = self.store.last_runs()
+        with self._mutex:
+            old = self.config.tasks
+            if number < self._reloaded:
+                # What was read later is in use already.
+                return _compared(old, old)
+            self._reloaded, self.last_reload_good = number, True
+            put_to_use()
+            self.config, self.config_loaded_ms = config, self.clock.wall_ms()
+            found = {live.task.name: live.lane for live in self._live.values()}
+            found.update(self._lanes)
+            self._lanes = {
+                name: self._redefined(found.get(name), task)
+                or Lane(task, last_runs.get(name))
+                for name, task in config.tasks.items()
+            }
+            endings = self._drop_undeclared()
+            writes = self._reschedule(old)
+            lanes = self._lanes.values()
+            begun = [live for lane in lanes for live in self._promote(lane)]
             self._due.notify()
-        return len(gone)
+        self._settle(endings)
+        self._persist(writes, "")
+        for live in begun:
+            self._begin(live)
+        return _compared(old, config.tasks)
 
-    def restore(self, run_ids: Sequence[str]) -> int:
-        """Put deleted runs back. Returns how many there were. Raises StoreError."""
-        count = 0
-        for start in range(0, len(run_ids), COMMIT_MAX_WRITES):
-            batch = run_ids[start : start + COMMIT_MAX_WRITES]
-            write = self.store.enqueue(write_restored(batch))
-            self.store.flush(write)
-            count += write.changed // 2
-        self._tell_changed("run.updated", self.store.find_runs(run_ids))
-        return count
+    def _redefined(self, lane: Lane | None, task: Task) -> Lane | None:
+        """The lane with the task's new definition, which its queue gets as well."""
+        if not lane or lane.task == task:
+            return lane
+        lane.define(task)
+        for live in self._live.values():
+            if live.lane is lane and live.run.status == PENDING:
+                live.task, live.environ = task, lane.environ
+        return lane
 
-    def _tell_changed(self, name: str, runs: list[Run]) -> None:
-        touched = {run.task_name for run in runs}
-        newest = {task_name: self.store.last_run(task_name) for task_name in touched}
+    def _drop_undeclared(self) -> list[_Ending]:
+        waiting = [
+            live
+            for live in self._live.values()
+            if live.run.status == PENDING
+            and not live.cause
+            and live.task.name not in self._lanes
+        ]
+        error = "the task is no longer declared"
+        return [self._end_queued(live, error, SKIPPED) for live in waiting]
+
+    # -- end, and upgrade in place
+
+    def drain(self, timeout_s: float) -> None:
+        """Stop all runs within a time, start none; queued ones are left to the next
+        daemon. Blocks until nothing runs, but not for ends that cannot be recorded in
+        that time."""
         with self._mutex:
-            for task_name, run in newest.items():
-                if task_name in self._lanes and not self._lanes[task_name].active:
-                    self._lanes[task_name].last_run = run
-            for run in runs:
-                self._events.add(name, run)
+            self.draining = True
+            kill_at_s = self.clock.monotonic_s() + timeout_s
+            self._give_up_s = min(self._give_up_s, kill_at_s)
+            for live in self._running():
+                self._request_stop(live, DAEMON_STOPPED, "the daemon was stopped")
+                live.kill_at_s = min(live.kill_at_s or kill_at_s, kill_at_s)
+                self._add_deadline(live.kill_at_s, live, None)
+            for live in self._live.values():
+                live.changed.notify_all()
+            self._events.added.notify_all()
+            while self._running() and not self._gives_up():
+                left_s = self._give_up_s - self.clock.monotonic_s()
+                self._idle.wait(left_s if left_s > 0 else None)
+            lost = [live.end or live.run for live in self._running()]
+        for run in lost:
+            LOG.error(
+                "stopping although the store refuses the last record of a run, which "
+                "the next daemon will not know task=%s run=%s reason=%s exit_code=%d",
+                run.task_name, run.id, run.end_reason, run.exit_code,
+            )  # fmt: skip
+
+    def pause(self, timeout_s: float) -> bool:
+        """Bring every run to a point where another program can go on with it: nothing
+        is started, waiting callers get their run as it is. Returns whether all got
+        there in time; False is to be followed by `unpause`. Blocks."""
+        give_up_s = self.clock.monotonic_s() + timeout_s
+        with self._mutex:
+            self.pausing = True
+            self.processes.halt()
+            for live in self._live.values():
+                live.changed.notify_all()
+            self._events.added.notify_all()
+            while not all(live.parked for live in self._running()):
+                left_s = give_up_s - self.clock.monotonic_s()
+                if left_s <= 0:
+                    return False
+                self._idle.wait(left_s)
+        return True
+
+    def unpause(self) -> None:
+        """Go on after a `pause` that led to nothing."""
+        self.processes.unhalt()
+        with self._mutex:
+            self.pausing = False
+            begun = [live for live in self._running() if live.parked]
+            for live in begun:
+                live.parked = False
+            for lane in self._lanes.values():
+                begun += self._promote(lane)
+        for live in begun:
+            self._begin(live)
+
+    def handover(self) -> dict[str, Any]:
+        """What `recover` of the next program needs, as JSON, after `pause`. Everything
+        decided is durable when this returns. Raises StoreError."""
+        self.store.flush(self.store.enqueue(Write()))
+        with self._mutex:
+            runs = [live.record() for live in self._running()]
+            events = self._events.record()
+        return {
+            "runs": runs,
+            "events": events,
+            "anchor_s": self.anchor_s,
+            "samples": self.samples(),
+            "log_tail": self.log_tail.record(),
+        }
+
+    def hurry(self) -> None:
+        """Kill all runs now, and wait no longer for the store."""
+        with self._mutex:
+            self.draining = True
+            self._give_up_s = self.clock.monotonic_s()
+            self._idle.notify_all()
+            for live in self._running():
+                self._request_stop(live, DAEMON_STOPPED, "the daemon was stopped")
+                live.kill_at_s = self.clock.monotonic_s()
+                if live.child:
+                    live.child.signal_group(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of all files. Nothing may run any more."""
+        self.store.close()
+        self.processes.close()
 
 
 # ---- 12. Operations and routes ----------------------------------------------
