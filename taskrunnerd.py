@@ -270,6 +270,7 @@ LOG_PAGE_MAX_LINES = 10_000
 LOG_REPLAY_MAX_LINES = 50_000
 OUTPUT_MAX_LINES = 1000
 LOG_BLOCK_BYTES = MIB
+LOG_PART_BYTES = 128 * KIB
 STREAM_LINES_AT_ONCE = 500
 LAST_WORDS_LINES = 100
 SEARCH_BUDGET_BYTES = 256 * MIB
@@ -3971,12 +3972,15 @@ def _block_lines(marks: list[_Mark], block: bytes) -> Iterator[LogLine]:
 
 
 def _block_parts(marks: list[_Mark], block: bytes) -> Iterator[LogPart]:
-    """The bytes of a block, as few parts as its changes of stream allow."""
+    """The bytes of a block, in few parts, none of which makes a huge event."""
     begin = at = marks[0].end
     for mark, after in zip(marks[1:], [*marks[2:], None]):
-        if not after or after.stream != mark.stream:
-            yield LogPart(mark.end, mark.stream, block[at - begin : mark.end - begin])
-            at = mark.end
+        if after and after.stream == mark.stream:
+            continue
+        while at < mark.end:
+            end = min(at + LOG_PART_BYTES, mark.end)
+            yield LogPart(end, mark.stream, block[at - begin : end - begin])
+            at = end
 
 
 def _segment_parts(segment: _Segment, start: int) -> Iterator[LogPart]:

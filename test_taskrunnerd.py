@@ -6324,7 +6324,7 @@ def test_log_parts_are_the_bytes_of_each_stream_from_any_offset_on(
     at = 0
     for _ in range(60):
         stream = rng.choice((OUT, ERR))
-        size = rng.choice((1, 7, 300, 70_000))
+        size = rng.choice((1, 7, 300, 70_000, 200_000))
         chunk = bytes(rng.choices(b"ab\n\r\x1b\xff\xc3", k=size))
         wrote[stream] += chunk
         log.write(stream, chunk, AT_MS, 1.0)
@@ -6334,6 +6334,7 @@ def test_log_parts_are_the_bytes_of_each_stream_from_any_offset_on(
             with tr.LogReader(log.base) as reader:
                 for part in itertools.islice(reader.parts(at), rng.randrange(4)):
                     assert part.end == at + len(part.content)
+                    assert 0 < len(part.content) <= tr.LOG_PART_BYTES
                     at = part.end
                     seen[part.stream] += part.content
     log.close(AT_MS)
