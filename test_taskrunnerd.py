@@ -12622,7 +12622,7 @@ def test_search_cursor_misses_nothing_when_its_run_is_deleted(ops: Served) -> No
     ("runs/{}/log/stream", "replay_limit=50001", "replay_limit", "must be 1 to 50000"),
     ("runs/{}/log/stream", "from=a", "from", "must be a whole number"),
     ("runs/{}/log/parts", "from=-1", "from", "must be 0 to 9223372036854775807"),
-    ("runs/{}/log/parts", "follow=maybe", "follow", "must be true or false"),
+    ("runs/{}/log/parts", "follow=maybe", "follow", "is not true or false"),
     ("log/search", "", "q", "must be there"),
     ("log/search", "q=", "q", "must not be empty"),
     ("log/search", "q=" + "x" * 1025, "q", "must have at most 1024 characters"),
@@ -14410,6 +14410,18 @@ def test_tls_serves_requests_streams_and_large_answers(by_tls: Any) -> None:
         assert client.suppress_ragged_eofs
         client.suppress_ragged_eofs = False
         assert split_answers(read_all(client))[0].status == 200
+
+
+@NEEDS_PROC
+def test_daemon_without_tls_does_without_openssl(shared: Served, by_tls: Any) -> None:
+    script = "import sys; print('ssl' in sys.modules)"
+    bare = subprocess.run([sys.executable, "-c", script], capture_output=True)
+    if bare.stdout != b"False\n":
+        pytest.skip("this Python has OpenSSL from the start")
+    secure = by_tls({"ok": {"run": "true"}})
+    for daemon, has_openssl in ((shared, False), (secure, True)):
+        maps = Path(f"/proc/{daemon.process.pid}/maps").read_text()
+        assert ("libssl" in maps or "/_ssl." in maps) is has_openssl
 
 
 def test_tls_is_not_for_the_socket(by_tls: Any, short_folder: Path) -> None:
