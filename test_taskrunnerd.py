@@ -17159,12 +17159,15 @@ def memory_kib(pid: int, name: str) -> int:
 
 
 def test_container_without_names_home_zones_and_room_to_write_is_enough(
-    contained: Any, fifos: Any
+    contained: Any, short_folder: Path, fifos: Any
 ) -> None:
     look = {"params": [{"arg": "folder"}], "run": LOOK}
     tasks = {"look": look, "ok": {"run": "echo ok", "max_concurrent": 4}, "hold": HELD}
+    folder = str(short_folder)
+    # As the image asks for its health: beside the daemon, without the token.
+    program = [sys.executable, "-S", str(HERE / "taskrunnerd.py")]
+    tasks["health"] = {"run": [*program, "--data", f"{folder}/state", "health"]}
     daemon = contained(tasks, TASKRUNNERD_TOKEN="s3cret")
-    folder = str(daemon.folder)
     run = daemon.run("look", {"folder": folder})
     lines = [line["text"] for line in daemon.lines(run) if line["stream"] == "stdout"]
     if folder in lines:
@@ -17181,6 +17184,9 @@ def test_container_without_names_home_zones_and_room_to_write_is_enough(
     with ThreadPoolExecutor(4) as pool:
         for ended in pool.map(lambda _: daemon.run("ok"), range(40)):
             assert ended["end_reason"] == "success"
+    health = daemon.run("health")
+    assert (health["exit_code"], daemon.raw(health)) == (0, b"ok\n")
+    assert memory_kib(daemon.inner, "VmHWM") < 64 * 1024
     path = fifos()
     held_run = daemon.trigger("hold", {"fifo": path})
     held = reach(path)
