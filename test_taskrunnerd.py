@@ -15,6 +15,7 @@ import collections
 import contextlib
 import errno
 import functools
+import hashlib
 import http.client
 import itertools
 import json
@@ -13251,7 +13252,7 @@ def test_openapi_describes_every_parameter(shared: Served) -> None:
     open_to_all = {
         path for path, o in paths.items() if o.get("get", {}).get("security") == []
     }
-    assert open_to_all == {"/healthz", "/readyz"}
+    assert open_to_all == {"/", "/healthz", "/readyz"}
     trigger = paths["/api/tasks/{task_name}/run"]["post"]
     queries = [p["schema"] for p in trigger["parameters"] if p["in"] == "query"]
     wait, timeout, _ = queries
@@ -14007,7 +14008,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def test_request_without_the_token_is_401(guarded: Served, sent: str | None) -> None:
     with contextlib.closing(guarded.connect()) as connection:
         headers = {} if sent is None else {"Authorization": sent}
-        for method, path in (("GET", "/api/info"), ("POST", "/nothing"), ("GET", "/")):
+        for method, path in (("GET", "/api/info"), ("POST", "/no"), ("GET", "/api")):
             connection.request(method, path, None, headers)
             answer = connection.getresponse()
             document = json.loads(answer.read())
@@ -14016,14 +14017,14 @@ def test_request_without_the_token_is_401(guarded: Served, sent: str | None) -> 
             assert "Bearer" in document["detail"] and "s3cret" not in str(document)
 
 
-def test_every_path_but_the_probes_needs_the_token(guarded: Served) -> None:
+def test_every_path_but_page_and_probes_needs_the_token(guarded: Served) -> None:
     open_paths = set()
     for path in {route.path for route in tr.API}:
         for method in ("GET", "HEAD", "OPTIONS", "POST", "DELETE"):
             reply = guarded.request(method, path, headers={"Authorization": "none"})
             if reply.status != 401:
                 open_paths.add(path)
-    assert open_paths == {"/healthz", "/readyz"}
+    assert open_paths == {"/", "/healthz", "/readyz"}
 
 
 def test_the_token_opens_and_does_not_reach_programs(guarded: Served) -> None:
@@ -18739,6 +18740,548 @@ def test_import_crontab_says_when_it_cannot_read(tmp_path: Path) -> None:
     assert (told.code, told.out) == (78, "")
     expected = "taskrunnerd: nowhere: cannot be read: No such file or directory\n"
     assert told.err == expected
+
+
+# ---- 16. Appendix: the page, a client of the API ----------------------------
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
+    None,
+)
+_PLUG = """
+import fcntl, os, sys
+# The browser reads from file descriptor 3 and writes to 4; these may be taken.
+read, write = (fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3])
+os.dup2(read, 3)
+os.dup2(write, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+_CHROMIUM_FLAGS = """--headless=new --no-sandbox --disable-gpu --no-first-run
+    --remote-debugging-pipe --disable-dev-shm-usage --disable-extensions --disable-sync
+    --disable-background-networking --disable-component-update --no-proxy-server
+    --disable-breakpad --hide-scrollbars --lang=en"""
+
+
+class Browser:
+    """A Chromium without a window, told what to do over a pipe (Chrome DevTools
+    Protocol): JSON messages, each ended by a zero byte."""
+
+    def __init__(self, folder: Path) -> None:
+        to_browser, self._to = os.pipe()
+        self._from, from_browser = os.pipe()
+        fds = (to_browser, from_browser)
+        profile = f"--user-data-dir={folder / 'profile'}"
+        with open(folder / "chromium.log", "wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-c", _PLUG, *map(str, fds)),
+                    *(str(CHROMIUM), *_CHROMIUM_FLAGS.split(), profile),
+                ],
+                env={**os.environ, "HOME": str(folder), "TMPDIR": str(folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=fds,
+                start_new_session=True,
+            )
+        for fd in fds:
+            os.close(fd)
+        self._serial = 0
+        self._unread = b""
+        self.events: list[Any] = []
+
+    def call(self, method: str, session: str = "", **params: Any) -> Any:
+        """Call a method and return its result; events that come are kept."""
+        self._serial += 1
+        message = {"id": self._serial, "method": method, "params": params}
+        if session:
+            message["sessionId"] = session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = json.loads(self._receive())
+            if answer.get("id") == self._serial:
+                assert "error" not in answer, (method, params, answer)
+                return answer["result"]
+            self.events.append(answer)
+
+    def _receive(self) -> bytes:
+        deadline = time.monotonic() + DEADLINE_S
+        while b"\0" not in self._unread:
+            left = max(0, deadline - time.monotonic())
+            ready, _, _ = select.select([self._from], [], [], left)
+            assert ready, "the browser does not answer"
+            fresh = os.read(self._from, 1 << 20)
+            assert fresh, "the browser has ended"
+            self._unread += fresh
+        message, _, self._unread = self._unread.partition(b"\0")
+        return message
+
+    def close(self) -> None:
+        """End it, and all that belongs to it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(DEADLINE_S)
+        os.close(self._to)
+        os.close(self._from)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all tests: it takes a second to start."""
+    if not CHROMIUM:
+        pytest.skip("needs chromium")
+    driven = Browser(tmp_path_factory.mktemp("browser"))
+    yield driven
+    driven.close()
+
+
+class Tab:
+    """A tab that shows the page of a daemon. `failures` holds the HTTP statuses that
+    a test provokes; the browser writes them to its console."""
+
+    def __init__(self, browser: Browser, daemon: Served, place: str) -> None:
+        self._browser = browser
+        self._home = f"http://127.0.0.1:{daemon.port}/"
+        self.failures: set[int] = set()
+        browser.events.clear()
+        made = browser.call("Target.createTarget", url="about:blank")
+        self._target = made["targetId"]
+        attached = browser.call(
+            "Target.attachToTarget", targetId=self._target, flatten=True
+        )
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+        self.look(1280, 900)
+        self.call("Page.navigate", url=self._home + place)
+        self.until("document.querySelector('#ask')")
+
+    def call(self, method: str, **params: Any) -> Any:
+        """Call a method for this tab."""
+        return self._browser.call(method, self._session, **params)
+
+    def look(self, width: int, height: int, scheme: str = "light") -> None:
+        """Set the size of the window, and light or dark."""
+        size = {"width": width, "height": height}
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            **size,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        wish = {"name": "prefers-color-scheme", "value": scheme}
+        self.call("Emulation.setEmulatedMedia", features=[wish])
+
+    def js(self, code: str) -> Any:
+        """The JSON value of an expression."""
+        told = self.call(
+            "Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in told, (code, told)
+        return told["result"].get("value")
+
+    def until(self, code: str) -> None:
+        """Wait until an expression is true."""
+
+        def look() -> Any:
+            return self.js(f"Boolean({code})")
+
+        try:
+            within(DEADLINE_S, look, code)
+        except AssertionError as error:
+            seen = self.js("document.body?.innerText")
+            raise AssertionError(f"never true: {code}; seen: {seen}"[:3000]) from error
+
+    def shows(self, text: str, where: str = "main") -> None:
+        """Wait until a text can be read."""
+        self.until(f"document.querySelector({where!r})?.innerText.includes({text!r})")
+
+    def go(self, place: str) -> None:
+        """Open another place of the page."""
+        self.js(f"location.hash = {place!r}")
+
+    def click(self, selector: str) -> None:
+        """Click on an element once it is there."""
+        self.until(f"document.querySelector({selector!r})")
+        self.js(f"document.querySelector({selector!r}).click()")
+
+    def press(self, text: str, where: str = "main") -> None:
+        """Click on the button with this text once it is there."""
+        found = f"[...document.querySelectorAll('{where} button')]"
+        button = f"{found}.find((one) => one.innerText === {text!r})"
+        self.until(button)
+        self.js(f"{button}.click()")
+
+    def type(self, selector: str, text: str) -> None:
+        """Put the cursor into a field and type."""
+        self.js(f"document.querySelector({selector!r}).select()")
+        self.call("Input.insertText", text=text)
+
+    def enter(self) -> None:
+        """Press the Enter key."""
+        key = {"key": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, **key)
+
+    def shoot(self, path: Path) -> None:
+        """Write a picture of what is seen."""
+        shot = self.call("Page.captureScreenshot", format="png")
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def events(self) -> list[Any]:
+        """What the browser told so far."""
+        return self._browser.events
+
+    def close(self) -> None:
+        """Close it, and fail when anything went wrong or was fetched from elsewhere."""
+        self._browser.call("Target.closeTarget", targetId=self._target)
+        for event in self._browser.events:
+            what, params = event["method"], event["params"]
+            assert what != "Runtime.exceptionThrown", params
+            if what == "Runtime.consoleAPICalled":
+                assert params["type"] not in ("error", "warning"), params
+            if what == "Log.entryAdded" and params["entry"]["level"] == "error":
+                text = params["entry"]["text"]
+                assert any(f" {code} " in text for code in self.failures), text
+            if what == "Network.requestWillBeSent":
+                url = params["request"]["url"]
+                assert url.startswith((self._home, "data:", "blob:")), url
+
+
+@pytest.fixture
+def show_page(browser: Browser) -> Iterator[Callable[..., Tab]]:
+    """Open the page: show_page(daemon, place)."""
+    tabs: list[Tab] = []
+
+    def show(daemon: Served, place: str = "") -> Tab:
+        tabs.append(Tab(browser, daemon, place))
+        return tabs[-1]
+
+    yield show
+    for tab in tabs:
+        tab.close()
+
+
+PAGE_TASKS: dict[str, Any] = {
+    "greet": {
+        "description": "Greets <i>somebody</i>",
+        "params": [
+            {"env": "NAME", "required": True, "description": "Whom to greet"},
+            {"option": "--times=", "type": "integer", "default": 1},
+            {"option": "--tone", "choices": ["kind", "rude"], "default": "kind"},
+            {"env": "PASSWORD", "secret": True},
+            {"flag": "--loud"},
+        ],
+        "run": 'echo "Hello, $NAME; $*"',
+    },
+    "hold": {
+        "group": "slow",
+        "params": [{"arg": "fifo", "required": True}],
+        "run": 'echo first; echo wrong >&2; cat "$1"',
+        "max_concurrent": 8,
+    },
+    "markup": {
+        "group": "odd",
+        "cron": "30 3 * * *",
+        "timezone": "UTC",
+        "run": "echo '<script>document.title = \"taken\"</script><b id=taken>'; "
+        r"printf '\033[31mred\033[0m \033[38;5;9mplain\n'",
+    },
+    "fail": {"group": "odd", "run": "echo 'cannot open it' >&2; exit 3"},
+    "million": {"group": "odd", "run": "seq 0 999999"},
+}
+
+
+@pytest.fixture(scope="session")
+def paged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A daemon with PAGE_TASKS."""
+    daemon = Served(tmp_path_factory.mktemp("paged"), PAGE_TASKS).start()
+    yield daemon
+    daemon.close()
+
+
+def test_page_is_one_short_plain_file() -> None:
+    lines = tr.PAGE.splitlines()
+    assert len(lines) < 400 and max(map(len, lines)) <= 88
+    assert tr.PAGE.isascii()
+    for tag in ("<style>", "</style>", "<script>", "</script>"):
+        assert tr.PAGE.count(tag) == 1
+    # Nothing from elsewhere, and no text that is taken for HTML or code.
+    for word in ("://", "@import", "innerHTML", "insertAdjacentHTML", "eval("):
+        assert word not in tr.PAGE
+    assert not re.search(r"<[^>]*\s(style|on[a-z]+)=", tr.PAGE)
+
+
+def test_page_is_sent_with_a_policy_that_names_its_script_and_style(
+    shared: Served,
+) -> None:
+    reply = shared.get("/")
+    assert reply.raw.decode() == tr.PAGE
+    assert reply.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = dict(
+        part.strip().split(" ", 1)
+        for part in reply.headers["Content-Security-Policy"].split(";")
+    )
+    for tag in ("script", "style"):
+        [inside] = re.findall(f"<{tag}>(.*)</{tag}>", tr.PAGE, re.DOTALL)
+        digest = hashlib.sha256(inside.encode()).digest()
+        named = f"'sha256-{base64.b64encode(digest).decode()}'"
+        assert policy.pop(f"{tag}-src") == named
+    assert policy == {
+        "default-src": "'none'",
+        "connect-src": "'self'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+
+
+@pytest.mark.parametrize("accept, status", [
+    (None, 200), ("*/*", 200), ("text/html,application/xhtml+xml,*/*;q=0.8", 200),
+    ("Text/HTML", 200), ("text/*", 200), ("application/json", 406), ("image/png", 406),
+    ("", 200),
+])  # fmt: skip
+def test_page_is_for_those_who_take_html(
+    guarded: Served, accept: str | None, status: int
+) -> None:
+    headers = {"Authorization": "none", **({"Accept": accept} if accept else {})}
+    reply = guarded.request("GET", "/", headers=headers)
+    assert reply.status == status
+    assert status == 200 or "/openapi.json" in reply.json["detail"]
+
+
+def test_page_runs_a_task_with_parameters(
+    paged: Served, show_page: Callable[..., Tab]
+) -> None:
+    tab = show_page(paged)
+    tab.shows("Greets <i>somebody</i>")
+    tab.shows("every day at 03:30")
+    tab.click("[aria-label='Run greet']")
+    form = "#form[open]"
+    tab.shows("Whom to greet", form)
+    kinds = "[...document.forms[0].elements].map((one) => [one.name, one.type])"
+    assert tab.js(kinds)[:5] == [
+        ["NAME", "text"],
+        ["--times=", "text"],
+        ["--tone", "select-one"],
+        ["PASSWORD", "password"],
+        ["--loud", "checkbox"],
+    ]
+    tab.type("[name=NAME]", "world")
+    tab.click("[name='--loud']")
+    tab.press("Run", form)
+    tab.shows("Hello, world; --times=1 --tone kind --loud")
+    tab.shows("succeeded after")
+    assert tab.js("location.hash").startswith("#/runs/")
+
+
+def test_page_shows_a_refused_parameter_at_its_field(
+    paged: Served, show_page: Callable[..., Tab]
+) -> None:
+    tab = show_page(paged)
+    tab.failures.add(422)
+    tab.click("[aria-label='Run greet']")
+    tab.until("document.forms[0]?.elements.length")
+    tab.type("[name='--times=']", "many")
+    tab.press("Run", "#form")
+    faults = "[...document.querySelectorAll('#form [aria-invalid=true]')]"
+    tab.until(f"{faults}.length === 2")
+    told = f"{faults}.map((one) => [one.name, one.parentNode.innerText])"
+    (name, missing), (times, wrong) = tab.js(told)
+    assert (name, times) == ("NAME", "--times=")
+    assert "must be there" in missing and "number" in wrong
+    assert tab.js("document.activeElement.name") == "NAME"
+    tab.press("Cancel", "#form")
+    assert not tab.js("document.querySelector('#form').open")
+
+
+def test_page_shows_output_as_it_comes(
+    paged: Served, show_page: Callable[..., Tab], fifo: Path
+) -> None:
+    run = paged.trigger("hold", {"fifo": str(fifo)})
+    tab = show_page(paged, f"#/runs/{run['id']}")
+    tab.shows("first", ".log .stdout")
+    tab.shows("wrong", ".log .stderr")
+    tab.shows("running, ")
+    fifo.write_text("and the last one\n")
+    tab.shows("and the last one", ".log")
+    tab.shows("succeeded after")
+    tab.shows(str(fifo))
+
+
+def test_page_stops_a_run_deletes_it_and_brings_it_back(
+    paged: Served, show_page: Callable[..., Tab], fifo: Path
+) -> None:
+    run = paged.trigger("hold", {"fifo": str(fifo)})
+    tab = show_page(paged, f"#/runs/{run['id']}")
+    tab.press("Stop")
+    tab.shows("stopped after")
+    tab.press("Delete")
+    tab.shows("The run is deleted.", "#toasts")
+    paged.get(f"/api/runs/{run['id']}", 404)
+    tab.press("Undo", "#toasts")
+    tab.shows("stopped after")
+    tab.press("Run again")
+    tab.until(f"location.hash.length > 20 && !location.hash.includes({run['id']!r})")
+    tab.press("Stop")
+    tab.shows("stopped after")
+
+
+def test_page_filters_the_history(paged: Served, show_page: Callable[..., Tab]) -> None:
+    for task in ("fail", "markup", "fail"):
+        paged.run(task)
+    tab = show_page(paged, "#/runs")
+    tab.failures.add(422)
+    rows = "[...document.querySelectorAll('tr')].slice(1).map((row) => row.innerText)"
+    tab.until(f"{rows}.length >= 3 && !{rows}.every((row) => row.startsWith('failed'))")
+    tab.js("document.querySelector('[name=status]').value = 'failed'")
+    tab.js("document.querySelector('main form').dispatchEvent(new Event('change'))")
+    tab.until(f"{rows}.length >= 2 && {rows}.every((row) => row.startsWith('failed'))")
+    assert "status=failed" in tab.js("location.hash")
+    tab.until(f"document.querySelectorAll('circle').length === {rows}.length")
+    tab.type("[name=exit_code_min]", "300")
+    tab.enter()
+    wrong = "document.querySelector('[name=exit_code_min][aria-invalid=true]')"
+    tab.until(f"{wrong}?.parentNode.innerText.includes('-1 to 255')")
+
+
+def test_page_shows_what_a_task_writes_as_text(
+    paged: Served, show_page: Callable[..., Tab]
+) -> None:
+    run = paged.run("markup")
+    tab = show_page(paged, f"#/runs/{run['id']}")
+    tab.shows("<script>document.title = \"taken\"</script><b id=taken>", ".log")
+    assert tab.js("document.title") == f"{run['id']} - taskrunnerd"
+    assert not tab.js("document.querySelector('#taken')")
+    parts = "[...document.querySelectorAll('.row:last-child span span')]"
+    told = tab.js(f"{parts}.map((one) => [one.innerText, Boolean(one.style.color)])")
+    assert told == [["red", True], [" ", False], ["plain", False]]
+
+
+def test_page_asks_for_the_token_and_keeps_it_for_the_tab_only(
+    guarded: Served, show_page: Callable[..., Tab]
+) -> None:
+    tab = show_page(guarded)
+    tab.failures.add(401)
+    tab.until("document.querySelector('#ask').open")
+    assert "environment" not in tab.js("document.body.innerText")
+    tab.type("#token", "wrong")
+    tab.press("Go on", "#ask")
+    tab.shows("This token was refused.", "#ask")
+    tab.type("#token", "s3cret")
+    tab.press("Go on", "#ask")
+    tab.shows("environment")
+    kept = "[sessionStorage.token, localStorage.length, document.cookie]"
+    assert tab.js(kept) == ["s3cret", 0, ""]
+    tab.call("Page.reload")
+    tab.shows("environment")
+    assert not tab.js("document.querySelector('#ask').open")
+
+
+def test_page_says_that_it_lost_the_daemon_and_comes_back(
+    serve: Callable[..., Served], show_page: Callable[..., Tab]
+) -> None:
+    daemon = serve({"one": {"run": "true"}})
+    tab = show_page(daemon)
+    tab.failures.add(0)
+    tab.until("document.querySelector('#live').innerText === 'live'")
+    daemon.end()
+    tab.shows("connection lost", "#live")
+    daemon.write_tasks({"one": {"run": "true"}, "another": {"run": "true"}})
+    daemon.flags = ("--port", str(daemon.port))
+    daemon.start()
+    tab.shows("another")
+    tab.until("document.querySelector('#live').innerText === 'live'")
+
+
+def test_page_keeps_a_million_lines_out_of_the_document(
+    paged: Served, show_page: Callable[..., Tab]
+) -> None:
+    run = paged.run("million")
+    tab = show_page(paged, f"#/runs/{run['id']}")
+    tab.shows("999999", ".log")
+    tab.go(f"#/runs/{run['id']}#L500000")
+    tab.until("document.querySelector('.on')?.dataset.n === '500000'")
+    place = "document.querySelector('.on').getBoundingClientRect()"
+    assert 0 < tab.js(f"{place}.top") < 900
+    tab.type("[type=search]", "765432")
+    tab.enter()
+    tab.until("document.querySelector('.on')?.innerText.includes('765432')")
+    tab.shows("1 of 1")
+    tab.js("document.querySelector('.log').scrollTop = 0")
+    tab.until("document.querySelector('[data-n=\"0\"]')")
+    tab.until("document.querySelectorAll('.row').length < 3000")
+
+
+def test_page_shows_a_thousand_tasks_and_fetches_what_is_seen(
+    serve: Callable[..., Served], show_page: Callable[..., Tab]
+) -> None:
+    task = {"run": "true", "description": "One of many", "group": "many"}
+    daemon = serve({f"task-{n:04}": task for n in range(1000)})
+    for n in (3, 997):
+        daemon.run(f"task-{n:04}")
+    tab = show_page(daemon)
+    tab.until("document.querySelectorAll('.task').length === 1000")
+    tab.until("document.querySelectorAll('.strip .good').length === 1")
+    tab.js("scrollTo(0, document.body.scrollHeight)")
+    tab.until("document.querySelectorAll('.task')[997].querySelector('.strip .good')")
+    asked = {
+        event["params"]["request"]["url"]
+        for event in tab.events()
+        if event["method"] == "Network.requestWillBeSent"
+    }
+    assert 2 <= sum("/runs?limit=40" in url for url in asked) < 300
+
+
+def test_page_names_what_can_be_operated(
+    paged: Served, show_page: Callable[..., Tab]
+) -> None:
+    run = paged.run("fail")
+    tab = show_page(paged)
+    operated = ("button", "link", "textbox", "searchbox", "checkbox", "combobox")
+    for place in ("", "#/runs", f"#/runs/{run['id']}"):
+        tab.go(place)
+        tab.until("document.querySelector('main button') && !document.hidden")
+        nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+        roles = [node.get("role", {}).get("value") for node in nodes]
+        assert {"banner", "navigation", "main"} <= set(roles)
+        for node, role in zip(nodes, roles):
+            if role in operated:
+                assert node["name"]["value"], node
+    key = {"key": "Tab", "windowsVirtualKeyCode": 9}
+    tab.call("Input.dispatchKeyEvent", type="keyDown", **key)
+    assert tab.js("document.activeElement !== document.body")
+
+
+def test_page_fits_dark_and_light_narrow_and_wide(
+    paged: Served, show_page: Callable[..., Tab], tmp_path: Path
+) -> None:
+    run = paged.run("fail")
+    paged.run("greet", {"NAME": "world", "PASSWORD": "secret"})
+    tab = show_page(paged)
+    tab.shows("greet")
+    shades = set()
+    for name, place, seen in (
+        ("tasks", "#/", "Greets"),
+        ("history", "#/runs", "greet"),
+        ("run", f"#/runs/{run['id']}", "exit 3 after"),
+    ):
+        tab.go(place)
+        tab.shows(seen)
+        tab.until("!document.querySelector('.log') || document.querySelector('.row')")
+        for kind, width, scheme in (
+            ("light", 1280, "light"),
+            ("dark", 1280, "dark"),
+            ("narrow", 380, "light"),
+            ("wide", 2000, "light"),
+        ):
+            tab.look(width, 800, scheme)
+            assert tab.js("document.documentElement.scrollWidth") <= width
+            shades.add(tab.js("getComputedStyle(document.body).backgroundColor"))
+            tab.shoot(tmp_path / f"{name}-{kind}.png")
+            assert (tmp_path / f"{name}-{kind}.png").stat().st_size > 5000
+    assert len(shades) == 2
 
 
 # ---- README -----------------------------------------------------------------
