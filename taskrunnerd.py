@@ -10119,6 +10119,10 @@ class Server(http.server.ThreadingHTTPServer):
             return
         LOG.error("bug in connection peer=%s", client_address, exc_info=sys.exc_info())
 
+    def put_to_use(self, options: Options, tls: ssl.SSLContext | None) -> None:
+        """Take over what a reload has loaded, for the next requests and connections."""
+        self.options, self.tls = options, tls
+
     def count_answer(self, template: str, status: int) -> None:
         """Count an answer to a request for a route."""
         with self._count_lock:
@@ -10753,19 +10757,28 @@ def _token_path(settings: dict[str, str]) -> str:
     return path if os.path.exists(path) else ""
 
 
-def _read_token(settings: dict[str, str]) -> str:
+def _load_token(settings: dict[str, str]) -> str:
+    """The token; empty for none. Raises ConfigError."""
     path = _token_path(settings)
     if not path:
         return os.environ.get(TOKEN_VARIABLE, "").strip()
     try:
         with open(path, encoding="utf-8") as file:
-            token = file.read(64 * KIB).strip()
+            token, fault = file.read(64 * KIB).strip(), "empty; write a token into it"
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UsageError(f"--token-file {path}: {reason}") from None
+        token, fault = "", getattr(error, "strerror", None) or "not UTF-8 text"
     if not token:
-        raise UsageError(f"--token-file {path}: empty; write a token into it")
+        raise ConfigError([ConfigFault(path, 0, 0, "--token-file", fault)])
     return token
+
+
+def _read_token(settings: dict[str, str]) -> str:
+    try:
+        return _load_token(settings)
+    except ConfigError as error:
+        [fault] = error.faults
+        text = f"{fault.place} {fault.path}: {fault.message}"
+        raise UsageError(text) from None
 
 
 def _running_place(path: str) -> str:
@@ -11537,7 +11550,8 @@ def _serve(settings: dict[str, str], page: str) -> None:
     server.resume_counts(handover.get("answered", ()))
 
     def load_beside() -> Callable[[], None]:
-        return functools.partial(setattr, server, "tls", _load_tls(settings))
+        fresh = options._replace(token=_load_token(settings))
+        return functools.partial(server.put_to_use, fresh, _load_tls(settings))
 
     try:
         server.daemon = daemon = Daemon(

@@ -15303,6 +15303,43 @@ def test_token_file_beats_the_token_variable(
     assert b"from-variable" not in daemon.raw(daemon.run("environment"))
 
 
+def test_token_file_is_read_again_by_a_reload_or_refused(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("old-one")
+    daemon = serve({"true": {"run": "true"}}, "--token-file", str(token))
+    daemon.token = "old-one"
+    token.write_text("new-one")
+    assert daemon.post("/api/reload").json["added"] == []
+    assert daemon.get("/api/info", 401).json
+    daemon.token = "new-one"
+    assert daemon.get("/api/info").json["auth_required"] is True
+    token.unlink()
+    refused = daemon.post("/api/reload", status=422)
+    assert refused.faults == [
+        ("--token-file", f"{token}: --token-file: No such file or directory")
+    ]
+    assert daemon.run("true")["end_reason"] == "success"
+
+
+def test_upgrade_is_refused_without_the_token_file(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    """The new program would end, and all that runs with it."""
+    token = tmp_path / "token"
+    token.write_text("a-token")
+    daemon = serve({"true": {"run": "true"}}, "--token-file", str(token))
+    daemon.token = "a-token"
+    token.unlink()
+    assert f"{token}: --token-file: No such file" in upgrade(daemon, 78)
+    assert daemon.run("true")["end_reason"] == "success"
+    token.write_text("another")
+    upgrade(daemon)
+    daemon.token = "another"
+    assert daemon.run("true")["end_reason"] == "success"
+
+
 def test_token_of_other_letters_opens(serve: Callable[..., Served]) -> None:
     daemon = serve({"true": {"run": "true"}}, TASKRUNNERD_TOKEN="schlüssel")
     sent = "Authorization: Bearer schlüssel"
