@@ -12928,204 +12928,193 @@ def main(argv: Sequence[str] | None = None, page: str = "") -> int | None:
 # ---- 16. Appendix: the page, a client of the API ----------------------------
 # Owns the page at /, which people see, and the start of the program, which needs it.
 # A client of the public API like any other: it knows nothing that is not told there.
+# Its lines are longer than those of Python, so that a statement mostly fits one.
 
-PAGE = r"""<!DOCTYPE html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width"><title>taskrunnerd</title>
-<link rel="icon" href="data:,"><style>
-:root { color-scheme: light dark; --bg: light-dark(#f6f5f2, #131416);
-  --card: light-dark(#fff, #1b1d20); --ink: light-dark(#1d1e21, #e6e6e8);
-  --dim: light-dark(#62656c, #a2a5ac); --line: light-dark(#e3e1db, #2f3136);
-  --accent: light-dark(#3049b5, #94a9ff); --bad: light-dark(#bf2f3d, #ff737d);
-  --edge: 1px solid var(--line); --tone: var(--dim) } * { box-sizing: border-box;
-  overflow-wrap: anywhere; margin: 0; padding: 0 } body { background: var(--bg);
-  color: var(--ink); font: 15px/1.5 system-ui } h1 { font-size: 1.5rem }
-h2 { font-size: .87rem; margin: 2px 0 6px } a { color: var(--accent) } a:not(:hover) {
-  text-decoration: none } button, input, select { font: inherit; color: inherit;
-  background: var(--card); border: var(--edge); border-radius: 7px; padding: 4px 12px }
-button { cursor: pointer } :disabled { opacity: .45 } .main { background: var(--accent);
-  color: var(--card) } .fault, .danger { color: var(--bad) } h2, .dim, time, dt, small,
-  .row a { color: var(--dim) } .grow { flex: 1 1 200px } #live { margin-left: auto }
-.bar, header { display: flex; gap: 8px; align-items: center; flex-wrap: wrap }
-header { position: sticky; top: 0; z-index: 2; padding: 8px clamp(2px, 2vw, 22px);
-  background: var(--card); border-bottom: var(--edge) }
-header a { color: inherit; padding: 4px 10px; border-radius: 7px }
-[aria-current=page] { background: var(--line) } main { padding: 20px clamp(12px,
-  3vw, 32px) 50px; max-width: 1560px; margin: auto } main:has(.log) { max-width: none }
-main, form, .stack, .split { display: grid; gap: 16px; grid-template-columns: 100%;
-  outline: 0 } .card, dialog { background: var(--card); color: inherit;
-  border: var(--edge); border-radius: 11px; padding: 14px 16px } .list { padding: 0;
-  overflow: hidden; list-style: none } .good { --tone: light-dark(#1c8050, #46b881) }
-.bad { --tone: var(--bad) } .warn, .system { --tone: light-dark(#a05f00, #eab04e) }
-.run { --tone: light-dark(#2766c9, #6da6fb) } .chip { color: var(--ink) }
-.chip::before { content: ""; display: inline-block; width: 9px;
-  height: 9px; margin-right: 8px; border-radius: 5px; background: var(--tone) }
-.task { display: grid; gap: 2px 22px; align-items: center; padding: 10px 16px;
-  content-visibility: auto; contain-intrinsic-size: auto 68px; grid-template-columns:
-  minmax(0, 2fr) minmax(0, 1.3fr) 204px minmax(0, 1fr) 62px } .task + .task,
-  tr + tr td { border-top: var(--edge) } .strip { display: flex; justify-content: end;
-  height: 34px } .strip a { width: 5px; background: linear-gradient( var(--tone),
-  var(--tone)) bottom / 80% no-repeat } circle { fill: var(--tone); cursor: pointer }
-line { stroke: var(--line) } text { fill: var(--dim); font-size: 11px }
-svg { width: 100%; display: block } #toasts { position: fixed; z-index: 9; right: 12px;
-  bottom: 12px } dialog { margin: auto; padding: 22px; width: min(480px, 94vw) }
-.filters { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px }
-.field { display: grid; gap: 3px; grid-template: auto / minmax(0, 1fr) }
-[type=checkbox] { margin: 9px 4px; justify-self: start } table { width: 100%;
-  border-collapse: collapse } th, td { text-align: left; padding: 6px 16px }
-dl { display: grid; grid-template-columns: auto 1fr; gap: 3px 16px }
-.track { display: flex; gap: 2px; margin-bottom: 6px }
-i { background: var(--tone); height: 8px; min-width: 3px; border-radius: 3px }
-.log { overflow: auto; overflow-anchor: none; position: relative; padding: 0;
-  height: max(320px, 100vh - 240px); font: 12px/17px ui-monospace, Menlo, Consolas,
-  monospace } .row { display: flex; min-width: max-content } .row > * { padding: 0 8px;
-  user-select: none } .row a { min-width: 60px; text-align: right } .row > span {
-  padding: 0; white-space: pre; user-select: text } .wrap .row { min-width: 0 }
-.wrap span { white-space: pre-wrap } .log:not(.times) time, [hidden] { display: none }
-.system { color: var(--tone) } .stderr { box-shadow: inset 3px 0 var(--bad); background:
-  color-mix(in srgb, var(--bad) 7%, #0000) } .on { background: light-dark(#ffe27a,
-  #7a5d00) } @media (min-width: 1080px) { .split { grid-template-columns: minmax(0,
-  1fr) 340px; align-items: start } } @media (max-width: 800px) { .task {
-  grid-template-columns: minmax(0, 1fr) auto } .strip { grid-area: 3 / 1 / 4 / 3;
-  justify-content: start } .task button { grid-area: 1 / 2; justify-self: end } th, td {
-  padding: 6px 8px } td ~ td ~ td ~ td ~ td, th ~ th ~ th ~ th ~ th { display: none } }
+PAGE = r"""<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>taskrunnerd</title><link rel="icon" href="data:,"><style>
+:root { color-scheme: light dark; --bg: light-dark(#f6f5f2, #131416); --card: light-dark(#fff, #1b1d20);
+  --ink: light-dark(#1d1e21, #e6e6e8); --dim: light-dark(#62656c, #a2a5ac); --line: light-dark(#e3e1db, #2f3136);
+  --accent: light-dark(#3049b5, #94a9ff); --bad: light-dark(#bf2f3d, #ff737d); --edge: 1px solid var(--line);
+  --tone: var(--dim) } * { box-sizing: border-box; overflow-wrap: anywhere; margin: 0; padding: 0 }
+body { background: var(--bg); color: var(--ink); font: 15px/1.5 system-ui } h1 { font-size: 1.5rem }
+h2 { font-size: .87rem; margin: 2px 0 6px } a { color: var(--accent) } a:not(:hover) { text-decoration: none }
+button, input, select { font: inherit; color: inherit; background: var(--card); border: var(--edge);
+  border-radius: 7px; padding: 4px 12px } button { cursor: pointer } :disabled { opacity: .45 }
+.main { background: var(--accent); color: var(--card) } .fault, .danger { color: var(--bad) }
+h2, .dim, time, dt, small, .row a { color: var(--dim) } .grow { flex: 1 1 200px } #live { margin-left: auto }
+.bar, header { display: flex; gap: 8px; align-items: center; flex-wrap: wrap } header { position: sticky; top: 0;
+  z-index: 2; padding: 8px clamp(2px, 2vw, 22px); background: var(--card); border-bottom: var(--edge) }
+header a { color: inherit; padding: 4px 10px; border-radius: 7px } [aria-current=page] { background: var(--line) }
+main { padding: 20px clamp(12px, 3vw, 32px) 50px; max-width: 1560px; margin: auto } main:has(.log) { max-width: none }
+main, form, .stack, .split { display: grid; gap: 16px; grid-template-columns: 100%; outline: 0 }
+.card, dialog { background: var(--card); color: inherit; border: var(--edge); border-radius: 11px;
+  padding: 14px 16px } .list { padding: 0; overflow: hidden; list-style: none }
+.good { --tone: light-dark(#1c8050, #46b881) } .bad { --tone: var(--bad) }
+.warn, .system { --tone: light-dark(#a05f00, #eab04e) } .run { --tone: light-dark(#2766c9, #6da6fb) }
+.chip { color: var(--ink) } .chip::before { content: ""; display: inline-block; width: 9px; height: 9px;
+  margin-right: 8px; border-radius: 5px; background: var(--tone) } .task { display: grid; gap: 2px 22px;
+  align-items: center; padding: 10px 16px; content-visibility: auto; contain-intrinsic-size: auto 68px;
+  grid-template-columns: minmax(0, 2fr) minmax(0, 1.3fr) 204px minmax(0, 1fr) 62px }
+.task + .task, tr + tr td { border-top: var(--edge) } .strip { display: flex; justify-content: end; height: 34px }
+.strip a { width: 5px; background: linear-gradient(var(--tone), var(--tone)) bottom / 80% no-repeat }
+circle { fill: var(--tone); cursor: pointer } line { stroke: var(--line) } text { fill: var(--dim); font-size: 11px }
+svg { width: 100%; display: block } #toasts { position: fixed; z-index: 9; right: 12px; bottom: 12px }
+dialog { margin: auto; padding: 22px; width: min(480px, 94vw) }
+.filters { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px } .field { display: grid; gap: 3px;
+  grid-template: auto / minmax(0, 1fr) } [type=checkbox] { margin: 9px 4px; justify-self: start } table { width: 100%;
+  border-collapse: collapse } th, td { text-align: left; padding: 6px 16px } dl { display: grid;
+  grid-template-columns: auto 1fr; gap: 3px 16px } .track { display: flex; gap: 2px; margin-bottom: 6px }
+i { background: var(--tone); height: 8px; min-width: 3px; border-radius: 3px } .log { overflow: auto;
+  overflow-anchor: none; position: relative; padding: 0; height: max(320px, 100vh - 240px);
+  font: 12px/17px ui-monospace, Menlo, Consolas, monospace } .row { display: flex; min-width: max-content }
+.row > * { padding: 0 8px; user-select: none } .row a { min-width: 60px; text-align: right } .row > span { padding: 0;
+  white-space: pre; user-select: text } .wrap .row { min-width: 0 } .wrap span { white-space: pre-wrap }
+.log:not(.times) time, [hidden] { display: none } .system { color: var(--tone) }
+.stderr { box-shadow: inset 3px 0 var(--bad); background: color-mix(in srgb, var(--bad) 7%, #0000) }
+.on { background: light-dark(#ffe27a, #7a5d00) }
+@media (min-width: 1080px) { .split { grid-template-columns: minmax(0, 1fr) 340px; align-items: start } }
+@media (max-width: 800px) { .task { grid-template-columns: minmax(0, 1fr) auto } .strip { grid-area: 3 / 1 / 4 / 3;
+  justify-content: start } .task button { grid-area: 1 / 2; justify-self: end } th, td { padding: 6px 8px }
+  td ~ td ~ td ~ td ~ td, th ~ th ~ th ~ th ~ th { display: none } }
 </style>
-<header><b><a href="#/">taskrunnerd</a></b><nav aria-label="Pages"><a href="#/"
-  >Tasks</a><a href="#/runs">History</a></nav><span class="dim" id="live" role="status">
-</span></header><main id="main"></main><div id="toasts" role="status"></div>
-<dialog id="form" aria-labelledby="title"></dialog><dialog id="ask" aria-label="Token">
-  <form method="dialog"><h1>Token</h1><p>This daemon wants a token. It is kept until
-  this tab is closed.</p><input id="token" type="password" required pattern="[!-~]+"
-  autocomplete="off" aria-label="Token"><p class="fault" id="wrong" role="alert"></p>
-  <button class="main">Go on</button></form></dialog><svg id="svg" hidden></svg><script>
+<header><b><a href="#/">taskrunnerd</a></b><nav aria-label="Pages"><a href="#/">Tasks</a><a href="#/runs">History</a>
+</nav><span class="dim" id="live" role="status"></span></header>
+<main id="main"></main><div id="toasts" role="status"></div><dialog id="form" aria-labelledby="title"></dialog>
+<dialog id="ask" aria-label="Token"><form method="dialog"><h1>Token</h1>
+  <p>This daemon wants a token. It is kept until this tab is closed.</p>
+  <input id="token" type="password" required pattern="[!-~]+" autocomplete="off" aria-label="Token">
+  <p class="fault" id="wrong" role="alert"></p><button class="main">Go on</button></form></dialog>
+<svg id="svg" hidden></svg><script>
 const STRIP = 40, PAGE = 100, CHUNK = 500, ROW = 17, MOST_PX = 16e6, SILENCE_MS = 40000;
-const TONES = { good: /^success/,
-  run: /^running/, warn: /stopped/, idle: /pending|skipped|queue|missed/ };
+const TONES = { good: /^success/, run: /^running/, warn: /stopped/, idle: /pending|skipped|queue|missed/ };
 const $ = (id) => document.getElementById(id), tasks = new Map(), strips = new Map();
 const later = (t) => new Promise((done) => setTimeout(done, t)), timers = {};
 let api = null, view = {}, asking = null;
-function put(node, key, value) { if (key === "style") Object.assign(node.style,
-    value); else if (key.startsWith("on")) node[key] = value; else if (value != null
-    && value !== false) node.setAttribute(key, value === true ? "" : value); }
+function put(node, key, value) {
+  if (key === "style") Object.assign(node.style, value); else if (key.startsWith("on")) node[key] = value;
+  else if (value != null && value !== false) node.setAttribute(key, value === true ? "" : value); }
 // "p.dim" has a class, objects are attributes, all else is inside. Text is never HTML.
-function h(tag, ...inside) { const [name, kind] = tag.split(/\.(.*)/);
+function h(tag, ...inside) {
+  const [name, kind] = tag.split(/\.(.*)/);
   const near = /^(svg|circle|line|text|title)$/.test(name) ? $("svg") : document.body;
   const node = document.createElementNS(near.namespaceURI, name);
   for (const part of [{ class: kind }, inside].flat(9))
-    if (part?.constructor === Object) Object.entries(part).forEach((pair) => put(node,
-      ...pair)); else node.append(part || part === 0 ? part : ""); return node; }
+    if (part?.constructor === Object) Object.entries(part).forEach((pair) => put(node, ...pair));
+    else node.append(part || part === 0 ? part : "");
+  return node; }
 const fill = (node, ...inside) => node.replaceChildren(...h("i", inside).childNodes);
-const button = (text, onclick, more) =>
-  h("button", { type: "button", onclick }, more, text);
-const facts = (title, pairs, ...first) => h("section.card", h("h2", title),
-  first, h("dl", pairs.map(([name, told]) => [h("dt", name), h("dd", told)])));
+const button = (text, onclick, more) => h("button", { type: "button", onclick }, more, text);
+const facts = (title, pairs, ...first) => h("section.card", h("h2", title), first, h("dl",
+  pairs.map(([name, told]) => [h("dt", name), h("dd", told)])));
 // -- the API
 async function call(path, more) {
   const token = sessionStorage.token, headers = { "Content-Type": "application/json" };
-  if (token) headers.Authorization = `Bearer ${token}`; const answer = await fetch(path,
-    { headers, ...more }); if (answer.ok) return answer; if (answer.status === 401) {
-    if (token === sessionStorage.token) await (asking ||= askToken(token));
-    return call(path, more); }
+  if (token) headers.Authorization = `Bearer ${token}`;
+  const answer = await fetch(path, { headers, ...more }); if (answer.ok) return answer;
+  if (answer.status === 401) {
+    if (token === sessionStorage.token) await (asking ||= askToken(token)); return call(path, more); }
   const told = await answer.json().catch(() => ({ detail: `status ${answer.status}` }));
   throw Object.assign(Error(told.detail), { errors: [] }, told); }
 const get = async (path) => (await call(path)).json();
-const post = async (path, body = {}) =>
-  (await call(path, { method: "POST", body: JSON.stringify(body) })).json();
+const post = async (path, body = {}) => (await call(path, { method: "POST", body: JSON.stringify(body) })).json();
 const askToken = (refused) => new Promise((done) => {
   $("wrong").textContent = refused ? "This token was refused." : "";
-  $("ask").onsubmit = () => (sessionStorage.token = $("token").value); $("ask").onclose
-    = () => done(asking = null); $("ask").showModal($("token").value = ""); });
+  $("ask").onsubmit = () => (sessionStorage.token = $("token").value);
+  $("ask").onclose = () => done(asking = null); $("ask").showModal($("token").value = ""); });
 const attempt = (work) => work.catch((error) => toast(error.message));
-async function listen() { const { body } = await call("api/runs/stream");
+async function listen() {
+  const { body } = await call("api/runs/stream");
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   // A browser opens six connections to a server: none for tabs that nobody looks at.
-    document.onvisibilitychange = () => document.hidden && reader.cancel();
+  document.onvisibilitychange = () => document.hidden && reader.cancel();
   await refresh();
-  for (let text = ""; ;) { const silent = setTimeout(() => reader.cancel(), SILENCE_MS);
+  for (let text = ""; ;) {
+    const silent = setTimeout(() => reader.cancel(), SILENCE_MS);
     const { value, done } = await reader.read($("live").textContent = "live");
-    clearTimeout(silent); if (done) return; const parts = (text + value).split("\n\n");
-    text = parts.pop(); for (const part of parts) {
+    clearTimeout(silent); if (done) return; const parts = (text + value).split("\n\n"); text = parts.pop();
+    for (const part of parts) {
       const [, name, data] = /event: ([\w.]+)\ndata: ([^]*)/.exec(part) || [];
       if (name && name !== "ping") changed(name, JSON.parse(data).run); } } }
-async function keepListening() { for (;; await later(2000)) {
+async function keepListening() {
+  for (;; await later(2000)) {
     while (document.hidden) await later(300); await listen().catch(() => 0);
     $("live").textContent = "connection lost, trying again"; } }
 async function loadTasks() {
   const listed = await get("api/tasks"); tasks.clear(timers.tasks = 0);
   for (const task of listed) tasks.set(task.name, task); }
-async function refresh() { api ||= await get("openapi.json");
-  await loadTasks(strips.clear()); (view.refresh || route)(); }
-function changed(name, run) { strips.delete(run.task_name);
-  timers.tasks ||= setTimeout(() => attempt(loadTasks().then(() => view.update?.())),
-    500); view.onrun?.(name, run); }
+async function refresh() {
+  api ||= await get("openapi.json"); await loadTasks(strips.clear()); (view.refresh || route)(); }
+function changed(name, run) {
+  strips.delete(run.task_name);
+  timers.tasks ||= setTimeout(() => attempt(loadTasks().then(() => view.update?.())), 500);
+  view.onrun?.(name, run); }
 // -- words
-const ms = Date.parse, word = (s) => s.replace(/_/g, " ");
-function took(t) { const s = Math.max(t, 0) / 1000, m = Math.floor(s / 60), h =
-    Math.floor(m / 60); if (m < 1) return `${s.toFixed(s < 1 ? 2 : s < 10 ? 1 : 0)} s`;
+const ms = Date.parse, word = (s) => s.replace(/_/g, " "); const stamp = (at) => new Date(at).toLocaleString("sv");
+function took(t) {
+  const s = Math.max(t, 0) / 1000, m = Math.floor(s / 60), h = Math.floor(m / 60);
+  if (m < 1) return `${s.toFixed(s < 1 ? 2 : s < 10 ? 1 : 0)} s`;
   return h ? `${h} h ${m % 60} m` : `${m} m ${Math.floor(s % 60)} s`; }
 const ago = (at, t = Date.now() - at) => t < 0 ? `in ${took(-t)}` : `${took(t)} ago`;
-const stamp = (at) => new Date(at).toLocaleString("sv");
 const clock = (at) => stamp(at).replace(`${stamp(Date.now()).slice(0, 10)} `, "");
 const when = (iso) => h("time", { datetime: iso }, clock(ms(iso)));
 const since = (iso) => h("time.ago", { datetime: iso }, ago(ms(iso)));
-setInterval(() => document.querySelectorAll(".ago").forEach((node) =>
-  (node.textContent = ago(ms(node.dateTime)))), 1000);
+const age = (node) => (node.textContent = ago(ms(node.dateTime)));
+setInterval(() => document.querySelectorAll(".ago").forEach(age), 1000);
 const state = (run) => run.end_reason || run.status, href = (run) => `#/runs/${run.id}`;
-const tone = (run) => Object.keys(TONES).find((key) => TONES[key].test(state(run)))
-  || "bad"; const open = (run) => (location.hash = href(run));
-const lasted = (run) => run.status === "running"
-  ? Date.now() - ms(run.start_at) : (run.duration || 0) / 1e6;
-const link = (run, text = word(state(run))) =>
-  h(`a.chip ${tone(run)}`, { href: href(run) }, text);
+const tone = (run) => Object.keys(TONES).find((key) => TONES[key].test(state(run))) || "bad";
+const open = (run) => (location.hash = href(run));
+const lasted = (run) => run.status === "running" ? Date.now() - ms(run.start_at) : (run.duration || 0) / 1e6;
+const link = (run, text = word(state(run))) => h(`a.chip ${tone(run)}`, { href: href(run) }, text);
 const runsOf = (name) => h("a", { href: `#/runs?task_name=${name}` }, name);
 const outline = (run) => [run.task_name, word(state(run)), clock(ms(run.created_at)),
   lasted(run) && took(lasted(run)), run.summary].filter(Boolean).join(" \u00b7 ");
-function toast(text, undo) { const note = h("p.card bar",
-    h("span.grow", text), undo && button("Undo", () => note.remove(undo())));
+function toast(text, undo) {
+  const note = h("p.card bar", h("span.grow", text), undo && button("Undo", () => note.remove(undo())));
   setTimeout(() => note.remove(), undo ? 30000 : 10000, $("toasts").append(note)); }
 // -- the tasks
 // Calls what fills an element when it is about to be seen, or no longer.
-const lazy = (root) => new IntersectionObserver((seen) =>
-  seen.forEach((one) => one.target.look(one.target.near = one.isIntersecting)),
-  { root, rootMargin: "500px" }); const near = lazy(null);
-async function drawStrip(strip, name) { if (strip.near && !strips.has(name))
-    strips.set(name, (await attempt(get(`api/tasks/${name}/runs?limit=${STRIP}`)))?.runs
-      || []); const runs = strip.near && strips.get(name) || [],
-    most = Math.max(1, ...runs.map(lasted));
+const lazy = (root) => new IntersectionObserver((seen) => seen.forEach((one) =>
+  one.target.look(one.target.near = one.isIntersecting)), { root, rootMargin: "500px" });
+const near = lazy(null);
+async function drawStrip(strip, name) {
+  if (strip.near && !strips.has(name))
+    strips.set(name, (await attempt(get(`api/tasks/${name}/runs?limit=${STRIP}`)))?.runs || []);
+  const runs = strip.near && strips.get(name) || [], most = Math.max(1, ...runs.map(lasted));
   const tall = (run) => `80% ${12 + 88 * Math.sqrt(lasted(run) / most)}%`;
   fill(strip, runs.map((run) => h(`a.${tone(run)}`, { href: href(run), tabindex: -1,
     title: outline(run), style: { backgroundSize: tall(run) } })).reverse()); }
-const plan = (task) => !task.schedule ? h("span.dim", "on demand")
-  : [task.schedule, task.next_run_at && h("p.dim", "next ", since(task.next_run_at))];
-const doing = ({ running, queued, last_run: last }) =>
-  [running > 0 && h("span.chip run", `${running} running `),
-  queued > 0 && h("span.chip idle", `${queued} queued`), running + queued
-  ? "" : last ? [link(last), " ", since(last.end_at || last.created_at)] : "never run"];
+const plan = ({ schedule, next_run_at: next }) => !schedule ? h("span.dim", "on demand")
+  : [schedule, next && h("p.dim", "next ", since(next))];
+const doing = ({ running, queued, last_run: last }) => [running > 0 && h("span.chip run", `${running} running `),
+  queued > 0 && h("span.chip idle", `${queued} queued`),
+  !running && !queued && (last ? [link(last), " ", since(last.end_at || last.created_at)] : "never run")];
 function taskRow({ name, description, api_trigger: may }) {
   const what = h("div"), how = h("div.dim"), strip = h("div.strip");
-  const row = h("li.task", h("div", h("b", runsOf(name)), h("p.dim", description)),
-    what, strip, how, button("Run", () => start(name), { "aria-label": `Run ${name}`,
-    disabled: !may })); strip.look = () => drawStrip(strip, name);
-  row.update = () => strip.look(fill(what, plan(tasks.get(name))),
-    fill(how, doing(tasks.get(name)))); near.observe(strip, row.update()); return row; }
-function tasksView() { const rows = new Map(), refresh = () => {
+  const row = h("li.task", h("div", h("b", runsOf(name)), h("p.dim", description)), what,
+    strip, how, button("Run", () => start(name), { "aria-label": `Run ${name}`, disabled: !may }));
+  strip.look = () => drawStrip(strip, name);
+  row.update = () => strip.look(fill(what, plan(tasks.get(name))), fill(how, doing(tasks.get(name))));
+  near.observe(strip, row.update()); return row; }
+function tasksView() {
+  const rows = new Map(), refresh = () => {
     const groups = new Map(); near.disconnect(rows.clear());
-    for (const [name, task] of tasks) { rows.set(name, taskRow(task));
-      groups.set(task.group, [...groups.get(task.group) || [], rows.get(name)]); }
+    for (const [name, task] of tasks) {
+      rows.set(name, taskRow(task)); groups.set(task.group, [...groups.get(task.group) || [], rows.get(name)]); }
     fill($("main"), h("h1", "Tasks"), [...groups].map(([group, inside]) =>
-      h("section", group && h("h2", group), h("ul.card list", inside)))); }; refresh();
-  return { refresh,
-    update: () => rows.forEach((row, name) => tasks.has(name) && row.update()) }; }
+      h("section", group && h("h2", group), h("ul.card list", inside)))); };
+  refresh(); return { refresh, update: () => rows.size !== tasks.size ? refresh() :
+    rows.forEach((row, name) => tasks.has(name) && row.update()) }; }
 // -- forms
 function field({ name, type, format, secret, required, choices, hint }, value = "") {
-  const text = hint == null ? word : String; const dated = format === "date-time",
-    control = choices ? h("select", ["", ...choices].map((one) => h("option",
-    { value: one, selected: one === value }, text(one) || "\u2013"))) : h("input", type
-    === "boolean" ? { type: "checkbox", value: "true", checked: /^[t1]/i.test(value) }
-    : { type: secret ? "password" : dated ? "datetime-local" : "text",
-    autocomplete: "off", inputmode: { number: "decimal", integer: "numeric" }[type],
-    value: dated && value ? stamp(value).slice(0, 16) : value }); Object.assign(control,
-    { name, ariaRequired: String(Boolean(required)) }); return h("label.field",
-    h("b", text(name)), control, h("small", hint), h("small.fault")); }
+  const text = hint == null ? word : String;
+  const dated = format === "date-time", kind = secret ? "password" : dated ? "datetime-local" : "text";
+  const option = (one) => h("option", { value: one, selected: one === value }, text(one) || "\u2013");
+  const control = choices ? h("select", ["", ...choices].map(option)) : h("input", type === "boolean"
+    ? { type: "checkbox", value: "true", checked: /^[t1]/i.test(value) }
+    : { type: kind, autocomplete: "off", inputmode: { number: "decimal", integer: "numeric" }[type],
+      value: dated && value ? stamp(value).slice(0, 16) : value });
+  Object.assign(control, { name, ariaRequired: String(Boolean(required)) });
+  return h("label.field", h("b", text(name)), control, h("small", hint), h("small.fault")); }
 // Each fault of a problem at the field where the API locates it, the rest at the end.
 function showFaults(form, prefix, { errors = [], message } = {}) {
   const left = new Map(errors.map((fault) => [fault.location, fault.message]));
@@ -13137,197 +13126,210 @@ function showFaults(form, prefix, { errors = [], message } = {}) {
   form.lastChild.textContent = [...left].map((pair) => pair.join(" ")).join("; ");
   form.querySelector("[aria-invalid=true]")?.focus(); }
 const keyOf = (param) => param.env || param.arg || param.option || param.flag;
-function paramField(param, given) { const { type, secret, required, flag, allow_custom:
-    free } = param, name = keyOf(param); const value = secret ? "" : String((given
-    ? given[name] : param.default) ?? ""); const hint = [param.description,
-    type !== "string" && type, free && param.choices.join(", "), required && "required",
-    secret && "secret"].filter(Boolean).join(" \u00b7 "); return field({ ...param, name,
-    hint, type: flag ? "boolean" : type, choices: !free && param.choices }, value); }
+function paramField(param, given) {
+  const { type, secret, required, flag, allow_custom: free } = param, name = keyOf(param);
+  const value = secret ? "" : String((given ? given[name] : param.default) ?? "");
+  const hint = [param.description, type !== "string" && type, free && param.choices.join(", "),
+    required && "required", secret && "secret"].filter(Boolean).join(" \u00b7 ");
+  return field({ ...param, name, hint, type: flag ? "boolean" : type, choices: !free && param.choices }, value); }
 // Null omits a parameter whose default was taken out of its field.
 const paramValue = (param, { checked, value }) => param.flag ? String(checked)
   : value || (param.secret || param.default == null ? undefined : null);
-async function start(name, given) { const { params, description } = tasks.get(name),
-    path = `api/tasks/${name}/run`; const box = $("form"), value = (param) =>
-    [keyOf(param), paramValue(param, form.elements.namedItem(keyOf(param)))];
+async function start(name, given) {
+  const { params, description } = tasks.get(name), path = `api/tasks/${name}/run`;
+  const box = $("form"), value = (param) => [keyOf(param), paramValue(param, form.elements.namedItem(keyOf(param)))];
   if (!params.length) return attempt(post(path).then(open));
-  const onsubmit = (event) => { event.preventDefault();
-    post(path, { params: Object.fromEntries(params.map(value)) }).then((run) =>
-      open(run, box.close()), (bad) => showFaults(form, "body.params.", bad)); };
+  const onsubmit = (event) => {
+    event.preventDefault();
+    post(path, { params: Object.fromEntries(params.map(value)) }).then((run) => open(run, box.close()),
+      (bad) => showFaults(form, "body.params.", bad)); };
   const form = h("form", { onsubmit }, h("h1", { id: "title" }, `Run ${name}`),
     h("p.dim", description), params.map((param) => paramField(param, given)),
-    h("div.bar", h("button.main", "Run"), button("Cancel", () => box.close())),
-    h("p.fault", { role: "alert" })); box.showModal(fill(box, form)); }
+    h("div.bar", h("button.main", "Run"), button("Cancel", () => box.close())), h("p.fault", { role: "alert" }));
+  box.showModal(fill(box, form)); }
 // -- the history
 const HEADS = ["outcome", "task", "when", "duration", "exit code", "trigger"];
-const cells = (run) => [link(run),
-  runsOf(run.task_name), when(run.created_at), lasted(run) ? took(lasted(run)) : "",
-  run.exit_code < 0 ? "" : run.exit_code, run.triggered_by];
+const cells = (run) => [link(run), runsOf(run.task_name), when(run.created_at),
+  lasted(run) ? took(lasted(run)) : "", run.exit_code < 0 ? "" : run.exit_code, run.triggered_by];
 const tableRow = (kind, parts) => h("tr", parts.map((part) => h(kind, part)));
 function chart(runs, width) {
   const times = runs.map((run) => ms(run.created_at)), first = Math.min(...times);
   const span = Math.max(...times) - first || 1, most = Math.max(1, ...runs.map(lasted));
   const up = (t) => 125 - 112 * Math.sqrt(t / most), x2 = width - 50;
-  const spot = (run, i) => h(`circle.${tone(run)}`, { r: 4, cy: up(lasted(run)),
-    cx: 8 + (times[i] - first) / span * (x2 - 16), onclick: () => open(run) },
-    h("title", outline(run))); return h("svg", { role: "img",
-    "aria-label": "Durations over time", viewBox: `0 0 ${width} 150` }, [most, most / 4,
-    0].map((t) => [h("line", { x2, y1: up(t), y2: up(t) }), h("text", { x: x2 + 6,
-    y: up(t) + 4 }, took(t))]), h("text", { y: 145 }, clock(first)), runs.map(spot)); }
+  const cx = (i) => 8 + (times[i] - first) / span * (x2 - 16);
+  const spot = (run, i) => h(`circle.${tone(run)}`, { r: 4, cx: cx(i), cy: up(lasted(run)),
+    onclick: () => open(run) }, h("title", outline(run)));
+  const mark = (t) => [h("line", { x2, y1: up(t), y2: up(t) }), h("text", { x: x2 + 6, y: up(t) + 4 }, took(t))];
+  return h("svg", { role: "img", "aria-label": "Durations over time", viewBox: `0 0 ${width} 150` },
+    [most, most / 4, 0].map(mark), h("text", { y: 145 }, clock(first)), runs.map(spot)); }
 function filters(query) {
   const { properties: { end_reason: ends, status } } = api.components.schemas.Run;
   const choices = { task_name: [...tasks.keys()], status: [...status.enum, ...ends.enum,
     ends.enum.filter((reason) => tone({ status: reason }) === "bad").join()] };
-  return api.paths["/api/runs"].get.parameters.filter(({ name }) =>
-    !/limit|offset/.test(name)).map(({ name, schema }) => field({ ...schema,
-    name, choices: schema.enum || choices[name] }, query.get(name) || "")); }
-function historyView(given) { const query = new URLSearchParams(given),
-    body = h("div.stack"); const go = (changes) => { for (const [name, value]
-      of Object.entries(changes)) value ? query.set(name, value) : query.delete(name);
-    load(history.replaceState(null, "", `#/runs?${query}`)); }; const onchange = () => {
-    const values = { offset: "",
-      retries_only: "", ...Object.fromEntries(new FormData(form)) };
-    for (const name of ["created_after", "created_before"])
-      values[name] &&= new Date(values[name]).toISOString(); go(values); };
+  const mine = (given) => given.in === "query" && !/limit|offset/.test(given.name);
+  return api.paths["/api/runs"].get.parameters.filter(mine).map(({ name, schema }) =>
+    field({ ...schema, name, choices: schema.enum || choices[name] }, query.get(name) || "")); }
+function historyView(given) {
+  const query = new URLSearchParams(given), body = h("div.stack");
+  const go = (changes) => {
+    for (const [name, value] of Object.entries(changes)) value ? query.set(name, value) : query.delete(name);
+    load(history.replaceState(null, "", `#/runs?${query}`)); };
+  const onchange = () => {
+    const values = { offset: "", retries_only: "", ...Object.fromEntries(new FormData(form)) };
+    for (const name of ["created_after", "created_before"]) values[name] &&= new Date(values[name]).toISOString();
+    go(values); };
   const form = h("form.card", { role: "search", onsubmit: () => false, onchange },
     h("div.stack filters", filters(query)), h("p.fault", { role: "alert" }));
   const load = () => get(`api/runs?${query}&limit=${PAGE}`).then((page) => {
-    showFaults(form); draw(page, Number(query.get("offset"))); },
-      (problem) => showFaults(form, "query.", problem)); const turn = (label,
-    to, can) => button(label, () => go({ offset: String(to) }), { disabled: !can });
-  const draw = ({ runs, total }, from) => { const to = from + runs.length;
-    fill(body, to > from ? [h("div.card", chart(runs, body.clientWidth - 34)),
-      h("div.card list", h("table", tableRow("th", HEADS), runs.map((run) =>
-      tableRow("td", cells(run)))))] : h("p.card", "No run is like that."),
+    showFaults(form); draw(page, Number(query.get("offset")));
+  }, (problem) => showFaults(form, "query.", problem));
+  const turn = (label, to, can) => button(label, () => go({ offset: String(to) }), { disabled: !can });
+  const draw = ({ runs, total }, from) => {
+    const to = from + runs.length;
+    const table = () => h("table", tableRow("th", HEADS), runs.map((run) => tableRow("td", cells(run))));
+    fill(body, to > from ? [h("div.card", chart(runs, body.clientWidth - 34)), h("div.card list", table())]
+      : h("p.card", "No run is like that."),
       h("div.bar", h("span.dim grow", `${Math.min(from + 1, to)} to ${to} of ${total}`),
       turn("Newer", Math.max(0, from - PAGE), from), turn("Older", to, to < total))); };
   load(fill($("main"), h("h1", "History"), form, body));
   return { update: () => query.get("offset") || load(), refresh: load }; }
 // -- a run
-async function attemptsOf(run) { const found = [run]; while (found[0].retry_of_run_id)
-    found.unshift(await get(`api/runs/${found[0].retry_of_run_id}`)); const after
-    = `retries_only=1&sort_direction=asc&created_after=${found[0].created_at}`;
+async function attemptsOf(run) {
+  const found = [run];
+  while (found[0].retry_of_run_id) found.unshift(await get(`api/runs/${found[0].retry_of_run_id}`));
+  const after = `retries_only=1&sort_direction=asc&created_after=${found[0].created_at}`;
   for (const next of (await get(`api/tasks/${run.task_name}/runs?${after}`)).runs)
-    if (next.retry_of_run_id === found.at(-1).id) found.push(next); return found; }
-const sentence = (run) => run.status !== "ended" ? [run.status,
-  ", ", since(run.start_at || run.created_at)] : run.end_reason === "success"
-  ? `succeeded after ${took(lasted(run))}` : run.summary || run.error || "did not run";
+    if (next.retry_of_run_id === found.at(-1).id) found.push(next);
+  return found; }
+const sentence = (run) => run.status !== "ended" ? [run.status, ", ", since(run.start_at || run.created_at)]
+  : run.end_reason === "success" ? `succeeded after ${took(lasted(run))}` : run.summary || run.error || "did not run";
 const size = (n) => n < 1e5 ? `${n} bytes` : `${(n / 1048576).toFixed(1)} MB`;
-const picked = (run, names) =>
-  Object.entries(run).filter(([name, told]) => names.test(name) && (told
-  || name === "exit_code")).map(([name, told]) => [word(name.replace("_bytes", "")),
-  /_at$/.test(name) ? when(told) : /bytes/.test(name) ? size(told) : told]);
-function timeline(run) { const began = run.status !== "pending" && run.start_at;
+const shown = (name, told) => /_at$/.test(name) ? when(told) : /bytes/.test(name) ? size(told) : told;
+const picked = (run, names) => Object.entries(run).filter(([name, told]) => names.test(name)
+  && (told || name === "exit_code")).map(([name, told]) => [word(name.replace("_bytes", "")), shown(name, told)]);
+function timeline(run) {
+  const began = run.status !== "pending" && run.start_at;
   const waited = ms(began || run.end_at || run.created_at) - ms(run.created_at);
   const part = (kind, t) => h(`i.${kind}`, { style: { flexGrow: Math.max(1, t) } });
   return facts("Timeline", [...picked(run, /_at$/), ["duration", took(lasted(run))]],
     h("div.track", part("idle", waited), part(tone(run), lasted(run)))); }
-function runView(id, line) { const top = h("div.stack"),
-    side = h("div.stack"), split = h("div.split", side); let run, log, attempts = [];
+function runView(id, line) {
+  const top = h("div.stack"), side = h("div.stack"), split = h("div.split", side);
+  let run, log, attempts = [];
   const path = () => `api/tasks/${run.task_name}/runs/${id}`, ids = { ids: [id] };
   const stop = () => post(`${path()}/stop`).then((told) => toast(told.message));
-  const restore = () => attempt(post("api/runs/bulk/restore", ids).then(() =>
-    open(run))); const remove = () => call(path(), { method: "DELETE" }).then(() => {
-    location.hash = `#/runs?task_name=${run.task_name}`;
-    toast("The run is deleted.", restore); }); const again = () =>
-    post("api/runs/bulk/rerun", ids).then(({ runs, refused: [no] }) => {
-    if (runs.length) open(runs[0]); else if (no?.status === 422) start(run.task_name,
-      run.params); else toast(no?.detail || "This run is gone."); });
-  const act = (label, work, kind) => button(label, () => attempt(work()), { class:
-    kind }); const draw = () => { const params = Object.entries(run.params || {});
-    fill(top, h("div.bar", h("h1.grow", link(run)), run.status === "ended"
-      ? act("Delete", remove, "danger") : act("Stop", stop, "danger"), act("Run again",
-      again)), h("p", runsOf(run.task_name), " \u00b7 ", sentence(run))); fill(side,
-      timeline(run), params.length > 0 && facts("Parameters", params), attempts.length
-      > 1 && facts("Attempts", attempts.map((one) => [String(one.retry_attempt + 1),
-      [link(one), " ", when(one.created_at)]])), facts("Details", picked(run,
-      /code|signal|error|by$|seconds|bytes|surv|^id/))); }; const load = async () => {
-    const told = await get(`api/runs/${id}`); draw(run = run?.end_reason ? run : told);
-    log ||= logView(split, run, line); draw(attempts = await attemptsOf(run)); };
+  const restore = () => attempt(post("api/runs/bulk/restore", ids).then(() => open(run)));
+  const remove = () => call(path(), { method: "DELETE" }).then(() => {
+    location.hash = `#/runs?task_name=${run.task_name}`; toast("The run is deleted.", restore); });
+  const again = () => post("api/runs/bulk/rerun", ids).then(({ runs, refused: [no] }) => {
+    if (runs.length) open(runs[0]);
+    else if (no?.status === 422) start(run.task_name, run.params);
+    else toast(no?.detail || "This run is gone."); });
+  const act = (label, work, kind) => button(label, () => attempt(work()), { class: kind });
+  const draw = () => {
+    const params = Object.entries(run.params || {});
+    const end = run.status === "ended" ? act("Delete", remove, "danger") : act("Stop", stop, "danger");
+    fill(top, h("div.bar", h("h1.grow", link(run)), end, act("Run again", again)),
+      h("p", runsOf(run.task_name), " \u00b7 ", sentence(run)));
+    fill(side, timeline(run), params.length > 0 && facts("Parameters", params),
+      attempts.length > 1 && facts("Attempts", attempts.map((one) =>
+        [String(one.retry_attempt + 1), [link(one), " ", when(one.created_at)]])),
+      facts("Details", picked(run, /code|signal|error|by$|seconds|bytes|surv|^id/))); };
+  const load = async () => {
+    const told = await get(`api/runs/${id}`);
+    draw(run = run?.end_reason ? run : told); log ||= logView(split, run, line);
+    draw(attempts = await attemptsOf(run)); };
   const refresh = () => attempt(load()); refresh(fill($("main"), top, split));
-  return { id, refresh, seek: (n) => n >= 0 && log?.(n), onrun: (name, told) =>
-    told.id === id && name !== "run.deleted" && draw(run = told) }; }
+  const onrun = (name, told) => told.id === id && name !== "run.deleted" && draw(run = told);
+  return { id, refresh, seek: (n) => n >= 0 && log?.(n), onrun }; }
 // -- a log: only what is near the view is in the document
 const HUES = [0, 355, 135, 42, 215, 285, 185, 0];
-const hue = (n) => n % 7
-  && n < 7 ? `color-mix(in srgb, hsl(${HUES[n]} 90% 45%) 75%, var(--ink))` : "";
+const hue = (n) => n % 7 && n < 7 ? `color-mix(in srgb, hsl(${HUES[n]} 90% 45%) 75%, var(--ink))` : "";
 // Text with its SGR codes (ECMA-48, 8.3.117) as colours, without other escapes.
 const ESCAPES = /\x1b\[([\d;]*)m|\x1b\[[^@-~]*[@-~]|\x1b\][^\x07]*\x07/;
-function paint(text) { let style = {}; const apply = (n) => (style = n ? { ...style,
-    ...n === 1 && { fontWeight: "bold" }, ...(n > 29 && n < 40 || n > 89 && n < 98)
-    && { color: hue(n % 10) } } : {}); return text.split(ESCAPES).map((part, i) => i % 2
-    ? (part ?? "22").replace(/[34]8;(5;|2;\d+;\d+;)\d+/g,
-    "39").split(";").map(Number).forEach(apply) : part && h("span", { style }, part)); }
-const row = (run, { n, ts, stream, text }) => h(`div.row ${stream}`,
-  { "data-n": n }, h("a", { href: `${href(run)}#L${n}`, tabindex: -1 }, n),
-  h("time", `${stamp(ts).slice(11)}.${String(1000 + ts % 1000).slice(1)}`),
-  h("span", paint(text)));
+function paint(text) {
+  let style = {}; const apply = (n) => (style = n ? { ...style, ...n === 1 && { fontWeight: "bold" },
+    ...(n > 29 && n < 40 || n > 89 && n < 98) && { color: hue(n % 10) } } : {});
+  const codes = (part) => (part ?? "22").replace(/[34]8;(5;|2;\d+;\d+;)\d+/g, "39").split(";").map(Number);
+  const told = (part, i) => i % 2 ? codes(part).forEach(apply) : part && h("span", { style }, part);
+  return text.split(ESCAPES).map(told); }
+const row = (run, { n, ts, stream, text }) => h(`div.row ${stream}`, { "data-n": n },
+  h("a", { href: `${href(run)}#L${n}`, tabindex: -1 }, n),
+  h("time", `${stamp(ts).slice(11)}.${String(1000 + ts % 1000).slice(1)}`), h("span", paint(text)));
 // The box has an empty one for every CHUNK lines, filled while it is near the view.
 function logView(split, run, target) {
   const home = `api/tasks/${run.task_name}`, path = `${home}/runs/${run.id}/log`;
-  const box = h("div.card log", { tabindex: 0, role: "region", "aria-label": "Output"
-    }); const chunks = [], sight = lazy(box), found = h("span.dim", { role: "status" });
-  let base, total = 0, was = 0, hits = [], hit = -1, query = ""; const check = (label,
-    onchange, checked) => h("label", h("input", { type: "checkbox", onchange, checked
-    }), label); const pin = () => follow.checked && (box.scrollTop = box.scrollHeight);
+  const box = h("div.card log", { tabindex: 0, role: "region", "aria-label": "Output" });
+  const chunks = [], sight = lazy(box), found = h("span.dim", { role: "status" });
+  let base, total = 0, was = 0, hits = [], hit = -1, query = "";
+  const check = (label, onchange, checked) => h("label", h("input", { type: "checkbox", onchange, checked }), label);
+  const pin = () => follow.checked && (box.scrollTop = box.scrollHeight);
   const following = check("Follow", pin, target < 0), follow = following.firstChild;
-  box.onscroll = () => { const end = box.scrollTop + box.clientHeight > box.scrollHeight
-      - ROW; follow.checked = end || follow.checked && box.scrollTop >= was;
-    was = box.scrollTop; }; const load = async (chunk) => {
+  box.onscroll = () => {
+    const end = box.scrollTop + box.clientHeight > box.scrollHeight - ROW;
+    follow.checked = end || follow.checked && box.scrollTop >= was; was = box.scrollTop; };
+  const load = async (chunk) => {
     while (chunk.near && !chunk.busy && chunk.next < Math.min(chunk.end, total)) {
       const from = chunk.busy = chunk.next;
       const told = await attempt(get(`${path}?from=${from}&limit=${chunk.end - from}`));
       chunk.busy = false; if (!told || chunk.next !== from) return;
-      const kept = told.lines.filter(({ n }) => n < chunk.end).map((line) =>
-        row(run, line)); const { offsetTop: top, offsetHeight: tall } = chunk;
+      const kept = told.lines.filter(({ n }) => n < chunk.end).map((line) => row(run, line));
+      const { offsetTop: top, offsetHeight: tall } = chunk;
       chunk.append(...kept, kept.length ? "" : "(left out)");
       chunk.next = Math.min(chunk.end, told.total_lines); chunk.style.height = "";
-      if (top < box.scrollTop) box.scrollTop += chunk.offsetHeight - tall;
-      pin(); } }; const look = function () { if (this.near) return load(this);
-    this.style.height = `${this.offsetHeight}px`; this.next = this.from;
-    fill(this); }; const grow = ({ first_available: first, total_lines: lines }) => {
+      if (top < box.scrollTop) box.scrollTop += chunk.offsetHeight - tall; pin(); } };
+  const look = function () {
+    if (this.near) return load(this); this.style.height = `${this.offsetHeight}px`;
+    this.next = this.from; fill(this); };
+  const grow = ({ first_available: first, total_lines: lines }) => {
     base ??= first; for (total = lines; base + chunks.length * CHUNK < total;) {
-      const from = base + chunks.length * CHUNK, end = from + CHUNK; const height
-        = `${Math.min(ROW, MOST_PX / total) * (Math.min(end, total) - from)}px`;
-      const chunk = Object.assign(h("div", { style: { height } }), { from, end, next:
-        from, look }); sight.observe(chunk, box.append(chunk), chunks.push(chunk)); }
+      const from = base + chunks.length * CHUNK, end = from + CHUNK;
+      const height = `${Math.min(ROW, MOST_PX / total) * (Math.min(end, total) - from)}px`;
+      const chunk = Object.assign(h("div", { style: { height } }), { from, end, next: from, look });
+      sight.observe(chunk, box.append(chunk), chunks.push(chunk)); }
     chunks.slice(-1).forEach(load); pin(); };
-  const seek = async (n) => { const chunk = chunks[Math.floor((n - base) / CHUNK)];
-    if (!chunk) return; follow.checked = false; box.scrollTop = chunk.offsetTop;
-    await load(chunk, chunk.near = true); while (chunk.busy) await later(20);
-    box.querySelector(".on")?.classList.remove("on");
+  const seek = async (n) => {
+    const chunk = chunks[Math.floor((n - base) / CHUNK)]; if (!chunk) return; follow.checked = false;
+    box.scrollTop = chunk.offsetTop; await load(chunk, chunk.near = true);
+    while (chunk.busy) await later(20); box.querySelector(".on")?.classList.remove("on");
     const line = chunk.querySelector(`[data-n="${n}"]`) || chunk;
     line.classList.add("on"); box.scrollTop = line.offsetTop - box.clientHeight / 2; };
-  const step = (by) => { hit = (hit + by + hits.length) % hits.length;
+  const step = (by) => {
+    hit = (hit + by + hits.length) % hits.length;
     fill(found, hits.length ? `${hit + 1} of ${hits.length}` : query && "not found");
-    if (hits.length) seek(hits[hit]); }; const find = async (q) => {
+    if (hits.length) seek(hits[hit]); };
+  const find = async (q) => {
     const wanted = new URLSearchParams({ q, run_id: run.id, limit: 1000 });
     const told = q ? await get(`${home}/log/search?${wanted}`) : { hits: [] };
     [hits, hit, query] = [told.hits.map(({ n }) => n), -1, q]; step(1); };
   const search = h("input", { type: "search", placeholder: "Find in the output",
-    onkeydown: ({ key, shiftKey }) => key === "Enter" &&
-    (query === search.value ? step(shiftKey ? -1 : 1) : attempt(find(search.value))) });
-  const save = async () => { const file = await (await call(`${path}/raw`)).blob();
+    onkeydown: ({ key, shiftKey }) => key === "Enter" && (query === search.value
+      ? step(shiftKey ? -1 : 1) : attempt(find(search.value))) });
+  const save = async () => {
+    const file = await (await call(`${path}/raw`)).blob();
     h("a", { href: URL.createObjectURL(file), download: `${run.id}.log` }).click(); };
-  const watch = async () => { for (let told; !told?.finalized; told?.finalized ||
-      await later(400)) { told = await get(`${path}?from=-1&limit=1`).catch(() => told);
-      if (!box.isConnected) return; if (told?.total_lines > total) grow(told); if
-        (target >= 0 && told) target = seek(target) && -1; } following.hidden = true; };
-  split.prepend(h("section.stack", h("div.bar", h("h2.grow", "Output"), search,
-    found, following, check("Wrap", () => box.classList.toggle("wrap")), check("Times",
-    () => box.classList.toggle("times")), button("Raw", () => attempt(save()))), box));
+  const watch = async () => {
+    for (let told; !told?.finalized; told?.finalized || await later(400)) {
+      told = await get(`${path}?from=-1&limit=1`).catch(() => told);
+      if (!box.isConnected) return; if (told?.total_lines > total) grow(told);
+      if (target >= 0 && told) target = seek(target) && -1; }
+    following.hidden = true; };
+  const toggle = (label, kind) => check(label, () => box.classList.toggle(kind));
+  split.prepend(h("section.stack", h("div.bar", h("h2.grow", "Output"), search, found, following,
+    toggle("Wrap", "wrap"), toggle("Times", "times"), button("Raw", () => attempt(save()))), box));
   attempt(watch()); return seek; }
 // -- where one is
 const PLACE = /^#\/(?:(runs)(?:\/(\w{26})(?:#L(\d+))?)?(?:\?(.*))?)?$/;
-function route() { const [, runs, id, line = -1, query] = PLACE.exec(location.hash)
-    || []; if (id && view.id === id) return view.seek(Number(line));
+function route() {
+  const [, runs, id, line = -1, query] = PLACE.exec(location.hash) || [];
+  if (id && view.id === id) return view.seek(Number(line));
   view = id ? runView(id, Number(line)) : runs ? historyView(query) : tasksView();
-  document.querySelectorAll("nav a").forEach((a, i) => a.setAttribute("aria-current",
-    !id && i === Number(Boolean(runs)) ? "page" : "false"));
+  document.querySelectorAll("nav a").forEach((a, i) =>
+    a.setAttribute("aria-current", !id && i === Number(Boolean(runs)) ? "page" : "false"));
   document.title = id || (runs ? "History" : "Tasks"); scrollTo(0, 0); }
-addEventListener("hashchange", route);
-keepListening();
+addEventListener("hashchange", route); keepListening();
 </script>
-"""
+"""  # noqa: E501
 
 if __name__ == "__main__":
     exit_code = main(page=PAGE)

@@ -19026,6 +19026,7 @@ PAGE_TASKS: dict[str, Any] = {
     },
     "fail": {"group": "odd", "run": "echo 'cannot open it' >&2; exit 3"},
     "million": {"group": "odd", "run": "seq 0 999999"},
+    "flaky": {"run": "exit 1", "retry_attempts": 2, "retry_delay": "0s"},
 }
 
 
@@ -19039,7 +19040,7 @@ def paged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def test_page_is_one_short_plain_file() -> None:
     lines = tr.PAGE.splitlines()
-    assert len(lines) < 400 and max(map(len, lines)) <= 88
+    assert len(lines) < 400 and max(map(len, lines)) <= 120
     assert tr.PAGE.isascii()
     for tag in ("<style>", "</style>", "<script>", "</script>"):
         assert tr.PAGE.count(tag) == 1
@@ -19176,6 +19177,9 @@ def test_page_filters_the_history(paged: Served, show_page: Callable[..., Tab]) 
     tab.js("document.querySelector('main form').dispatchEvent(new Event('change'))")
     tab.until(f"{rows}.length >= 2 && {rows}.every((row) => row.startsWith('failed'))")
     assert "status=failed" in tab.js("location.hash")
+    fields = "[...document.querySelectorAll('main form [name]')]"
+    named = tab.js(f"{fields}.map((field) => field.name)")
+    assert named and set(named) <= {name.partition(":")[0] for name in tr.PARAMS}
     tab.until(f"document.querySelectorAll('circle').length === {rows}.length")
     tab.type("[name=exit_code_min]", "300")
     tab.enter()
@@ -19194,6 +19198,30 @@ def test_page_shows_what_a_task_writes_as_text(
     parts = "[...document.querySelectorAll('.row:last-child span span')]"
     told = tab.js(f"{parts}.map((one) => [one.innerText, Boolean(one.style.color)])")
     assert told == [["red", True], [" ", False], ["plain", False]]
+
+
+def test_page_lists_the_attempts_before_and_after_a_run(
+    paged: Served, show_page: Callable[..., Tab]
+) -> None:
+    last = paged.run("flaky")
+    tab = show_page(paged, f"#/runs/{last['retry_of_run_id']}")
+    tab.shows("Attempts")
+    links = "[...document.querySelectorAll('.split dl a')].map((one) => one.hash)"
+    tab.until(f"{links}.length === 3")
+    assert tab.js(links)[1:] == [tab.js("location.hash"), f"#/runs/{last['id']}"]
+
+
+def test_page_shows_a_task_that_a_reload_brought(
+    serve: Callable[..., Served], show_page: Callable[..., Tab]
+) -> None:
+    daemon = serve({"one": {"run": "true"}})
+    tab = show_page(daemon)
+    tab.shows("never run")
+    daemon.write_tasks({"one": {"run": "true"}, "another": {"run": "true"}})
+    daemon.post("/api/reload")
+    daemon.run("one")
+    tab.shows("another")
+    tab.shows("success")
 
 
 def test_page_asks_for_the_token_and_keeps_it_for_the_tab_only(
