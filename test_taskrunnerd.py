@@ -14093,10 +14093,16 @@ def test_other_sites_may_read_but_change_nothing(
 # -- at the Unix socket
 
 
+def make_short_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for Unix sockets, whose paths must be short."""
+    usual = tempfile.gettempdir()
+    return tempfile.TemporaryDirectory(dir=usual if len(usual) < 40 else "/tmp")
+
+
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """A folder for Unix sockets, whose paths must be short."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Such a folder."""
+    with make_short_folder() as folder:
         yield Path(folder)
 
 
@@ -18858,18 +18864,22 @@ class Browser:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(DEADLINE_S)
+        # Its other processes may still write into its folder.
+        group = self._process.pid
+        within(DEADLINE_S, lambda: not tr.group_members(group), "all of it has ended")
         os.close(self._to)
         os.close(self._from)
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     """One browser for all tests: it takes a second to start."""
     if not CHROMIUM:
         pytest.skip("needs chromium")
-    driven = Browser(tmp_path_factory.mktemp("browser"))
-    yield driven
-    driven.close()
+    with make_short_folder() as folder:
+        driven = Browser(Path(folder))
+        yield driven
+        driven.close()
 
 
 class Tab:
