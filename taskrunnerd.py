@@ -1749,29 +1749,6 @@ def _list_faults(schema: JsonSchema, value: list[Any], at: Where) -> Iterator[Fa
         yield from find_faults(schema.get("items", {}), entry, (*at, index))
 
 
-def find_faults(schema: JsonSchema, value: Any, at: Where) -> Iterator[Fault]:
-    """Every fault of a JSON value against a schema, in document order."""
-    schema = resolved(schema)
-    kinds = schema.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if kinds and not any(_TYPES[kind](value) for kind in kinds):
-        words = " or ".join(_TYPE_WORDS[kind] for kind in kinds)
-        yield Fault(at, f"must be {words}", value)
-    elif "enum" in schema and value not in schema["enum"]:
-        words = ", ".join(schema["enum"])
-        yield Fault(
-            at, f"must be one of {words}{nearest(value, schema['enum'])}", value
-        )
-    elif isinstance(value, str):
-        yield from _text_faults(schema, value, at)
-    elif isinstance(value, (int, float)):
-        yield from _number_faults(schema, value, at)
-    elif isinstance(value, list):
-        yield from _list_faults(schema, value, at)
-    elif isinstance(value, dict):
-        yield from _object_faults(schema, value, at)
-
-
 def _object_faults(
     schema: JsonSchema, value: dict[str, Any], at: Where
 ) -> Iterator[Fault]:
@@ -1794,6 +1771,29 @@ def _object_faults(
             yield from find_faults(others, member, here)
         else:
             yield from find_faults(others, member, here)
+
+
+def find_faults(schema: JsonSchema, value: Any, at: Where) -> Iterator[Fault]:
+    """Every fault of a JSON value against a schema, in document order."""
+    schema = resolved(schema)
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if kinds and not any(_TYPES[kind](value) for kind in kinds):
+        words = " or ".join(_TYPE_WORDS[kind] for kind in kinds)
+        yield Fault(at, f"must be {words}", value)
+    elif "enum" in schema and value not in schema["enum"]:
+        words = ", ".join(schema["enum"])
+        yield Fault(
+            at, f"must be one of {words}{nearest(value, schema['enum'])}", value
+        )
+    elif isinstance(value, str):
+        yield from _text_faults(schema, value, at)
+    elif isinstance(value, (int, float)):
+        yield from _number_faults(schema, value, at)
+    elif isinstance(value, list):
+        yield from _list_faults(schema, value, at)
+    elif isinstance(value, dict):
+        yield from _object_faults(schema, value, at)
 
 
 _TRUE, _FALSE = ("true", "1", "t"), ("false", "0", "f")
@@ -9801,6 +9801,26 @@ class Refusal(Connection):
             self.connection.shutdown(socket.SHUT_WR)
 
 
+@contextlib.contextmanager
+def _folder_locked(path: str) -> Iterator[None]:
+    """Let nobody else look at a socket's path and then replace it, meanwhile: only the
+    folder is there for all who might want to."""
+    give_up_s = time.monotonic() + SOCKET_LOCK_WAIT_S
+    fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up_s:
+                    raise
+            time.sleep(SURVIVOR_CHECK_S)
+        yield
+    finally:
+        os.close(fd)
+
+
 class Listener(NamedTuple):
     """A socket at which clients are awaited. `made` has device and inode of the file
     that this daemon made for it, and removes."""
@@ -9852,26 +9872,6 @@ def listen_on_port(host: str, port: int) -> Listener:
         listening.close()
         raise
     return Listener(listening)
-
-
-@contextlib.contextmanager
-def _folder_locked(path: str) -> Iterator[None]:
-    """Let nobody else look at a socket's path and then replace it, meanwhile: only the
-    folder is there for all who might want to."""
-    give_up_s = time.monotonic() + SOCKET_LOCK_WAIT_S
-    fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up_s:
-                    raise
-            time.sleep(SURVIVOR_CHECK_S)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _remove_stale(path: str) -> None:
@@ -10165,50 +10165,8 @@ class Server(http.server.ThreadingHTTPServer):
 # Owns arguments, signals, exit codes and what is printed: results to stdout, all
 # else to stderr. Relies on everything above.
 
-EXAMPLE: dict[str, Any] = {
-    "defaults": {"timeout": "1h", "keep_for": "90d"},
-    "tasks": {
-        "example": {
-            "description": "Greets somebody; NAME, and LOUD for capitals",
-            "params": [
-                {
-                    "env": "NAME",
-                    "default": "stranger",
-                    "description": "Whom to greet",
-                },
-                {"flag": "--loud", "description": "Greet in capitals"},
-            ],
-            "run": 'greeting="Hello, $NAME!"\nif [ "$1" = --loud ]; then\n'
-            "  greeting=$(echo \"$greeting\" | tr '[:lower:]' '[:upper:]')\nfi\n"
-            'echo "$greeting"',
-        },
-        "fail": {
-            "description": "Fails with exit code 3 and says why on stderr",
-            "run": "echo 'cannot open /etc/nothing' >&2; exit 3",
-        },
-        "slow": {
-            "description": "Counts to 30, a second each: follow it, stop it",
-            "run": 'for i in $(seq 1 30); do echo "step $i of 30"; sleep 1; done',
-            "on_overlap": "skip",
-        },
-        "streams": {
-            "description": "Writes to both streams",
-            "run": "echo 'this is stdout'; echo 'this is stderr' >&2",
-        },
-        "disk": {
-            "description": "Shows free space; a list runs without a shell",
-            "group": "system",
-            "params": [{"arg": "path", "default": "/", "description": "Where to look"}],
-            "run": ["df", "-k"],
-        },
-        "private": {
-            "description": "May not be triggered over HTTP: the API answers 403",
-            "group": "system",
-            "api_trigger": False,
-            "run": "echo 'only the daemon itself may run this'",
-        },
-    },
-}
+
+# -- arguments and settings
 
 
 class _Setting(NamedTuple):
@@ -10497,7 +10455,211 @@ def _settings(arguments: argparse.Namespace) -> dict[str, str]:
     return found
 
 
-# -- crontab
+def _parse_count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= NEXT_MAX_TICKS:
+        message = f'-n "{text}": write a number from 1 to {NEXT_MAX_TICKS}'
+        raise UsageError(message, EX_USAGE)
+    return int(text)
+
+
+_NO_PORT = "none"
+
+
+def _parse_port(text: str) -> int | None:
+    if text == _NO_PORT:
+        return None
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65_535:
+        wanted = f"write a number from 0 to 65535, or {_NO_PORT}"
+        raise UsageError(f'--port "{text}": {wanted}', EX_USAGE)
+    return int(text)
+
+
+def _parse_connections(text: str) -> int:
+    wanted = f"write a number from {CONNECTIONS_MIN} to {CONNECTIONS_MAX}"
+    if not re.fullmatch("[0-9]{1,5}", text) or not (
+        CONNECTIONS_MIN <= int(text) <= CONNECTIONS_MAX
+    ):
+        raise UsageError(f'--max-connections "{text}": {wanted}', EX_USAGE)
+    return int(text)
+
+
+def _parse_time_setting(settings: dict[str, str], name: str) -> float:
+    try:
+        return parse_duration(settings[name])
+    except ValueError as error:
+        raise UsageError(f"--{name}: {error}", EX_USAGE) from None
+
+
+def _parse_size_setting(settings: dict[str, str], name: str) -> int:
+    try:
+        return parse_size(settings[name])
+    except ValueError as error:
+        raise UsageError(f"--{name}: {error}", EX_USAGE) from None
+
+
+def _token_path(settings: dict[str, str]) -> str:
+    """The file that holds the token: the one given, or the credential `token` of a
+    service of systemd, if there is no variable; else empty."""
+    path = settings["token-file"]
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    if path or not folder or os.environ.get(TOKEN_VARIABLE, "").strip():
+        return path
+    path = os.path.join(folder, "token")
+    return path if os.path.exists(path) else ""
+
+
+def _load_token(settings: dict[str, str]) -> str:
+    """The token; empty for none. Raises ConfigError."""
+    path = _token_path(settings)
+    if not path:
+        return os.environ.get(TOKEN_VARIABLE, "").strip()
+    try:
+        with open(path, encoding="utf-8") as file:
+            token, fault = file.read(64 * KIB).strip(), "empty; write a token into it"
+    except (OSError, UnicodeDecodeError) as error:
+        token, fault = "", getattr(error, "strerror", None) or "not UTF-8 text"
+    if not token:
+        raise ConfigError([ConfigFault(path, 0, 0, "--token-file", fault)])
+    return token
+
+
+def _read_token(settings: dict[str, str]) -> str:
+    try:
+        return _load_token(settings)
+    except ConfigError as error:
+        [fault] = error.faults
+        text = f"{fault.place} {fault.path}: {fault.message}"
+        raise UsageError(text) from None
+
+
+# -- configuration: init, validate, schema, next
+
+
+EXAMPLE: dict[str, Any] = {
+    "defaults": {"timeout": "1h", "keep_for": "90d"},
+    "tasks": {
+        "example": {
+            "description": "Greets somebody; NAME, and LOUD for capitals",
+            "params": [
+                {
+                    "env": "NAME",
+                    "default": "stranger",
+                    "description": "Whom to greet",
+                },
+                {"flag": "--loud", "description": "Greet in capitals"},
+            ],
+            "run": 'greeting="Hello, $NAME!"\nif [ "$1" = --loud ]; then\n'
+            "  greeting=$(echo \"$greeting\" | tr '[:lower:]' '[:upper:]')\nfi\n"
+            'echo "$greeting"',
+        },
+        "fail": {
+            "description": "Fails with exit code 3 and says why on stderr",
+            "run": "echo 'cannot open /etc/nothing' >&2; exit 3",
+        },
+        "slow": {
+            "description": "Counts to 30, a second each: follow it, stop it",
+            "run": 'for i in $(seq 1 30); do echo "step $i of 30"; sleep 1; done',
+            "on_overlap": "skip",
+        },
+        "streams": {
+            "description": "Writes to both streams",
+            "run": "echo 'this is stdout'; echo 'this is stderr' >&2",
+        },
+        "disk": {
+            "description": "Shows free space; a list runs without a shell",
+            "group": "system",
+            "params": [{"arg": "path", "default": "/", "description": "Where to look"}],
+            "run": ["df", "-k"],
+        },
+        "private": {
+            "description": "May not be triggered over HTTP: the API answers 403",
+            "group": "system",
+            "api_trigger": False,
+            "run": "echo 'only the daemon itself may run this'",
+        },
+    },
+}
+
+
+def _init(settings: dict[str, str]) -> int:
+    """Write an example tasks.json, never over an existing file."""
+    path = settings["config"]
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            json.dump(EXAMPLE, file, indent=2, ensure_ascii=False)
+            file.write("\n")
+    except FileExistsError:
+        raise UsageError(f"{path}: exists already; remove it or name another") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
+    print(f"{path}: written; start with `python {PROGRAM}.py`")
+    return EX_OK
+
+
+def _validate(settings: dict[str, str], *, as_json: bool) -> int:
+    """Check tasks.json and print what is wrong."""
+    faults: list[ConfigFault] = []
+    count = 0
+    try:
+        count = len(load_config(settings["config"]).tasks)
+    except ConfigError as error:
+        faults = error.faults
+    if as_json:
+        found = [fault._asdict() for fault in faults]
+        facts = {"valid": not faults, "tasks": count, "handover": HANDOVER_VERSION}
+        print(json.dumps({**facts, "faults": found}))
+    elif faults:
+        print(*faults, sep="\n", file=sys.stderr)
+    else:
+        print(f"{settings['config']}: {count} tasks, no faults")
+    return EX_CONFIG if faults else EX_OK
+
+
+def config_schema() -> JsonSchema:
+    """The JSON Schema of tasks.json with everything it refers to."""
+    names = ("TaskSettings", "Param")
+    text = json.dumps(
+        {**schema_document("Config"), "$defs": {n: SCHEMAS[n] for n in names}}
+    )
+    for name in names:
+        text = text.replace(f'"{name}.json"', f'"#/$defs/{name}"')
+    return cast(JsonSchema, json.loads(text))
+
+
+def _print_schema() -> int:
+    """Print the JSON Schema of tasks.json."""
+    print(json.dumps(config_schema(), indent=2, ensure_ascii=False))
+    return EX_OK
+
+
+def _print_next(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Print the coming ticks of one task or of all, soonest first."""
+    count = _parse_count(arguments.count)
+    tasks = load_config(settings["config"]).tasks
+    name = arguments.task
+    if name and name not in tasks:
+        raise UsageError(f'no task "{name}"{nearest(name, tasks)}', EX_USAGE)
+    now_s = int(time.time())
+    found = [
+        next_document(task, now_s, now_s, count)
+        for task in ([tasks[name]] if name else tasks.values())
+        if task.cron or name
+    ]
+    if arguments.json:
+        print(json.dumps(found[0] if name else found, ensure_ascii=False))
+        return EX_OK
+    rows = [(t["at"], d["task_name"], t, d) for d in found for t in d["ticks"]]
+    for at, task_name, tick, document in sorted(rows, key=lambda row: row[:2])[:count]:
+        notes = f"  ({tick['note']})" if "note" in tick else ""
+        zone = f"{tick['local']} {document['timezone']}"
+        print(f"{zone}  {at}  {task_name}{notes}")
+    if not rows:
+        print(f"{name or settings['config']}: no schedule, so no ticks")
+    return EX_OK
+
+
+# -- configuration: import-crontab
+
 
 _CRONTAB_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 _CRONTAB_OWN = ("SHELL", "CRON_TZ", "MAILTO", "MAILFROM")
@@ -10604,61 +10766,864 @@ def _print_import(path: str) -> int:
     return EX_OK
 
 
-# -- commands
+# -- asking a running daemon
 
 
-def _validate(settings: dict[str, str], *, as_json: bool) -> int:
-    """Check tasks.json and print what is wrong."""
-    faults: list[ConfigFault] = []
-    count = 0
+class _NoAnswer(UsageError):
+    """The daemon cannot be reached, or asks to come again; `sent` tells whether it may
+    have got the request nevertheless."""
+
+    def __init__(
+        self, message: str, code: int = EX_UNAVAILABLE, *, sent: bool = True
+    ) -> None:
+        super().__init__(message, code)
+        self.sent = sent
+
+
+_REFUSAL_CODES = {
+    401: EX_NOPERM, 403: EX_NOPERM, 421: EX_NOPERM, 409: EX_TEMPFAIL, 429: EX_TEMPFAIL,
+    507: EX_TEMPFAIL, 500: EX_UNAVAILABLE,
+}  # fmt: skip
+_TRANSPORT_ERRORS = (OSError, http.client.HTTPException)
+
+
+class _Refused(UsageError):
+    """An answer of the daemon that is a problem."""
+
+    def __init__(self, status: int, text: str, document: Any) -> None:
+        super().__init__(text, _REFUSAL_CODES.get(status, EX_USAGE))
+        self.status = status
+        self.document = document
+
+
+_COLOUR_CODE = re.compile("\x1b\\[[0-9;]*m")
+
+
+def _printable(text: str) -> str:
+    """One line that cannot move a terminal's cursor, whatever stands in it."""
+    plain = _COLOUR_CODE.sub("", text).replace("\n", " ")
+    return "".join(c if c.isprintable() else "\ufffd" for c in plain)
+
+
+# Of no use to somebody who has written no request.
+_API_PLACE = re.compile(r"^(body\.params|body|query|path)\.")
+
+
+def _problem_text(problem: Mapping[str, Any]) -> str:
+    """A problem of the API in one line."""
+    faults = [
+        f"{_API_PLACE.sub('', fault['location'])}: {fault['message']}"
+        for fault in problem.get("errors", ())
+    ]
+    return _printable("; ".join(faults) or str(problem["detail"]))
+
+
+def _tls_socket(parts: SplitResult, *, is_own_record: bool) -> socket.socket:
+    """A socket that speaks TLS with the host of a URL. Raises OSError."""
+    import ssl
+
+    context = ssl.create_default_context()
+    if is_own_record:
+        # It says where the daemon listens on this machine. The certificate is for the
+        # names by which others call it.
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    address = (parts.hostname or "", parts.port or HTTPS_PORT)
+    plain = socket.create_connection(address, CLIENT_TIMEOUT_S)
     try:
-        count = len(load_config(settings["config"]).tasks)
-    except ConfigError as error:
-        faults = error.faults
-    if as_json:
-        found = [fault._asdict() for fault in faults]
-        facts = {"valid": not faults, "tasks": count, "handover": HANDOVER_VERSION}
-        print(json.dumps({**facts, "faults": found}))
-    elif faults:
-        print(*faults, sep="\n", file=sys.stderr)
+        return context.wrap_socket(plain, server_hostname=parts.hostname)
+    except OSError:
+        plain.close()
+        raise
+
+
+def _connect(place: str, *, is_own_record: bool) -> http.client.HTTPConnection:
+    """A connection to the daemon at a URL or at a Unix socket's path. Raises OSError,
+    perhaps only when it is used."""
+    parts = urlsplit(place)
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(parts.netloc, timeout=CLIENT_TIMEOUT_S)
+    connection = http.client.HTTPConnection("localhost", timeout=CLIENT_TIMEOUT_S)
+    if parts.scheme == "https":
+        connection = http.client.HTTPConnection(parts.netloc, timeout=CLIENT_TIMEOUT_S)
+        connection.sock = _tls_socket(parts, is_own_record=is_own_record)
     else:
-        print(f"{settings['config']}: {count} tasks, no faults")
-    return EX_CONFIG if faults else EX_OK
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(CLIENT_TIMEOUT_S)
+        # Else the path is absolute.
+        connection.sock.connect(re.sub("^@", "\0", place))
+    return connection
 
 
-def config_schema() -> JsonSchema:
-    """The JSON Schema of tasks.json with everything it refers to."""
-    names = ("TaskSettings", "Param")
-    text = json.dumps(
-        {**schema_document("Config"), "$defs": {n: SCHEMAS[n] for n in names}}
-    )
-    for name in names:
-        text = text.replace(f'"{name}.json"', f'"#/$defs/{name}"')
-    return cast(JsonSchema, json.loads(text))
+class Client:
+    """Asks one daemon. `find` tells where it listens, and is asked again for each
+    connection: one that was restarted may listen elsewhere. For one thread."""
+
+    def __init__(
+        self, find: Callable[[], str], token: str, *, is_own_record: bool = False
+    ) -> None:
+        self.find = find
+        self.token = token
+        self.is_own_record = is_own_record
+        self.place = ""
+        self._connection: http.client.HTTPConnection | None = None
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The document of an answer. Raises _Refused, _NoAnswer."""
+        with self._answer(method, path, body, headers or {}) as answer:
+            raw = answer.read()
+        return self._document(answer, raw)
+
+    def events(self, path: str) -> Iterator[tuple[str, Any]]:
+        """(name, document) of server-sent events as they come; the name is empty for a
+        sign of life. Raises _Refused, _NoAnswer."""
+        try:
+            with self._answer("GET", path, None, {}) as answer:
+                if answer.status >= 400:
+                    self._document(answer, answer.read())
+                name = ""
+                for line in answer:
+                    field, _, value = line.rstrip(b"\n").partition(b": ")
+                    if field == b"event":
+                        name = value.decode()
+                    elif field == b"data":
+                        yield name, json.loads(value)
+                    elif line.startswith(b":"):
+                        yield "", None
+        finally:
+            # What is left of a stream is of no use for another request.
+            self.close()
+
+    @contextlib.contextmanager
+    def _answer(
+        self, method: str, path: str, body: Any, headers: Mapping[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
+        """An answer, whose reading may fail as its asking may. Raises _NoAnswer."""
+        sent = False
+        try:
+            answer = None
+            if self._connection and self._connection.sock:
+                # It may have been closed meanwhile, which only asking shows.
+                with contextlib.suppress(*_TRANSPORT_ERRORS):
+                    sent = True
+                    answer = self._send(method, path, body, headers)
+            if not answer:
+                self.close()
+                self._open()
+                sent = True
+                answer = self._send(method, path, body, headers)
+            yield answer
+        except (*_TRANSPORT_ERRORS, ValueError) as error:
+            self.close()
+            reason = getattr(error, "strerror", None) or str(error) or repr(error)
+            text = f"{self.place}: no answer: {_printable(reason)}"
+            raise _NoAnswer(text, sent=sent) from None
+
+    def _open(self) -> None:
+        try:
+            self.place = self.find()
+        except UsageError as error:
+            raise _NoAnswer(str(error), sent=False) from None
+        connection = _connect(self.place, is_own_record=self.is_own_record)
+        if not connection.sock:
+            connection.connect()
+        self._connection = connection
+
+    def _send(
+        self, method: str, path: str, body: Any, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        assert self._connection
+        own = {"User-Agent": f"{PROGRAM}/{VERSION}", **headers}
+        if self.token:
+            own["Authorization"] = f"Bearer {self.token}"
+        raw = None if body is None else compact_json(body)
+        if raw:
+            own["Content-Type"] = "application/json"
+        # A proxy may serve the daemon below a path of its own.
+        below = urlsplit(self.place).path.rstrip("/") if "://" in self.place else ""
+        self._connection.request(method, below + path, raw, own)
+        answer = self._connection.getresponse()
+        if answer.length is None and not answer.chunked:
+            # http.client takes headers that were cut off for whole ones.
+            raise http.client.HTTPException("the answer was cut off")
+        return answer
+
+    def _document(self, answer: http.client.HTTPResponse, raw: bytes) -> Any:
+        """The JSON of an answer. Raises _Refused, and _NoAnswer for 502 to 504."""
+        document, problem = None, ""
+        try:
+            document = json.loads(raw)
+            problem = _problem_text(document) if answer.status >= 400 else ""
+            is_ours = True
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # Of something in front of the daemon, or of another server.
+            is_ours = False
+            problem = _printable(f"{self.place}: {answer.status} {answer.reason}")
+        if answer.status in (502, 503, 504):
+            raise _NoAnswer(problem, EX_TEMPFAIL if is_ours else EX_UNAVAILABLE)
+        if not is_ours:
+            raise UsageError(f"{problem}, and not of {PROGRAM}", EX_UNAVAILABLE)
+        if answer.status >= 400:
+            raise _Refused(answer.status, problem, document)
+        return document
 
 
-def _print_schema() -> int:
-    """Print the JSON Schema of tasks.json."""
-    print(json.dumps(config_schema(), indent=2, ensure_ascii=False))
-    return EX_OK
-
-
-def _init(settings: dict[str, str]) -> int:
-    """Write an example tasks.json, never over an existing file."""
-    path = settings["config"]
+def _running_place(path: str) -> str:
+    """Where the daemon of a data directory listens, as its lock file says: the path of
+    a Unix socket, else a URL."""
     try:
-        with open(path, "x", encoding="utf-8") as file:
-            json.dump(EXAMPLE, file, indent=2, ensure_ascii=False)
-            file.write("\n")
-    except FileExistsError:
-        raise UsageError(f"{path}: exists already; remove it or name another") from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
-    print(f"{path}: written; start with `python {PROGRAM}.py`")
+        with open(os.path.join(path, "lock"), encoding="utf-8") as file:
+            record = json.loads(file.read(4 * KIB))
+        place = record.get("socket") or record.get("url", "")
+    except (OSError, ValueError):
+        place = ""
+    if not place:
+        raise UsageError(f"--data {path}: no daemon runs here", EX_UNAVAILABLE)
+    return str(place)
+
+
+def _client(settings: dict[str, str], url: str | None) -> Client:
+    """A client of the daemon that the settings name."""
+    url = url or os.environ.get("TASKRUNNERD_URL", "")
+    if url and not re.match("https?://[^/]|[/@].", url):
+        hint = "write http://HOST:PORT, or the path of a Unix socket"
+        raise UsageError(f'--url "{url}": {hint}', EX_USAGE)
+    try:
+        token = _read_token(settings)
+        # A header's value (RFC 9110, 5.5); http.client would fail on anything else.
+        if not re.fullmatch("[!-~]*", token):
+            raise UsageError("the token is not one word of ASCII")
+    except UsageError as error:
+        raise UsageError(str(error), EX_NOPERM) from None
+    if url:
+        return Client(lambda: url, token)
+    find = functools.partial(_running_place, settings["data"])
+    return Client(find, token, is_own_record=True)
+
+
+# -- what commands print
+
+
+def _put(fd: int, content: bytes) -> None:
+    """Write all of it now, also where the other end is slow and does not block."""
+    left = memoryview(content)
+    while left:
+        try:
+            left = left[os.write(fd, left) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+
+
+def _say(text: str) -> None:
+    """Tell a person something that is no result. Safe in a signal's handler."""
+    with contextlib.suppress(OSError):
+        _put(2, f"{PROGRAM}: {text}\n".encode("utf-8", "replace"))
+
+
+def _print_text(text: str) -> None:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    _put(1, f"{text}\n".encode(encoding, "replace"))
+
+
+_GREEN, _RED, _YELLOW, _CYAN = "32", "31", "33", "36"
+_COLOURS = {
+    SUCCESS: _GREEN, RUNNING: _CYAN, **dict.fromkeys(FAILURES, _RED),
+    **dict.fromkeys((PENDING, STOPPED, SKIPPED, QUEUE_FULL, DAEMON_STOPPED), _YELLOW),
+}  # fmt: skip
+
+
+class _Screen(NamedTuple):
+    """What the place is like where results are printed: `width` is 0 where nobody
+    looks and lines are as long as they are."""
+
+    width: int
+    colours: bool
+
+    def paint(self, text: str) -> str:
+        """A cell in the colour of the state that it names, if it names one."""
+        colour = _COLOURS.get(text.strip()) if self.colours else None
+        return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+        """Aligned columns; only the last one is cut to fit."""
+        lines = [list(head), *([_printable(cell) for cell in row] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        room = max(self.width - sum(w + 2 for w in widths[:-1]), len(head[-1]))
+        texts = []
+        for line in lines:
+            last = line[-1]
+            if self.width and len(last) > room:
+                last = last[: room - 1] + "…"
+            cells = [cell.ljust(w) for cell, w in zip(line[:-1], widths)]
+            texts.append("  ".join(map(self.paint, [*cells, last])).rstrip())
+        return "\n".join(texts)
+
+
+def _screen() -> _Screen:
+    if not os.isatty(1):
+        return _Screen(0, False)
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    return _Screen(shutil.get_terminal_size().columns, not plain)
+
+
+def _local_time(text: str | None) -> str:
+    """A time of the API on this machine's wall."""
+    if not text:
+        return "-"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(parse_time(text) / 1000))
+
+
+def _took(run: Mapping[str, Any]) -> str:
+    """How long a run took, or has been running."""
+    if "duration" in run:
+        return duration_text(run["duration"] / 1e9)
+    if run["status"] != RUNNING or "start_at" not in run:
+        return "-"
+    return duration_text(max(0, time.time() - parse_time(run["start_at"]) / 1000))
+
+
+def _state(run: Mapping[str, Any]) -> str:
+    return str(run.get("end_reason") or run["status"])
+
+
+_RUN_HEAD = ("RUN", "TASK", "STATE", "EXIT", "BEGAN", "TOOK", "SUMMARY")
+
+
+def _run_row(run: Mapping[str, Any]) -> list[str]:
+    code = run["exit_code"]
+    exit_text = "-" if code == NO_EXIT_CODE else str(code)
+    began = _local_time(run.get("start_at") or run["created_at"])
+    cells = [run["id"], run["task_name"], _state(run), exit_text, began, _took(run)]
+    return [*cells, run.get("summary", "")]
+
+
+# -- run: the command line that behaves like the command it runs
+
+
+def _run_exit_code(run: Mapping[str, Any]) -> int:
+    """The exit code that tells what became of a run; 0 is for success alone."""
+    reason, code = run.get("end_reason"), int(run["exit_code"])
+    if reason in (SKIPPED, QUEUE_FULL):
+        return EX_TEMPFAIL
+    if reason == TIMEOUT:
+        return EX_TIMEOUT
+    if reason == CRASHED:
+        # Nobody knows what it would have been; whatever was left of it was killed.
+        return EX_SIGNAL + signal.SIGKILL
+    if code == NO_EXIT_CODE:
+        return EX_NOT_STARTED
+    return code if reason == SUCCESS else code or EX_DIFFERS
+
+
+class _Patience:
+    """How long a daemon that has gone away is waited for; `hint` says what else may be
+    the case."""
+
+    def __init__(self, hint: str = "") -> None:
+        self._hint = hint
+        self.reset()
+
+    def reset(self) -> None:
+        """It is there."""
+        self._since_s: float | None = None
+        self._pause_s = CLIENT_PAUSE_S
+        self._told = False
+
+    def wait(self, error: UsageError) -> None:
+        """Pause before the next try, each time longer. Raises the error in the end."""
+        now_s = time.monotonic()
+        self._since_s = now_s if self._since_s is None else self._since_s
+        if now_s - self._since_s >= CLIENT_PATIENCE_S:
+            limit = duration_text(CLIENT_PATIENCE_S)
+            raise UsageError(f"{error}; tried for {limit}{self._hint}", error.code)
+        # Not at once: an upgrade in place is over before anybody has read it.
+        if self._pause_s >= CLIENT_PAUSE_MAX_S and not self._told and os.isatty(2):
+            self._told = True
+            _say(f"{error}; trying again")
+        time.sleep(self._pause_s)
+        self._pause_s = min(2 * self._pause_s, CLIENT_PAUSE_MAX_S)
+
+
+class _Left(Exception):
+    """The run is left to itself; `code` is the exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _start_thread(body: Callable[[], None], name: str) -> None:
+    threading.Thread(target=body, name=name, daemon=True).start()
+
+
+class _Leash:
+    """Has a run stopped by Ctrl-C, SIGTERM or a time limit, and lets go of it at the
+    second signal. `stop` is called with the run's id and may block; `leave` is called
+    in the signal's handler, with the exit code."""
+
+    def __init__(
+        self, stop: Callable[[str], None], leave: Callable[[int], None], hint: str
+    ) -> None:
+        self.code = 0
+        # Filled by a signal's handler, which may not start threads or take locks.
+        self.jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._stop = stop
+        self._leave = leave
+        self._hint = hint
+        self._run_id = ""
+        self._signals = 0
+
+    @contextlib.contextmanager
+    def on(self, numbers: Sequence[int], timeout_s: float | None) -> Iterator[None]:
+        """Heed signals and the time limit."""
+        _start_thread(self._work, "leash")
+        # What the shell has ignored, as for jobs in the background, stays so.
+        heeded = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
+        before = [(number, signal.signal(number, self._heed)) for number in heeded]
+        timer = threading.Timer(timeout_s or 0, self._ask, (EX_TIMEOUT,))
+        timer.daemon = True
+        if timeout_s is not None:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for number, handler in before:
+                signal.signal(number, handler)
+            self.jobs.put(None)
+
+    def _work(self) -> None:
+        for job in iter(self.jobs.get, None):
+            _start_thread(job, "stop")
+
+    def hold(self, run_id: str) -> None:
+        """This is the run from now on; stop it if that was asked for meanwhile."""
+        self._run_id = run_id
+        if self.code:
+            self._begin_stop()
+
+    def _heed(self, number: int, _: Any) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            self._leave(EX_SIGNAL + number)
+            return
+        _say(f"asking the run to stop; {self._hint}")
+        self._ask(EX_SIGNAL + number)
+
+    def _ask(self, code: int) -> None:
+        if not self.code:
+            self.code = code
+            self._begin_stop()
+
+    def _begin_stop(self) -> None:
+        if self._run_id:
+            self.jobs.put(functools.partial(self._stop, self._run_id))
+
+    def exit_code(self, run: Mapping[str, Any]) -> int:
+        """The exit code of an ended run: what it was stopped for, if it was."""
+        stopped = run.get("end_reason") in (STOPPED, DAEMON_STOPPED)
+        return self.code if self.code and stopped else _run_exit_code(run)
+
+
+class _End(NamedTuple):
+    """The end of a run's output: the run as it then is, and the attempt after it."""
+
+    run: dict[str, Any]
+    next_run_id: str = ""
+
+
+_Output = Iterator[Union[LogPart, _End]]
+
+
+def _remote_output(client: Client, run: Mapping[str, Any], query: str = "") -> _Output:
+    """A run's output as it comes, over every break of the connection. Raises
+    UsageError."""
+    path = f"/api/tasks/{run['task_name']}/runs/{run['id']}/log/parts"
+    patience = _Patience(f"; run {run['id']} may go on")
+    at = 0
+    while True:
+        try:
+            for name, document in client.events(f"{path}?from={at}{query}"):
+                patience.reset()
+                if name == "part":
+                    at = document["end"]
+                    content = binascii.a2b_base64(document["bytes"])
+                    yield LogPart(at, STREAMS.index(document["stream"]), content)
+                elif name == "done":
+                    yield _End(document["run"], document.get("next_run_id", ""))
+                    return
+            # Without a word: the daemon is being replaced, or goes.
+            raise _NoAnswer(f"{client.place}: the daemon ended the stream")
+        except _NoAnswer as error:
+            patience.wait(error)
+        except _Refused as refused:
+            if refused.status != 404:
+                raise
+            # It was there; somebody has deleted it, or another history is in its place.
+            raise UsageError(str(refused), EX_UNAVAILABLE) from None
+
+
+def _copy(output: _Output, *, stdout_fd: int = 1) -> _End:
+    """Write a run's output on, each stream byte for byte. Raises BrokenPipeError,
+    UsageError."""
+    fds = {STDOUT: stdout_fd, STDERR: 2, SYSTEM: 2}
+    for part in output:
+        if isinstance(part, _End):
+            return part
+        try:
+            if part.stream == SYSTEM:
+                _put(2, f"{PROGRAM}: ".encode())
+            _put(fds[part.stream], part.content)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            text = f"the output cannot be written: {error.strerror}"
+            raise UsageError(text, EX_OSERR) from None
+    raise UsageError("the run's end is not known", EX_UNAVAILABLE)
+
+
+def _attend(
+    output_of: Callable[[str], _Output],
+    run_id: str,
+    leash: _Leash,
+    arguments: argparse.Namespace,
+) -> int:
+    """Copy what a run and its later attempts write; the exit code of the last one."""
+    while True:
+        leash.hold(run_id)
+        run, next_id = _copy(output_of(run_id), stdout_fd=2 if arguments.json else 1)
+        if not next_id:
+            break
+        _say(f"{run.get('summary', _state(run))}; trying again as run {next_id}")
+        run_id = next_id
+    if arguments.json:
+        _put(1, compact_json(run))
+    # The code of a program that has just failed speaks for itself.
+    if run.get("end_reason") not in (SUCCESS, FAILED) or "signal" in run:
+        _say(_printable(run.get("summary", _state(run))))
+    return leash.exit_code(run)
+
+
+def _bare(key: str) -> str:
+    """A parameter's key without what its kind adds: `--date=` as date."""
+    return key.strip("-").rstrip("=")
+
+
+def _given_params(
+    words: Sequence[str], declared: Sequence[tuple[str, str]]
+) -> dict[str, str]:
+    """The parameters of words such as KEY=VALUE. `declared` has (kind, key) of each; a
+    flag needs no value, and dashes may be left out of a key."""
+    kinds = {key: kind for kind, key in declared}
+    short = collections.Counter(map(_bare, kinds))
+    keys = {_bare(key): key for key in kinds if short[_bare(key)] == 1}
+    keys.update((key.rstrip("="), key) for key in kinds)
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        key = keys.get(name, name)
+        if not equals:
+            if kinds.get(key) != "flag":
+                raise UsageError(f'"{word}": write KEY=VALUE', EX_USAGE)
+            value = "true"
+        if key in found:
+            raise UsageError(f'"{word}": {name} is given twice', EX_USAGE)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{name}: not UTF-8 text", EX_USAGE) from None
+        found[key] = value
+    return found
+
+
+def _trigger(
+    client: Client, arguments: argparse.Namespace, params: dict[str, str]
+) -> dict[str, Any]:
+    """Trigger a run; however often that has to be tried, there will be one only."""
+    key = os.urandom(16).hex() if arguments.key is None else arguments.key
+    if not re.fullmatch(r"[ -~]{1,255}", key):
+        raise UsageError("--key: write 1 to 255 characters of ASCII", EX_USAGE)
+    escaped = re.sub(r'(["\\])', r"\\\1", key)
+    headers = {"Idempotency-Key": f'"{escaped}"'}
+    path = f"/api/tasks/{quote(arguments.task, safe='')}/run"
+    patience = _Patience()
+    first = True
+    while True:
+        try:
+            run = client.ask("POST", path, {"params": params}, headers)
+        except _NoAnswer as error:
+            # Where nobody listens from the start there is nothing to wait for.
+            if first and not error.sent:
+                raise
+            patience.wait(error)
+        else:
+            return cast(dict[str, Any], run)
+        first = False
+
+
+def _stop_remotely(client: Client, task_name: str, run_id: str) -> None:
+    """Ask a run to stop, until somebody has heard it."""
+    own = Client(client.find, client.token, is_own_record=client.is_own_record)
+    pause_s = CLIENT_PAUSE_S
+    while True:
+        try:
+            own.ask("POST", f"/api/tasks/{task_name}/runs/{run_id}/stop")
+        except _NoAnswer:
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, CLIENT_PAUSE_MAX_S)
+        except UsageError:
+            # It has ended meanwhile, or the one who waits for it is told the same.
+            return
+        else:
+            return
+
+
+def _leave_run(code: int) -> NoReturn:
+    raise _Left(code)
+
+
+def _run_remotely(client: Client, arguments: argparse.Namespace) -> int:
+    """Trigger a run of a running daemon and behave like its program."""
+    declared: list[tuple[str, str]] = []
+    if arguments.params:
+        task = client.ask("GET", f"/api/tasks/{quote(arguments.task, safe='')}")
+        # What the key is for stands first.
+        declared = [next(iter(param.items())) for param in task["params"]]
+    params = _given_params(arguments.params, declared)
+    if arguments.detach:
+        run = _trigger(client, arguments, params)
+        _put(1, compact_json(run) if arguments.json else f"{run['id']}\n".encode())
+        return EX_OK
+    stop = functools.partial(_stop_remotely, client, arguments.task)
+    leash = _Leash(stop, _leave_run, "once more leaves it running")
+    run = {}
+    try:
+        with leash.on((signal.SIGINT, signal.SIGTERM), arguments.timeout):
+            run = _trigger(client, arguments, params)
+
+            def output_of(run_id: str) -> _Output:
+                return _remote_output(client, {**run, "id": run_id})
+
+            return _attend(output_of, run["id"], leash, arguments)
+    except _Left as left:
+        _say(f"left; the run goes on as {run['id']}" if run else "left")
+        return left.code
+
+
+# -- the other questions to a daemon, and upgrade
+
+
+def _print_tasks(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """List the tasks, and what is going on with them."""
+    tasks = _client(settings, arguments.url).ask("GET", "/api/tasks")
+    if arguments.json:
+        _put(1, compact_json(tasks))
+        return EX_OK
+    head = ("TASK", "LAST", "RUNNING", "QUEUED", "NEXT", "DESCRIPTION")
+    rows = [
+        [
+            task["name"],
+            _state(task["last_run"]) if "last_run" in task else "-",
+            str(task["running"]),
+            str(task["queued"]),
+            _local_time(task.get("next_run_at")),
+            task["description"],
+        ]
+        for task in tasks
+    ]
+    _print_text(_screen().table(head, rows))
     return EX_OK
 
 
-# -- upgrading a running daemon
+def _print_runs(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """List runs, newest first."""
+    of_task = f"/tasks/{quote(arguments.task, safe='')}" if arguments.task else ""
+    status = f"&status={quote(arguments.status)}" if arguments.status else ""
+    path = f"/api{of_task}/runs?limit={quote(arguments.count)}{status}"
+    answer = _client(settings, arguments.url).ask("GET", path)
+    if arguments.json:
+        _put(1, compact_json(answer))
+        return EX_OK
+    _print_text(_screen().table(_RUN_HEAD, map(_run_row, answer["runs"])))
+    return EX_OK
+
+
+def _named_run(client: Client, name: str) -> dict[str, Any]:
+    """The run that somebody means by an id, its beginning or end, `last`, or any of
+    these behind TASK/. Raises UsageError."""
+    task, _, word = name.rpartition("/")
+    of_task = f"&task_name={quote(task, safe='')}" if task else ""
+    if re.fullmatch(RUN_ID_PATTERN, word.upper()):
+        run = client.ask("GET", f"/api/runs/{word.upper()}")
+        return cast(dict[str, Any], run)
+    if word == "last":
+        runs = client.ask("GET", f"/api/runs?limit=1{of_task}")["runs"]
+    else:
+        word = word.upper()
+        if not re.fullmatch("[0-9A-HJKMNP-TV-Z]{1,25}", word):
+            hint = "write a run id, its beginning or end, or last"
+            raise UsageError(f'"{name}": {hint}', EX_USAGE)
+        query = f"search={word}&limit={LIST_MAX_RUNS}{of_task}"
+        runs = client.ask("GET", f"/api/runs?{query}")["runs"]
+        ends = (str.startswith, str.endswith)
+        runs = [run for run in runs if any(is_at(run["id"], word) for is_at in ends)]
+    if len(runs) != 1:
+        what = f"{len(runs)} runs are" if runs else "no run is"
+        raise UsageError(f'{what} meant by "{name}"', EX_USAGE)
+    return cast(dict[str, Any], runs[0])
+
+
+def _show_run(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Show one run, and the end of its output."""
+    client = _client(settings, arguments.url)
+    run_id = _named_run(client, arguments.run)["id"]
+    run = client.ask("GET", f"/api/runs/{run_id}?output={SHOWN_LINES}")
+    if arguments.json:
+        _put(1, compact_json(run))
+        return EX_OK
+    screen = _screen()
+    output = run.pop("output")
+    facts = {**run, "state": _state(run), "took": _took(run)}
+    for name in ("$schema", "status", "end_reason", "duration", "instance_index"):
+        facts.pop(name, None)
+    for name in ("created_at", "scheduled_at", "start_at", "end_at"):
+        if name in facts:
+            facts[name] = _local_time(facts[name])
+    params = facts.pop("params", {})
+    facts.update({f"params.{key}": value for key, value in params.items()})
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        text = screen.paint(_printable(str(value)))
+        _print_text(f"{name.ljust(width)}  {text}")
+    if output:
+        _print_text("")
+    for line in output:
+        _print_text(_printable(line["text"].expandtabs()))
+    return EX_OK
+
+
+def _print_log(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Write out what a run wrote, each stream byte for byte."""
+    client = _client(settings, arguments.url)
+    run = _named_run(client, arguments.run)
+    query = "" if arguments.follow else "&follow=false"
+    try:
+        _copy(_remote_output(client, run, query))
+    except KeyboardInterrupt:
+        return EX_SIGNAL + signal.SIGINT
+    return EX_OK
+
+
+def _ask_stop(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Ask a run to stop."""
+    client = _client(settings, arguments.url)
+    run = _named_run(client, arguments.run)
+    path = f"/api/tasks/{run['task_name']}/runs/{run['id']}/stop"
+    try:
+        answer = client.ask("POST", path)
+    except _Refused as refused:
+        if refused.status != 409:
+            raise
+        raise UsageError(str(refused), EX_DIFFERS) from None
+    if arguments.json:
+        _put(1, compact_json(answer))
+    else:
+        _print_text(answer["message"])
+    return EX_OK
+
+
+def _health(client: Client) -> dict[str, Any]:
+    """Whether the daemon takes triggers, as the API says it, also when it says
+    nothing."""
+    try:
+        return cast(dict[str, Any], client.ask("GET", "/readyz"))
+    except UsageError as error:
+        return {"status": "unavailable", "detail": str(error)}
+
+
+def _health_text(health: Mapping[str, Any]) -> str:
+    return ": ".join([health["status"], *filter(None, [health.get("detail")])])
+
+
+def _status_lines(place: str, found: Mapping[str, Any]) -> Iterator[str]:
+    screen, info, system = _screen(), found["info"], found["system"]
+    up = duration_text(system["uptime"] / 1e9)
+    yield f"{PROGRAM} {info['version']}  pid {info['pid']}  up {up}  {place}"
+    changed = ", changed since it was loaded" if info["config_changed"] else ""
+    yield f"config  {info['config_path']}, {info['tasks']} tasks{changed}"
+    free = size_text(system["disk_free_bytes"])
+    yield f"data    {info['data_dir']}, {free} free"
+    yield f"health  {_health_text(found['health'])}"
+    yield f"runs    {system['runs_active']} running, {system['runs_queued']} queued"
+    if found["active"]["runs"]:
+        yield "\n" + screen.table(_RUN_HEAD, map(_run_row, found["active"]["runs"]))
+    coming = sorted(
+        (task["next_run_at"], task["name"], task["schedule"])
+        for task in found["tasks"]
+        if "next_run_at" in task
+    )
+    if coming:
+        rows = [(_local_time(at), *words) for at, *words in coming[:STATUS_ROWS]]
+        yield "\n" + screen.table(("NEXT", "TASK", "SCHEDULE"), rows)
+    if found["failed"]["runs"]:
+        head = ("FAILED LATELY", *_RUN_HEAD[1:])
+        yield "\n" + screen.table(head, map(_run_row, found["failed"]["runs"]))
+
+
+def _print_status(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Say on one screen how the daemon is doing."""
+    client = _client(settings, arguments.url)
+    limit = f"limit={STATUS_ROWS}"
+    found = {
+        "info": client.ask("GET", "/api/info"),
+        "system": client.ask("GET", "/api/system"),
+        "health": _health(client),
+        "active": client.ask("GET", f"/api/runs?status=running,pending&{limit}"),
+        "failed": client.ask("GET", f"/api/runs?status={','.join(FAILURES)}&{limit}"),
+        "tasks": client.ask("GET", "/api/tasks"),
+    }
+    if arguments.json:
+        _put(1, compact_json(found))
+        return EX_OK
+    for line in _status_lines(client.place, found):
+        _print_text(line)
+    return EX_OK
+
+
+def _print_health(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Say whether triggers are taken: exit code 0, else 1, as Docker wants it."""
+    health = _health(_client(settings, arguments.url))
+    if arguments.json:
+        _put(1, compact_json(health))
+    else:
+        _print_text(_health_text(health))
+    return EX_OK if health["status"] == "ok" else EX_DIFFERS
+
+
+def _ask_reload(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Have the running daemon load tasks.json again, and print its answer."""
+    try:
+        answer = _client(settings, arguments.url).ask("POST", "/api/reload")
+    except _Refused as refused:
+        if refused.status != 422:
+            raise
+        faults = [fault["message"] for fault in refused.document.get("errors", ())]
+        print(*(faults or [str(refused)]), sep="\n", file=sys.stderr)
+        return EX_CONFIG
+    del answer["$schema"]
+    print(json.dumps(answer, ensure_ascii=False))
+    return EX_OK
 
 
 def _lock_record(path: str) -> dict[str, Any]:
@@ -10710,388 +11675,7 @@ def _upgrade_daemon(settings: dict[str, str]) -> int:
     raise UsageError(f"no upgrade within {limit}; see the daemon's log", EX_TEMPFAIL)
 
 
-def _parse_count(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= NEXT_MAX_TICKS:
-        message = f'-n "{text}": write a number from 1 to {NEXT_MAX_TICKS}'
-        raise UsageError(message, EX_USAGE)
-    return int(text)
-
-
-def _print_next(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Print the coming ticks of one task or of all, soonest first."""
-    count = _parse_count(arguments.count)
-    tasks = load_config(settings["config"]).tasks
-    name = arguments.task
-    if name and name not in tasks:
-        raise UsageError(f'no task "{name}"{nearest(name, tasks)}', EX_USAGE)
-    now_s = int(time.time())
-    found = [
-        next_document(task, now_s, now_s, count)
-        for task in ([tasks[name]] if name else tasks.values())
-        if task.cron or name
-    ]
-    if arguments.json:
-        print(json.dumps(found[0] if name else found, ensure_ascii=False))
-        return EX_OK
-    rows = [(t["at"], d["task_name"], t, d) for d in found for t in d["ticks"]]
-    for at, task_name, tick, document in sorted(rows, key=lambda row: row[:2])[:count]:
-        notes = f"  ({tick['note']})" if "note" in tick else ""
-        zone = f"{tick['local']} {document['timezone']}"
-        print(f"{zone}  {at}  {task_name}{notes}")
-    if not rows:
-        print(f"{name or settings['config']}: no schedule, so no ticks")
-    return EX_OK
-
-
-# -- serving
-
-
-def _token_path(settings: dict[str, str]) -> str:
-    """The file that holds the token: the one given, or the credential `token` of a
-    service of systemd, if there is no variable; else empty."""
-    path = settings["token-file"]
-    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
-    if path or not folder or os.environ.get(TOKEN_VARIABLE, "").strip():
-        return path
-    path = os.path.join(folder, "token")
-    return path if os.path.exists(path) else ""
-
-
-def _load_token(settings: dict[str, str]) -> str:
-    """The token; empty for none. Raises ConfigError."""
-    path = _token_path(settings)
-    if not path:
-        return os.environ.get(TOKEN_VARIABLE, "").strip()
-    try:
-        with open(path, encoding="utf-8") as file:
-            token, fault = file.read(64 * KIB).strip(), "empty; write a token into it"
-    except (OSError, UnicodeDecodeError) as error:
-        token, fault = "", getattr(error, "strerror", None) or "not UTF-8 text"
-    if not token:
-        raise ConfigError([ConfigFault(path, 0, 0, "--token-file", fault)])
-    return token
-
-
-def _read_token(settings: dict[str, str]) -> str:
-    try:
-        return _load_token(settings)
-    except ConfigError as error:
-        [fault] = error.faults
-        text = f"{fault.place} {fault.path}: {fault.message}"
-        raise UsageError(text) from None
-
-
-def _running_place(path: str) -> str:
-    """Where the daemon of a data directory listens, as its lock file says: the path of
-    a Unix socket, else a URL."""
-    try:
-        with open(os.path.join(path, "lock"), encoding="utf-8") as file:
-            record = json.loads(file.read(4 * KIB))
-        place = record.get("socket") or record.get("url", "")
-    except (OSError, ValueError):
-        place = ""
-    if not place:
-        raise UsageError(f"--data {path}: no daemon runs here", EX_UNAVAILABLE)
-    return str(place)
-
-
-_NO_PORT = "none"
-
-
-def _parse_port(text: str) -> int | None:
-    if text == _NO_PORT:
-        return None
-    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65_535:
-        wanted = f"write a number from 0 to 65535, or {_NO_PORT}"
-        raise UsageError(f'--port "{text}": {wanted}', EX_USAGE)
-    return int(text)
-
-
-def _parse_connections(text: str) -> int:
-    wanted = f"write a number from {CONNECTIONS_MIN} to {CONNECTIONS_MAX}"
-    if not re.fullmatch("[0-9]{1,5}", text) or not (
-        CONNECTIONS_MIN <= int(text) <= CONNECTIONS_MAX
-    ):
-        raise UsageError(f'--max-connections "{text}": {wanted}', EX_USAGE)
-    return int(text)
-
-
-def _parse_time_setting(settings: dict[str, str], name: str) -> float:
-    try:
-        return parse_duration(settings[name])
-    except ValueError as error:
-        raise UsageError(f"--{name}: {error}", EX_USAGE) from None
-
-
-def _parse_size_setting(settings: dict[str, str], name: str) -> int:
-    try:
-        return parse_size(settings[name])
-    except ValueError as error:
-        raise UsageError(f"--{name}: {error}", EX_USAGE) from None
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or host == "::1" or host.startswith("127.")
-
-
-def _hosts(settings: dict[str, str], listeners: Collection[Listener]) -> list[str]:
-    """The addresses at which clients can reach the daemon: of the sockets that are
-    there already, else of the one that is wanted."""
-    if listeners:
-        return [x.socket.getsockname()[0] for x in listeners if not x.is_unix]
-    return [] if settings["port"] == _NO_PORT else [settings["host"]]
-
-
-def _server_options(settings: dict[str, str], hosts: Iterable[str]) -> Options:
-    token = _read_token(settings)
-    insecure = settings["insecure-no-auth"].lower() in ("true", "1", "t", "yes")
-    host = next((host for host in hosts if not _is_loopback(host)), None)
-    if not token and host is not None and not insecure:
-        raise UsageError(
-            f"--host {host} is open to others and no token is set; use --token-file or "
-            f"{TOKEN_VARIABLE}, or --insecure-no-auth to let everybody in"
-        )
-    names = settings["allow-host"].lower().split(",")
-    allowed_hosts = frozenset(name.strip() for name in names if name.strip())
-    max_connections = _parse_connections(settings["max-connections"])
-    heartbeat_s = _parse_time_setting(settings, "heartbeat")
-    if heartbeat_s <= 0:
-        raise UsageError("--heartbeat: must be longer than nothing", EX_USAGE)
-    return Options(token, allowed_hosts, max_connections, heartbeat_s)
-
-
-def _open_folder(path: str, lock_fd: int) -> DataFolder:
-    owner = 0
-    try:
-        folder = DataFolder(path)
-        if lock_fd >= 0:
-            folder.keep_lock(lock_fd)
-        else:
-            owner = folder.lock()
-    except OSError as error:
-        raise UsageError(f"--data {path}: {error.strerror}", EX_OSERR) from None
-    if owner:
-        who = f"the daemon with pid {owner}" if owner > 0 else "another daemon"
-        raise UsageError(f"--data {path}: in use by {who}", EX_TEMPFAIL)
-    return folder
-
-
-def _load_tls(settings: dict[str, str]) -> ssl.SSLContext | None:
-    """How to speak TLS, if that is wanted. Raises ConfigError."""
-    cert_path, key_path = settings["tls-cert"], settings["tls-key"]
-    if bool(cert_path) != bool(key_path):
-        raise UsageError("--tls-cert and --tls-key: give both or none", EX_USAGE)
-    return tls_context(cert_path, key_path) if cert_path else None
-
-
-def _given_socket(fd: int) -> Listener:
-    """A socket that systemd listens at. Raises UsageError."""
-    wrong = f"LISTEN_FDS: descriptor {fd} is no listening stream socket"
-    try:
-        listener = inherited_listener(fd)
-        is_listening = listener.socket.getsockopt(
-            socket.SOL_SOCKET, socket.SO_ACCEPTCONN
-        )
-    except OSError as error:
-        raise UsageError(f"{wrong}: {error.strerror}") from None
-    known = listener.socket.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
-    if not known or listener.socket.type != socket.SOCK_STREAM or not is_listening:
-        raise UsageError(f"{wrong}; write ListenStream= and Accept=no")
-    return listener
-
-
-def _given_sockets() -> list[Listener]:
-    """The sockets that systemd listens at for this process (sd_listen_fds(3))."""
-    count = os.environ.get("LISTEN_FDS", "")
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
-        return []
-    return [_given_socket(3 + n) for n in range(int(count))]
-
-
-def _listen(settings: dict[str, str], given: Collection[Listener]) -> list[Listener]:
-    """Listen where the settings say; sockets that are given take the place of the port.
-    Raises UsageError 69 where that cannot be."""
-    host, port = settings["host"], _parse_port(settings["port"])
-    path = settings["socket"]
-    listeners = list(given)
-    place = f"{host} port {port}"
-    try:
-        if port is not None and not given:
-            listeners.append(listen_on_port(host, port))
-        place = f"--socket {path}"
-        if path:
-            listeners.append(listen_on_path(path))
-    except OSError as error:
-        message = f"cannot listen on {place}: {error.strerror or error}"
-        raise UsageError(message, EX_UNAVAILABLE) from None
-    return listeners
-
-
-class _LogHandler(logging.Handler):
-    """Writes 2026-01-31T08:00:00.000Z info run started task=backup … to stderr, each
-    line with one system call, and keeps the newest."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tail = LogTail(int(time.time()) * 1_000_000)
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Without filters and without the lock of the base class: one system call needs
-        none, and the tail has its own."""
-        self.emit(record)
-        return True
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """One line, and a traceback behind a bug."""
-        at_ms, level = int(record.created * 1000), record.levelname.lower()
-        text = record.getMessage()
-        if record.exc_info:
-            trace = traceback.format_exception(*record.exc_info)
-            text = f"{text}\n{''.join(trace).rstrip()}"
-        line = f"{time_text(at_ms)} {level} {text}\n"
-        with contextlib.suppress(OSError):
-            os.write(2, line.encode("utf-8", "replace"))
-        self.tail.add(at_ms, level, text)
-
-
-def _start_logging(level: str) -> LogTail:
-    if level.lower() not in _LEVELS:
-        words = ", ".join(_LEVELS)
-        raise UsageError(f'--log-level "{level}": write one of {words}', EX_USAGE)
-    # Nobody reads who logged from where, and finding it out doubles the cost.
-    logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = _LogHandler()
-    LOG.handlers[:] = [handler]
-    LOG.setLevel(level.upper())
-    LOG.propagate = False
-    return handler.tail
-
-
-_SIGNALS = {
-    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2,
-}  # fmt: skip
-
-
-def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
-    """A pipe from which the numbers of arriving signals can be read; the one with these
-    descriptors, if the program before this one left it."""
-    reader, writer = fds or os.pipe()
-    for fd in (reader, writer):
-        os.set_inheritable(fd, False)
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer)
-    for number in _SIGNALS:
-        # nohup(1) has it ignored, which is to stay so.
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
-    # Blocked over the exec of an upgrade, so that none was lost.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    return reader, writer
-
-
-def _write_stacks() -> None:
-    """Write the stacks of all threads to stderr. Called, and not registered as a
-    signal's handler, which would read them while the threads go on."""
-    import faulthandler
-
-    faulthandler.dump_traceback(file=2, all_threads=True)
-
-
-# Python 3.12 lets no thread start once the main thread has ended.
-_MAIN_MUST_STAY = sys.version_info[:2] == (3, 12)
-
-
-def _give_back_memory() -> None:
-    """Hand what reading this file took back to the kernel; glibc would keep it."""
-    import ctypes
-
-    threading.main_thread().join()
-    gc.collect()
-    gc.freeze()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _start_thread(body: Callable[[], None], name: str) -> None:
-    threading.Thread(target=body, name=name, daemon=True).start()
-
-
-# -- under systemd
-
-
-def _notify(*facts: str) -> None:
-    """Tell the service manager what becomes of this process (sd_notify(3)), if it wants
-    to know."""
-    path = os.fsencode(os.environ.get("NOTIFY_SOCKET", ""))
-    if not path:
-        return
-    address = b"\0" + path[1:] if path.startswith(b"@") else path
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.settimeout(NOTIFY_WAIT_S)
-            sender.sendto("\n".join(facts).encode(), address)
-    except OSError as error:
-        LOG.warning("systemd cannot be told error=%s", error)
-
-
-def _notify_reloading() -> None:
-    """Tell that something is taken over, which READY=1 will end."""
-    _notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-
-
-def _notify_ready(status: str) -> None:
-    # One fact a line: the status must not have another.
-    _notify("READY=1", f"STATUS={' '.join(status.split())}")
-
-
-def _watchdog_s() -> float:
-    """Within what time systemd wants to hear that all goes well; 0 for never."""
-    limit, pid = (os.environ.get(f"WATCHDOG_{name}", "") for name in ("USEC", "PID"))
-    if not limit.isdigit() or (pid and pid != str(os.getpid())):
-        return 0.0
-    return int(limit) / 1e6
-
-
-# Besides the numbers of signals, main reads these from its pipe.
-_DRAINED, _BEAT = 0, 255
-
-
-class _Watchdog:
-    """Tells systemd that the loops are alive: each must go round when it is woken. One
-    that hangs is not talked away: systemd then ends this process and starts another."""
-
-    def __init__(self, server: Server, signal_writer: int) -> None:
-        self._server = server
-        self._signal_writer = signal_writer
-        self._seen: list[int] = []
-        # While the main thread replaces the program, at most.
-        self._excused_until_s = -math.inf
-        self.rounds_of_main = 0
-
-    def excuse(self, seconds: float) -> None:
-        """Expect no rounds for this time."""
-        self._excused_until_s = time.monotonic() + seconds
-
-    def look(self) -> bool:
-        """Whether every loop has gone round since the last look; wake them all."""
-        daemon = self._server.daemon
-        rounds = [self._server.rounds, daemon.rounds, self.rounds_of_main]
-        hangs = any(n == seen for n, seen in zip(rounds, self._seen))
-        self._seen = rounds
-        self._server.wake()
-        daemon.wake()
-        # OSError: its pipe is full, for it reads no more.
-        with contextlib.suppress(OSError):
-            os.write(self._signal_writer, bytes([_BEAT]))
-        return not hangs or time.monotonic() < self._excused_until_s
-
-    def run(self, period_s: float) -> None:
-        """Root of the watchdog's thread: tell, for ever, what a look shows."""
-        while True:
-            if self.look():
-                _notify("WATCHDOG=1")
-            time.sleep(period_s)
+# -- deployment: systemd-unit, dockerfile
 
 
 # Python forgets this name once the script's body has ended.
@@ -11320,7 +11904,256 @@ def _print_deployment(arguments: argparse.Namespace, settings: dict[str, str]) -
     return EX_OK
 
 
+# -- serving: who may ask, where it listens, its log, its signals
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def _hosts(settings: dict[str, str], listeners: Collection[Listener]) -> list[str]:
+    """The addresses at which clients can reach the daemon: of the sockets that are
+    there already, else of the one that is wanted."""
+    if listeners:
+        return [x.socket.getsockname()[0] for x in listeners if not x.is_unix]
+    return [] if settings["port"] == _NO_PORT else [settings["host"]]
+
+
+def _server_options(settings: dict[str, str], hosts: Iterable[str]) -> Options:
+    token = _read_token(settings)
+    insecure = settings["insecure-no-auth"].lower() in ("true", "1", "t", "yes")
+    host = next((host for host in hosts if not _is_loopback(host)), None)
+    if not token and host is not None and not insecure:
+        raise UsageError(
+            f"--host {host} is open to others and no token is set; use --token-file or "
+            f"{TOKEN_VARIABLE}, or --insecure-no-auth to let everybody in"
+        )
+    names = settings["allow-host"].lower().split(",")
+    allowed_hosts = frozenset(name.strip() for name in names if name.strip())
+    max_connections = _parse_connections(settings["max-connections"])
+    heartbeat_s = _parse_time_setting(settings, "heartbeat")
+    if heartbeat_s <= 0:
+        raise UsageError("--heartbeat: must be longer than nothing", EX_USAGE)
+    return Options(token, allowed_hosts, max_connections, heartbeat_s)
+
+
+def _open_folder(path: str, lock_fd: int) -> DataFolder:
+    owner = 0
+    try:
+        folder = DataFolder(path)
+        if lock_fd >= 0:
+            folder.keep_lock(lock_fd)
+        else:
+            owner = folder.lock()
+    except OSError as error:
+        raise UsageError(f"--data {path}: {error.strerror}", EX_OSERR) from None
+    if owner:
+        who = f"the daemon with pid {owner}" if owner > 0 else "another daemon"
+        raise UsageError(f"--data {path}: in use by {who}", EX_TEMPFAIL)
+    return folder
+
+
+def _load_tls(settings: dict[str, str]) -> ssl.SSLContext | None:
+    """How to speak TLS, if that is wanted. Raises ConfigError."""
+    cert_path, key_path = settings["tls-cert"], settings["tls-key"]
+    if bool(cert_path) != bool(key_path):
+        raise UsageError("--tls-cert and --tls-key: give both or none", EX_USAGE)
+    return tls_context(cert_path, key_path) if cert_path else None
+
+
+def _given_socket(fd: int) -> Listener:
+    """A socket that systemd listens at. Raises UsageError."""
+    wrong = f"LISTEN_FDS: descriptor {fd} is no listening stream socket"
+    try:
+        listener = inherited_listener(fd)
+        is_listening = listener.socket.getsockopt(
+            socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+        )
+    except OSError as error:
+        raise UsageError(f"{wrong}: {error.strerror}") from None
+    known = listener.socket.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    if not known or listener.socket.type != socket.SOCK_STREAM or not is_listening:
+        raise UsageError(f"{wrong}; write ListenStream= and Accept=no")
+    return listener
+
+
+def _given_sockets() -> list[Listener]:
+    """The sockets that systemd listens at for this process (sd_listen_fds(3))."""
+    count = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
+        return []
+    return [_given_socket(3 + n) for n in range(int(count))]
+
+
+def _listen(settings: dict[str, str], given: Collection[Listener]) -> list[Listener]:
+    """Listen where the settings say; sockets that are given take the place of the port.
+    Raises UsageError 69 where that cannot be."""
+    host, port = settings["host"], _parse_port(settings["port"])
+    path = settings["socket"]
+    listeners = list(given)
+    place = f"{host} port {port}"
+    try:
+        if port is not None and not given:
+            listeners.append(listen_on_port(host, port))
+        place = f"--socket {path}"
+        if path:
+            listeners.append(listen_on_path(path))
+    except OSError as error:
+        message = f"cannot listen on {place}: {error.strerror or error}"
+        raise UsageError(message, EX_UNAVAILABLE) from None
+    return listeners
+
+
+class _LogHandler(logging.Handler):
+    """Writes 2026-01-31T08:00:00.000Z info run started task=backup … to stderr, each
+    line with one system call, and keeps the newest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tail = LogTail(int(time.time()) * 1_000_000)
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Without filters and without the lock of the base class: one system call needs
+        none, and the tail has its own."""
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line, and a traceback behind a bug."""
+        at_ms, level = int(record.created * 1000), record.levelname.lower()
+        text = record.getMessage()
+        if record.exc_info:
+            trace = traceback.format_exception(*record.exc_info)
+            text = f"{text}\n{''.join(trace).rstrip()}"
+        line = f"{time_text(at_ms)} {level} {text}\n"
+        with contextlib.suppress(OSError):
+            os.write(2, line.encode("utf-8", "replace"))
+        self.tail.add(at_ms, level, text)
+
+
+def _start_logging(level: str) -> LogTail:
+    if level.lower() not in _LEVELS:
+        words = ", ".join(_LEVELS)
+        raise UsageError(f'--log-level "{level}": write one of {words}', EX_USAGE)
+    # Nobody reads who logged from where, and finding it out doubles the cost.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    handler = _LogHandler()
+    LOG.handlers[:] = [handler]
+    LOG.setLevel(level.upper())
+    LOG.propagate = False
+    return handler.tail
+
+
+_SIGNALS = {
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2,
+}  # fmt: skip
+
+
+def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
+    """A pipe from which the numbers of arriving signals can be read; the one with these
+    descriptors, if the program before this one left it."""
+    reader, writer = fds or os.pipe()
+    for fd in (reader, writer):
+        os.set_inheritable(fd, False)
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    for number in _SIGNALS:
+        # nohup(1) has it ignored, which is to stay so.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    # Blocked over the exec of an upgrade, so that none was lost.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    return reader, writer
+
+
+def _write_stacks() -> None:
+    """Write the stacks of all threads to stderr. Called, and not registered as a
+    signal's handler, which would read them while the threads go on."""
+    import faulthandler
+
+    faulthandler.dump_traceback(file=2, all_threads=True)
+
+
+# -- serving under systemd
+
+
+def _notify(*facts: str) -> None:
+    """Tell the service manager what becomes of this process (sd_notify(3)), if it wants
+    to know."""
+    path = os.fsencode(os.environ.get("NOTIFY_SOCKET", ""))
+    if not path:
+        return
+    address = b"\0" + path[1:] if path.startswith(b"@") else path
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.settimeout(NOTIFY_WAIT_S)
+            sender.sendto("\n".join(facts).encode(), address)
+    except OSError as error:
+        LOG.warning("systemd cannot be told error=%s", error)
+
+
+def _notify_reloading() -> None:
+    """Tell that something is taken over, which READY=1 will end."""
+    _notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
+def _notify_ready(status: str) -> None:
+    # One fact a line: the status must not have another.
+    _notify("READY=1", f"STATUS={' '.join(status.split())}")
+
+
+def _watchdog_s() -> float:
+    """Within what time systemd wants to hear that all goes well; 0 for never."""
+    limit, pid = (os.environ.get(f"WATCHDOG_{name}", "") for name in ("USEC", "PID"))
+    if not limit.isdigit() or (pid and pid != str(os.getpid())):
+        return 0.0
+    return int(limit) / 1e6
+
+
+# Besides the numbers of signals, main reads these from its pipe.
+_DRAINED, _BEAT = 0, 255
+
+
+class _Watchdog:
+    """Tells systemd that the loops are alive: each must go round when it is woken. One
+    that hangs is not talked away: systemd then ends this process and starts another."""
+
+    def __init__(self, server: Server, signal_writer: int) -> None:
+        self._server = server
+        self._signal_writer = signal_writer
+        self._seen: list[int] = []
+        # While the main thread replaces the program, at most.
+        self._excused_until_s = -math.inf
+        self.rounds_of_main = 0
+
+    def excuse(self, seconds: float) -> None:
+        """Expect no rounds for this time."""
+        self._excused_until_s = time.monotonic() + seconds
+
+    def look(self) -> bool:
+        """Whether every loop has gone round since the last look; wake them all."""
+        daemon = self._server.daemon
+        rounds = [self._server.rounds, daemon.rounds, self.rounds_of_main]
+        hangs = any(n == seen for n, seen in zip(rounds, self._seen))
+        self._seen = rounds
+        self._server.wake()
+        daemon.wake()
+        # OSError: its pipe is full, for it reads no more.
+        with contextlib.suppress(OSError):
+            os.write(self._signal_writer, bytes([_BEAT]))
+        return not hangs or time.monotonic() < self._excused_until_s
+
+    def run(self, period_s: float) -> None:
+        """Root of the watchdog's thread: tell, for ever, what a look shows."""
+        while True:
+            if self.look():
+                _notify("WATCHDOG=1")
+            time.sleep(period_s)
+
+
 # -- upgrade in place
+
 
 _HANDOVER_VARIABLE = "TASKRUNNERD_HANDOVER"
 
@@ -11443,6 +12276,9 @@ def _take_over() -> dict[str, Any] | None:
         return cast(dict[str, Any], json.load(file))
 
 
+# -- serving: from the start to the end
+
+
 def _reload(daemon: Daemon) -> None:
     """Load tasks.json again, and tell the daemon's log what came of it."""
     _notify_reloading()
@@ -11527,6 +12363,21 @@ def _tell_ready(server: Server, *, is_new: bool) -> None:
     _notify_ready(f"{word}: {where}, {tasks} tasks")
 
 
+# Python 3.12 lets no thread start once the main thread has ended.
+_MAIN_MUST_STAY = sys.version_info[:2] == (3, 12)
+
+
+def _give_back_memory() -> None:
+    """Hand what reading this file took back to the kernel; glibc would keep it."""
+    import ctypes
+
+    threading.main_thread().join()
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _serve(settings: dict[str, str], page: str) -> None:
     """Start the daemon; a thread of its own lives until a signal ends it."""
     log_tail = _start_logging(settings["log-level"])
@@ -11585,494 +12436,7 @@ def _serve(settings: dict[str, str], page: str) -> None:
     _start_thread(_give_back_memory, "memory")
 
 
-# -- asking a running daemon
-
-
-class _NoAnswer(UsageError):
-    """The daemon cannot be reached, or asks to come again; `sent` tells whether it may
-    have got the request nevertheless."""
-
-    def __init__(
-        self, message: str, code: int = EX_UNAVAILABLE, *, sent: bool = True
-    ) -> None:
-        super().__init__(message, code)
-        self.sent = sent
-
-
-class _Refused(UsageError):
-    """An answer of the daemon that is a problem."""
-
-    def __init__(self, status: int, text: str, document: Any) -> None:
-        super().__init__(text, _REFUSAL_CODES.get(status, EX_USAGE))
-        self.status = status
-        self.document = document
-
-
-_REFUSAL_CODES = {
-    401: EX_NOPERM, 403: EX_NOPERM, 421: EX_NOPERM, 409: EX_TEMPFAIL, 429: EX_TEMPFAIL,
-    507: EX_TEMPFAIL, 500: EX_UNAVAILABLE,
-}  # fmt: skip
-_TRANSPORT_ERRORS = (OSError, http.client.HTTPException)
-
-
-_COLOUR_CODE = re.compile("\x1b\\[[0-9;]*m")
-
-
-def _printable(text: str) -> str:
-    """One line that cannot move a terminal's cursor, whatever stands in it."""
-    plain = _COLOUR_CODE.sub("", text).replace("\n", " ")
-    return "".join(c if c.isprintable() else "\ufffd" for c in plain)
-
-
-# Of no use to somebody who has written no request.
-_API_PLACE = re.compile(r"^(body\.params|body|query|path)\.")
-
-
-def _problem_text(problem: Mapping[str, Any]) -> str:
-    """A problem of the API in one line."""
-    faults = [
-        f"{_API_PLACE.sub('', fault['location'])}: {fault['message']}"
-        for fault in problem.get("errors", ())
-    ]
-    return _printable("; ".join(faults) or str(problem["detail"]))
-
-
-def _tls_socket(parts: SplitResult, *, is_own_record: bool) -> socket.socket:
-    """A socket that speaks TLS with the host of a URL. Raises OSError."""
-    import ssl
-
-    context = ssl.create_default_context()
-    if is_own_record:
-        # It says where the daemon listens on this machine. The certificate is for the
-        # names by which others call it.
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    address = (parts.hostname or "", parts.port or HTTPS_PORT)
-    plain = socket.create_connection(address, CLIENT_TIMEOUT_S)
-    try:
-        return context.wrap_socket(plain, server_hostname=parts.hostname)
-    except OSError:
-        plain.close()
-        raise
-
-
-def _connect(place: str, *, is_own_record: bool) -> http.client.HTTPConnection:
-    """A connection to the daemon at a URL or at a Unix socket's path. Raises OSError,
-    perhaps only when it is used."""
-    parts = urlsplit(place)
-    if parts.scheme == "http":
-        return http.client.HTTPConnection(parts.netloc, timeout=CLIENT_TIMEOUT_S)
-    connection = http.client.HTTPConnection("localhost", timeout=CLIENT_TIMEOUT_S)
-    if parts.scheme == "https":
-        connection = http.client.HTTPConnection(parts.netloc, timeout=CLIENT_TIMEOUT_S)
-        connection.sock = _tls_socket(parts, is_own_record=is_own_record)
-    else:
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(CLIENT_TIMEOUT_S)
-        # Else the path is absolute.
-        connection.sock.connect(re.sub("^@", "\0", place))
-    return connection
-
-
-class Client:
-    """Asks one daemon. `find` tells where it listens, and is asked again for each
-    connection: one that was restarted may listen elsewhere. For one thread."""
-
-    def __init__(
-        self, find: Callable[[], str], token: str, *, is_own_record: bool = False
-    ) -> None:
-        self.find = find
-        self.token = token
-        self.is_own_record = is_own_record
-        self.place = ""
-        self._connection: http.client.HTTPConnection | None = None
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        if self._connection:
-            self._connection.close()
-            self._connection = None
-
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Any:
-        """The document of an answer. Raises _Refused, _NoAnswer."""
-        with self._answer(method, path, body, headers or {}) as answer:
-            raw = answer.read()
-        return self._document(answer, raw)
-
-    def events(self, path: str) -> Iterator[tuple[str, Any]]:
-        """(name, document) of server-sent events as they come; the name is empty for a
-        sign of life. Raises _Refused, _NoAnswer."""
-        try:
-            with self._answer("GET", path, None, {}) as answer:
-                if answer.status >= 400:
-                    self._document(answer, answer.read())
-                name = ""
-                for line in answer:
-                    field, _, value = line.rstrip(b"\n").partition(b": ")
-                    if field == b"event":
-                        name = value.decode()
-                    elif field == b"data":
-                        yield name, json.loads(value)
-                    elif line.startswith(b":"):
-                        yield "", None
-        finally:
-            # What is left of a stream is of no use for another request.
-            self.close()
-
-    @contextlib.contextmanager
-    def _answer(
-        self, method: str, path: str, body: Any, headers: Mapping[str, str]
-    ) -> Iterator[http.client.HTTPResponse]:
-        """An answer, whose reading may fail as its asking may. Raises _NoAnswer."""
-        sent = False
-        try:
-            answer = None
-            if self._connection and self._connection.sock:
-                # It may have been closed meanwhile, which only asking shows.
-                with contextlib.suppress(*_TRANSPORT_ERRORS):
-                    sent = True
-                    answer = self._send(method, path, body, headers)
-            if not answer:
-                self.close()
-                self._open()
-                sent = True
-                answer = self._send(method, path, body, headers)
-            yield answer
-        except (*_TRANSPORT_ERRORS, ValueError) as error:
-            self.close()
-            reason = getattr(error, "strerror", None) or str(error) or repr(error)
-            text = f"{self.place}: no answer: {_printable(reason)}"
-            raise _NoAnswer(text, sent=sent) from None
-
-    def _open(self) -> None:
-        try:
-            self.place = self.find()
-        except UsageError as error:
-            raise _NoAnswer(str(error), sent=False) from None
-        connection = _connect(self.place, is_own_record=self.is_own_record)
-        if not connection.sock:
-            connection.connect()
-        self._connection = connection
-
-    def _send(
-        self, method: str, path: str, body: Any, headers: Mapping[str, str]
-    ) -> http.client.HTTPResponse:
-        assert self._connection
-        own = {"User-Agent": f"{PROGRAM}/{VERSION}", **headers}
-        if self.token:
-            own["Authorization"] = f"Bearer {self.token}"
-        raw = None if body is None else compact_json(body)
-        if raw:
-            own["Content-Type"] = "application/json"
-        # A proxy may serve the daemon below a path of its own.
-        below = urlsplit(self.place).path.rstrip("/") if "://" in self.place else ""
-        self._connection.request(method, below + path, raw, own)
-        answer = self._connection.getresponse()
-        if answer.length is None and not answer.chunked:
-            # http.client takes headers that were cut off for whole ones.
-            raise http.client.HTTPException("the answer was cut off")
-        return answer
-
-    def _document(self, answer: http.client.HTTPResponse, raw: bytes) -> Any:
-        """The JSON of an answer. Raises _Refused, and _NoAnswer for 502 to 504."""
-        document, problem = None, ""
-        try:
-            document = json.loads(raw)
-            problem = _problem_text(document) if answer.status >= 400 else ""
-            is_ours = True
-        except (ValueError, KeyError, TypeError, AttributeError):
-            # Of something in front of the daemon, or of another server.
-            is_ours = False
-            problem = _printable(f"{self.place}: {answer.status} {answer.reason}")
-        if answer.status in (502, 503, 504):
-            raise _NoAnswer(problem, EX_TEMPFAIL if is_ours else EX_UNAVAILABLE)
-        if not is_ours:
-            raise UsageError(f"{problem}, and not of {PROGRAM}", EX_UNAVAILABLE)
-        if answer.status >= 400:
-            raise _Refused(answer.status, problem, document)
-        return document
-
-
-def _client(settings: dict[str, str], url: str | None) -> Client:
-    """A client of the daemon that the settings name."""
-    url = url or os.environ.get("TASKRUNNERD_URL", "")
-    if url and not re.match("https?://[^/]|[/@].", url):
-        hint = "write http://HOST:PORT, or the path of a Unix socket"
-        raise UsageError(f'--url "{url}": {hint}', EX_USAGE)
-    try:
-        token = _read_token(settings)
-        # A header's value (RFC 9110, 5.5); http.client would fail on anything else.
-        if not re.fullmatch("[!-~]*", token):
-            raise UsageError("the token is not one word of ASCII")
-    except UsageError as error:
-        raise UsageError(str(error), EX_NOPERM) from None
-    if url:
-        return Client(lambda: url, token)
-    find = functools.partial(_running_place, settings["data"])
-    return Client(find, token, is_own_record=True)
-
-
-# -- what commands print
-
-
-def _put(fd: int, content: bytes) -> None:
-    """Write all of it now, also where the other end is slow and does not block."""
-    left = memoryview(content)
-    while left:
-        try:
-            left = left[os.write(fd, left) :]
-        except BlockingIOError:
-            select.select([], [fd], [])
-
-
-def _say(text: str) -> None:
-    """Tell a person something that is no result. Safe in a signal's handler."""
-    with contextlib.suppress(OSError):
-        _put(2, f"{PROGRAM}: {text}\n".encode("utf-8", "replace"))
-
-
-def _print_text(text: str) -> None:
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    _put(1, f"{text}\n".encode(encoding, "replace"))
-
-
-_GREEN, _RED, _YELLOW, _CYAN = "32", "31", "33", "36"
-_COLOURS = {
-    SUCCESS: _GREEN, RUNNING: _CYAN, **dict.fromkeys(FAILURES, _RED),
-    **dict.fromkeys((PENDING, STOPPED, SKIPPED, QUEUE_FULL, DAEMON_STOPPED), _YELLOW),
-}  # fmt: skip
-
-
-class _Screen(NamedTuple):
-    """What the place is like where results are printed: `width` is 0 where nobody
-    looks and lines are as long as they are."""
-
-    width: int
-    colours: bool
-
-    def paint(self, text: str) -> str:
-        """A cell in the colour of the state that it names, if it names one."""
-        colour = _COLOURS.get(text.strip()) if self.colours else None
-        return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
-
-    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-        """Aligned columns; only the last one is cut to fit."""
-        lines = [list(head), *([_printable(cell) for cell in row] for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*lines)]
-        room = max(self.width - sum(w + 2 for w in widths[:-1]), len(head[-1]))
-        texts = []
-        for line in lines:
-            last = line[-1]
-            if self.width and len(last) > room:
-                last = last[: room - 1] + "…"
-            cells = [cell.ljust(w) for cell, w in zip(line[:-1], widths)]
-            texts.append("  ".join(map(self.paint, [*cells, last])).rstrip())
-        return "\n".join(texts)
-
-
-def _screen() -> _Screen:
-    if not os.isatty(1):
-        return _Screen(0, False)
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
-    return _Screen(shutil.get_terminal_size().columns, not plain)
-
-
-def _local_time(text: str | None) -> str:
-    """A time of the API on this machine's wall."""
-    if not text:
-        return "-"
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(parse_time(text) / 1000))
-
-
-def _took(run: Mapping[str, Any]) -> str:
-    """How long a run took, or has been running."""
-    if "duration" in run:
-        return duration_text(run["duration"] / 1e9)
-    if run["status"] != RUNNING or "start_at" not in run:
-        return "-"
-    return duration_text(max(0, time.time() - parse_time(run["start_at"]) / 1000))
-
-
-def _state(run: Mapping[str, Any]) -> str:
-    return str(run.get("end_reason") or run["status"])
-
-
-_RUN_HEAD = ("RUN", "TASK", "STATE", "EXIT", "BEGAN", "TOOK", "SUMMARY")
-
-
-def _run_row(run: Mapping[str, Any]) -> list[str]:
-    code = run["exit_code"]
-    exit_text = "-" if code == NO_EXIT_CODE else str(code)
-    began = _local_time(run.get("start_at") or run["created_at"])
-    cells = [run["id"], run["task_name"], _state(run), exit_text, began, _took(run)]
-    return [*cells, run.get("summary", "")]
-
-
-# -- run: the command line that behaves like the command it runs
-
-
-def _run_exit_code(run: Mapping[str, Any]) -> int:
-    """The exit code that tells what became of a run; 0 is for success alone."""
-    reason, code = run.get("end_reason"), int(run["exit_code"])
-    if reason in (SKIPPED, QUEUE_FULL):
-        return EX_TEMPFAIL
-    if reason == TIMEOUT:
-        return EX_TIMEOUT
-    if reason == CRASHED:
-        # Nobody knows what it would have been; whatever was left of it was killed.
-        return EX_SIGNAL + signal.SIGKILL
-    if code == NO_EXIT_CODE:
-        return EX_NOT_STARTED
-    return code if reason == SUCCESS else code or EX_DIFFERS
-
-
-class _Patience:
-    """How long a daemon that has gone away is waited for; `hint` says what else may be
-    the case."""
-
-    def __init__(self, hint: str = "") -> None:
-        self._hint = hint
-        self.reset()
-
-    def reset(self) -> None:
-        """It is there."""
-        self._since_s: float | None = None
-        self._pause_s = CLIENT_PAUSE_S
-        self._told = False
-
-    def wait(self, error: UsageError) -> None:
-        """Pause before the next try, each time longer. Raises the error in the end."""
-        now_s = time.monotonic()
-        self._since_s = now_s if self._since_s is None else self._since_s
-        if now_s - self._since_s >= CLIENT_PATIENCE_S:
-            limit = duration_text(CLIENT_PATIENCE_S)
-            raise UsageError(f"{error}; tried for {limit}{self._hint}", error.code)
-        # Not at once: an upgrade in place is over before anybody has read it.
-        if self._pause_s >= CLIENT_PAUSE_MAX_S and not self._told and os.isatty(2):
-            self._told = True
-            _say(f"{error}; trying again")
-        time.sleep(self._pause_s)
-        self._pause_s = min(2 * self._pause_s, CLIENT_PAUSE_MAX_S)
-
-
-class _Left(Exception):
-    """The run is left to itself; `code` is the exit code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class _Leash:
-    """Has a run stopped by Ctrl-C, SIGTERM or a time limit, and lets go of it at the
-    second signal. `stop` is called with the run's id and may block; `leave` is called
-    in the signal's handler, with the exit code."""
-
-    def __init__(
-        self, stop: Callable[[str], None], leave: Callable[[int], None], hint: str
-    ) -> None:
-        self.code = 0
-        # Filled by a signal's handler, which may not start threads or take locks.
-        self.jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._stop = stop
-        self._leave = leave
-        self._hint = hint
-        self._run_id = ""
-        self._signals = 0
-
-    @contextlib.contextmanager
-    def on(self, numbers: Sequence[int], timeout_s: float | None) -> Iterator[None]:
-        """Heed signals and the time limit."""
-        _start_thread(self._work, "leash")
-        # What the shell has ignored, as for jobs in the background, stays so.
-        heeded = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
-        before = [(number, signal.signal(number, self._heed)) for number in heeded]
-        timer = threading.Timer(timeout_s or 0, self._ask, (EX_TIMEOUT,))
-        timer.daemon = True
-        if timeout_s is not None:
-            timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            for number, handler in before:
-                signal.signal(number, handler)
-            self.jobs.put(None)
-
-    def _work(self) -> None:
-        for job in iter(self.jobs.get, None):
-            _start_thread(job, "stop")
-
-    def hold(self, run_id: str) -> None:
-        """This is the run from now on; stop it if that was asked for meanwhile."""
-        self._run_id = run_id
-        if self.code:
-            self._begin_stop()
-
-    def _heed(self, number: int, _: Any) -> None:
-        self._signals += 1
-        if self._signals > 1:
-            self._leave(EX_SIGNAL + number)
-            return
-        _say(f"asking the run to stop; {self._hint}")
-        self._ask(EX_SIGNAL + number)
-
-    def _ask(self, code: int) -> None:
-        if not self.code:
-            self.code = code
-            self._begin_stop()
-
-    def _begin_stop(self) -> None:
-        if self._run_id:
-            self.jobs.put(functools.partial(self._stop, self._run_id))
-
-    def exit_code(self, run: Mapping[str, Any]) -> int:
-        """The exit code of an ended run: what it was stopped for, if it was."""
-        stopped = run.get("end_reason") in (STOPPED, DAEMON_STOPPED)
-        return self.code if self.code and stopped else _run_exit_code(run)
-
-
-class _End(NamedTuple):
-    """The end of a run's output: the run as it then is, and the attempt after it."""
-
-    run: dict[str, Any]
-    next_run_id: str = ""
-
-
-_Output = Iterator[Union[LogPart, _End]]
-
-
-def _remote_output(client: Client, run: Mapping[str, Any], query: str = "") -> _Output:
-    """A run's output as it comes, over every break of the connection. Raises
-    UsageError."""
-    path = f"/api/tasks/{run['task_name']}/runs/{run['id']}/log/parts"
-    patience = _Patience(f"; run {run['id']} may go on")
-    at = 0
-    while True:
-        try:
-            for name, document in client.events(f"{path}?from={at}{query}"):
-                patience.reset()
-                if name == "part":
-                    at = document["end"]
-                    content = binascii.a2b_base64(document["bytes"])
-                    yield LogPart(at, STREAMS.index(document["stream"]), content)
-                elif name == "done":
-                    yield _End(document["run"], document.get("next_run_id", ""))
-                    return
-            # Without a word: the daemon is being replaced, or goes.
-            raise _NoAnswer(f"{client.place}: the daemon ended the stream")
-        except _NoAnswer as error:
-            patience.wait(error)
-        except _Refused as refused:
-            if refused.status != 404:
-                raise
-            # It was there; somebody has deleted it, or another history is in its place.
-            raise UsageError(str(refused), EX_UNAVAILABLE) from None
+# -- run --local, and the table of what asks
 
 
 def _local_output(daemon: Daemon, run_id: str) -> _Output:
@@ -12087,151 +12451,26 @@ def _local_output(daemon: Daemon, run_id: str) -> _Output:
             yield _End(run_document(part), after.id if after else "")
 
 
-def _copy(output: _Output, *, stdout_fd: int = 1) -> _End:
-    """Write a run's output on, each stream byte for byte. Raises BrokenPipeError,
-    UsageError."""
-    fds = {STDOUT: stdout_fd, STDERR: 2, SYSTEM: 2}
-    for part in output:
-        if isinstance(part, _End):
-            return part
-        try:
-            if part.stream == SYSTEM:
-                _put(2, f"{PROGRAM}: ".encode())
-            _put(fds[part.stream], part.content)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            text = f"the output cannot be written: {error.strerror}"
-            raise UsageError(text, EX_OSERR) from None
-    raise UsageError("the run's end is not known", EX_UNAVAILABLE)
+def _attend_locally(daemon: Daemon, arguments: argparse.Namespace) -> int:
+    def stop(run_id: str) -> None:
+        daemon.stop(run_id)
 
+    def leave(_: int) -> None:
+        leash.jobs.put(daemon.hurry)
 
-def _attend(
-    output_of: Callable[[str], _Output],
-    run_id: str,
-    leash: _Leash,
-    arguments: argparse.Namespace,
-) -> int:
-    """Copy what a run and its later attempts write; the exit code of the last one."""
-    while True:
-        leash.hold(run_id)
-        run, next_id = _copy(output_of(run_id), stdout_fd=2 if arguments.json else 1)
-        if not next_id:
-            break
-        _say(f"{run.get('summary', _state(run))}; trying again as run {next_id}")
-        run_id = next_id
-    if arguments.json:
-        _put(1, compact_json(run))
-    # The code of a program that has just failed speaks for itself.
-    if run.get("end_reason") not in (SUCCESS, FAILED) or "signal" in run:
-        _say(_printable(run.get("summary", _state(run))))
-    return leash.exit_code(run)
-
-
-def _bare(key: str) -> str:
-    """A parameter's key without what its kind adds: `--date=` as date."""
-    return key.strip("-").rstrip("=")
-
-
-def _given_params(
-    words: Sequence[str], declared: Sequence[tuple[str, str]]
-) -> dict[str, str]:
-    """The parameters of words such as KEY=VALUE. `declared` has (kind, key) of each; a
-    flag needs no value, and dashes may be left out of a key."""
-    kinds = {key: kind for kind, key in declared}
-    short = collections.Counter(map(_bare, kinds))
-    keys = {_bare(key): key for key in kinds if short[_bare(key)] == 1}
-    keys.update((key.rstrip("="), key) for key in kinds)
-    found: dict[str, str] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        key = keys.get(name, name)
-        if not equals:
-            if kinds.get(key) != "flag":
-                raise UsageError(f'"{word}": write KEY=VALUE', EX_USAGE)
-            value = "true"
-        if key in found:
-            raise UsageError(f'"{word}": {name} is given twice', EX_USAGE)
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise UsageError(f"{name}: not UTF-8 text", EX_USAGE) from None
-        found[key] = value
-    return found
-
-
-def _trigger(
-    client: Client, arguments: argparse.Namespace, params: dict[str, str]
-) -> dict[str, Any]:
-    """Trigger a run; however often that has to be tried, there will be one only."""
-    key = os.urandom(16).hex() if arguments.key is None else arguments.key
-    if not re.fullmatch(r"[ -~]{1,255}", key):
-        raise UsageError("--key: write 1 to 255 characters of ASCII", EX_USAGE)
-    escaped = re.sub(r'(["\\])', r"\\\1", key)
-    headers = {"Idempotency-Key": f'"{escaped}"'}
-    path = f"/api/tasks/{quote(arguments.task, safe='')}/run"
-    patience = _Patience()
-    first = True
-    while True:
-        try:
-            run = client.ask("POST", path, {"params": params}, headers)
-        except _NoAnswer as error:
-            # Where nobody listens from the start there is nothing to wait for.
-            if first and not error.sent:
-                raise
-            patience.wait(error)
-        else:
-            return cast(dict[str, Any], run)
-        first = False
-
-
-def _stop_remotely(client: Client, task_name: str, run_id: str) -> None:
-    """Ask a run to stop, until somebody has heard it."""
-    own = Client(client.find, client.token, is_own_record=client.is_own_record)
-    pause_s = CLIENT_PAUSE_S
-    while True:
-        try:
-            own.ask("POST", f"/api/tasks/{task_name}/runs/{run_id}/stop")
-        except _NoAnswer:
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, CLIENT_PAUSE_MAX_S)
-        except UsageError:
-            # It has ended meanwhile, or the one who waits for it is told the same.
-            return
-        else:
-            return
-
-
-def _leave_run(code: int) -> NoReturn:
-    raise _Left(code)
-
-
-def _run_remotely(client: Client, arguments: argparse.Namespace) -> int:
-    """Trigger a run of a running daemon and behave like its program."""
-    declared: list[tuple[str, str]] = []
-    if arguments.params:
-        task = client.ask("GET", f"/api/tasks/{quote(arguments.task, safe='')}")
-        # What the key is for stands first.
-        declared = [next(iter(param.items())) for param in task["params"]]
-    params = _given_params(arguments.params, declared)
-    if arguments.detach:
-        run = _trigger(client, arguments, params)
-        _put(1, compact_json(run) if arguments.json else f"{run['id']}\n".encode())
-        return EX_OK
-    stop = functools.partial(_stop_remotely, client, arguments.task)
-    leash = _Leash(stop, _leave_run, "once more leaves it running")
-    run = {}
+    leash = _Leash(stop, leave, "once more kills it")
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
-        with leash.on((signal.SIGINT, signal.SIGTERM), arguments.timeout):
-            run = _trigger(client, arguments, params)
-
-            def output_of(run_id: str) -> _Output:
-                return _remote_output(client, {**run, "id": run_id})
-
-            return _attend(output_of, run["id"], leash, arguments)
-    except _Left as left:
-        _say(f"left; the run goes on as {run['id']}" if run else "left")
-        return left.code
+        task = daemon.task(arguments.task)
+        declared = [(param.kind, param.key) for param in task.params]
+        params = _given_params(arguments.params, declared)
+        with leash.on(numbers, arguments.timeout):
+            run = daemon.trigger(task.name, params, "api")
+            output_of = functools.partial(_local_output, daemon)
+            return _attend(output_of, run.id, leash, arguments)
+    except Problem as problem:
+        document = problem_document(problem, "")
+        raise _Refused(problem.status, _problem_text(document), document) from None
 
 
 def _run_locally(settings: dict[str, str], arguments: argparse.Namespace) -> int:
@@ -12262,28 +12501,6 @@ def _run_locally(settings: dict[str, str], arguments: argparse.Namespace) -> int
         raise UsageError(str(error), EX_OSERR) from None
 
 
-def _attend_locally(daemon: Daemon, arguments: argparse.Namespace) -> int:
-    def stop(run_id: str) -> None:
-        daemon.stop(run_id)
-
-    def leave(_: int) -> None:
-        leash.jobs.put(daemon.hurry)
-
-    leash = _Leash(stop, leave, "once more kills it")
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    try:
-        task = daemon.task(arguments.task)
-        declared = [(param.kind, param.key) for param in task.params]
-        params = _given_params(arguments.params, declared)
-        with leash.on(numbers, arguments.timeout):
-            run = daemon.trigger(task.name, params, "api")
-            output_of = functools.partial(_local_output, daemon)
-            return _attend(output_of, run.id, leash, arguments)
-    except Problem as problem:
-        document = problem_document(problem, "")
-        raise _Refused(problem.status, _problem_text(document), document) from None
-
-
 def _run(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Run a task and behave like its program: same output, same exit code."""
     if arguments.timeout is not None:
@@ -12296,211 +12513,6 @@ def _run(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     if arguments.local:
         return _run_locally(settings, arguments)
     return _run_remotely(_client(settings, arguments.url), arguments)
-
-
-# -- the other questions to a daemon
-
-
-def _ask_reload(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Have the running daemon load tasks.json again, and print its answer."""
-    try:
-        answer = _client(settings, arguments.url).ask("POST", "/api/reload")
-    except _Refused as refused:
-        if refused.status != 422:
-            raise
-        faults = [fault["message"] for fault in refused.document.get("errors", ())]
-        print(*(faults or [str(refused)]), sep="\n", file=sys.stderr)
-        return EX_CONFIG
-    del answer["$schema"]
-    print(json.dumps(answer, ensure_ascii=False))
-    return EX_OK
-
-
-def _print_tasks(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """List the tasks, and what is going on with them."""
-    tasks = _client(settings, arguments.url).ask("GET", "/api/tasks")
-    if arguments.json:
-        _put(1, compact_json(tasks))
-        return EX_OK
-    head = ("TASK", "LAST", "RUNNING", "QUEUED", "NEXT", "DESCRIPTION")
-    rows = [
-        [
-            task["name"],
-            _state(task["last_run"]) if "last_run" in task else "-",
-            str(task["running"]),
-            str(task["queued"]),
-            _local_time(task.get("next_run_at")),
-            task["description"],
-        ]
-        for task in tasks
-    ]
-    _print_text(_screen().table(head, rows))
-    return EX_OK
-
-
-def _print_runs(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """List runs, newest first."""
-    of_task = f"/tasks/{quote(arguments.task, safe='')}" if arguments.task else ""
-    status = f"&status={quote(arguments.status)}" if arguments.status else ""
-    path = f"/api{of_task}/runs?limit={quote(arguments.count)}{status}"
-    answer = _client(settings, arguments.url).ask("GET", path)
-    if arguments.json:
-        _put(1, compact_json(answer))
-        return EX_OK
-    _print_text(_screen().table(_RUN_HEAD, map(_run_row, answer["runs"])))
-    return EX_OK
-
-
-def _named_run(client: Client, name: str) -> dict[str, Any]:
-    """The run that somebody means by an id, its beginning or end, `last`, or any of
-    these behind TASK/. Raises UsageError."""
-    task, _, word = name.rpartition("/")
-    of_task = f"&task_name={quote(task, safe='')}" if task else ""
-    if re.fullmatch(RUN_ID_PATTERN, word.upper()):
-        run = client.ask("GET", f"/api/runs/{word.upper()}")
-        return cast(dict[str, Any], run)
-    if word == "last":
-        runs = client.ask("GET", f"/api/runs?limit=1{of_task}")["runs"]
-    else:
-        word = word.upper()
-        if not re.fullmatch("[0-9A-HJKMNP-TV-Z]{1,25}", word):
-            hint = "write a run id, its beginning or end, or last"
-            raise UsageError(f'"{name}": {hint}', EX_USAGE)
-        query = f"search={word}&limit={LIST_MAX_RUNS}{of_task}"
-        runs = client.ask("GET", f"/api/runs?{query}")["runs"]
-        ends = (str.startswith, str.endswith)
-        runs = [run for run in runs if any(is_at(run["id"], word) for is_at in ends)]
-    if len(runs) != 1:
-        what = f"{len(runs)} runs are" if runs else "no run is"
-        raise UsageError(f'{what} meant by "{name}"', EX_USAGE)
-    return cast(dict[str, Any], runs[0])
-
-
-def _show_run(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Show one run, and the end of its output."""
-    client = _client(settings, arguments.url)
-    run_id = _named_run(client, arguments.run)["id"]
-    run = client.ask("GET", f"/api/runs/{run_id}?output={SHOWN_LINES}")
-    if arguments.json:
-        _put(1, compact_json(run))
-        return EX_OK
-    screen = _screen()
-    output = run.pop("output")
-    facts = {**run, "state": _state(run), "took": _took(run)}
-    for name in ("$schema", "status", "end_reason", "duration", "instance_index"):
-        facts.pop(name, None)
-    for name in ("created_at", "scheduled_at", "start_at", "end_at"):
-        if name in facts:
-            facts[name] = _local_time(facts[name])
-    params = facts.pop("params", {})
-    facts.update({f"params.{key}": value for key, value in params.items()})
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        text = screen.paint(_printable(str(value)))
-        _print_text(f"{name.ljust(width)}  {text}")
-    if output:
-        _print_text("")
-    for line in output:
-        _print_text(_printable(line["text"].expandtabs()))
-    return EX_OK
-
-
-def _print_log(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Write out what a run wrote, each stream byte for byte."""
-    client = _client(settings, arguments.url)
-    run = _named_run(client, arguments.run)
-    query = "" if arguments.follow else "&follow=false"
-    try:
-        _copy(_remote_output(client, run, query))
-    except KeyboardInterrupt:
-        return EX_SIGNAL + signal.SIGINT
-    return EX_OK
-
-
-def _ask_stop(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Ask a run to stop."""
-    client = _client(settings, arguments.url)
-    run = _named_run(client, arguments.run)
-    path = f"/api/tasks/{run['task_name']}/runs/{run['id']}/stop"
-    try:
-        answer = client.ask("POST", path)
-    except _Refused as refused:
-        if refused.status != 409:
-            raise
-        raise UsageError(str(refused), EX_DIFFERS) from None
-    if arguments.json:
-        _put(1, compact_json(answer))
-    else:
-        _print_text(answer["message"])
-    return EX_OK
-
-
-def _health(client: Client) -> dict[str, Any]:
-    """Whether the daemon takes triggers, as the API says it, also when it says
-    nothing."""
-    try:
-        return cast(dict[str, Any], client.ask("GET", "/readyz"))
-    except UsageError as error:
-        return {"status": "unavailable", "detail": str(error)}
-
-
-def _health_text(health: Mapping[str, Any]) -> str:
-    return ": ".join([health["status"], *filter(None, [health.get("detail")])])
-
-
-def _print_status(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Say on one screen how the daemon is doing."""
-    client = _client(settings, arguments.url)
-    limit = f"limit={STATUS_ROWS}"
-    found = {
-        "info": client.ask("GET", "/api/info"),
-        "system": client.ask("GET", "/api/system"),
-        "health": _health(client),
-        "active": client.ask("GET", f"/api/runs?status=running,pending&{limit}"),
-        "failed": client.ask("GET", f"/api/runs?status={','.join(FAILURES)}&{limit}"),
-        "tasks": client.ask("GET", "/api/tasks"),
-    }
-    if arguments.json:
-        _put(1, compact_json(found))
-        return EX_OK
-    for line in _status_lines(client.place, found):
-        _print_text(line)
-    return EX_OK
-
-
-def _status_lines(place: str, found: Mapping[str, Any]) -> Iterator[str]:
-    screen, info, system = _screen(), found["info"], found["system"]
-    up = duration_text(system["uptime"] / 1e9)
-    yield f"{PROGRAM} {info['version']}  pid {info['pid']}  up {up}  {place}"
-    changed = ", changed since it was loaded" if info["config_changed"] else ""
-    yield f"config  {info['config_path']}, {info['tasks']} tasks{changed}"
-    free = size_text(system["disk_free_bytes"])
-    yield f"data    {info['data_dir']}, {free} free"
-    yield f"health  {_health_text(found['health'])}"
-    yield f"runs    {system['runs_active']} running, {system['runs_queued']} queued"
-    if found["active"]["runs"]:
-        yield "\n" + screen.table(_RUN_HEAD, map(_run_row, found["active"]["runs"]))
-    coming = sorted(
-        (task["next_run_at"], task["name"], task["schedule"])
-        for task in found["tasks"]
-        if "next_run_at" in task
-    )
-    if coming:
-        rows = [(_local_time(at), *words) for at, *words in coming[:STATUS_ROWS]]
-        yield "\n" + screen.table(("NEXT", "TASK", "SCHEDULE"), rows)
-    if found["failed"]["runs"]:
-        head = ("FAILED LATELY", *_RUN_HEAD[1:])
-        yield "\n" + screen.table(head, map(_run_row, found["failed"]["runs"]))
-
-
-def _print_health(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Say whether triggers are taken: exit code 0, else 1, as Docker wants it."""
-    health = _health(_client(settings, arguments.url))
-    if arguments.json:
-        _put(1, compact_json(health))
-    else:
-        _print_text(_health_text(health))
-    return EX_OK if health["status"] == "ok" else EX_DIFFERS
 
 
 _ASKING: dict[str, Callable[[dict[str, str], argparse.Namespace], int]] = {
@@ -12889,6 +12901,9 @@ def _selftest() -> int:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return EX_DIFFERS if wrong else EX_OK
+
+
+# -- main
 
 
 def main(argv: Sequence[str] | None = None, page: str = "") -> int | None:
