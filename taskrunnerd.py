@@ -1527,7 +1527,7 @@ HEADERS: dict[str, JsonSchema] = {
         f" {REQUEST_ID_MAX_CHARS} printable ASCII characters, else one is made"
     ),
     KEY_HEADER: _text(
-        'Makes a trigger safe to repeat: text in double quotes, or a bare token, of 1'
+        "Makes a trigger safe to repeat: text in double quotes, or a bare token, of 1"
         f" to {KEY_MAX_CHARS} characters. For 24 hours the same key with the same task"
         " and parameters gets the same run"
     ),
@@ -10440,13 +10440,17 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
+def _given(arguments: argparse.Namespace, setting: _Setting) -> str | None:
+    """A setting's text on the command line, if it stands there."""
+    given = getattr(arguments, setting.name.replace("-", "_"))
+    return ",".join(given) if isinstance(given, list) else given
+
+
 def _settings(arguments: argparse.Namespace) -> dict[str, str]:
     """Every setting's text: the flag, else the variable, else the default."""
     found = {}
     for setting in _SETTINGS:
-        given = getattr(arguments, setting.name.replace("-", "_"))
-        if isinstance(given, list):
-            given = ",".join(given)
+        given = _given(arguments, setting)
         fallback = os.environ.get(setting.variable, "") or _default(setting)
         found[setting.name] = fallback if given is None else given
     for name in ("config", "data", "token-file"):
@@ -10455,10 +10459,11 @@ def _settings(arguments: argparse.Namespace) -> dict[str, str]:
     return found
 
 
-def _parse_count(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= NEXT_MAX_TICKS:
-        message = f'-n "{text}": write a number from 1 to {NEXT_MAX_TICKS}'
-        raise UsageError(message, EX_USAGE)
+def _parse_number(flag: str, text: str, least: int, most: int, more: str = "") -> int:
+    """The number given with a flag; `more` is what else may stand there."""
+    if not re.fullmatch("[0-9]{1,5}", text) or not least <= int(text) <= most:
+        wanted = f"write a number from {least} to {most}{more}"
+        raise UsageError(f'{flag} "{text}": {wanted}', EX_USAGE)
     return int(text)
 
 
@@ -10468,33 +10473,28 @@ _NO_PORT = "none"
 def _parse_port(text: str) -> int | None:
     if text == _NO_PORT:
         return None
-    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65_535:
-        wanted = f"write a number from 0 to 65535, or {_NO_PORT}"
-        raise UsageError(f'--port "{text}": {wanted}', EX_USAGE)
-    return int(text)
+    return _parse_number("--port", text, 0, 65_535, f", or {_NO_PORT}")
 
 
-def _parse_connections(text: str) -> int:
-    wanted = f"write a number from {CONNECTIONS_MIN} to {CONNECTIONS_MAX}"
-    if not re.fullmatch("[0-9]{1,5}", text) or not (
-        CONNECTIONS_MIN <= int(text) <= CONNECTIONS_MAX
-    ):
-        raise UsageError(f'--max-connections "{text}": {wanted}', EX_USAGE)
-    return int(text)
-
-
-def _parse_time_setting(settings: dict[str, str], name: str) -> float:
+def _parse_time(flag: str, text: str) -> float:
+    """The seconds of a duration given with a flag."""
     try:
-        return parse_duration(settings[name])
+        return parse_duration(text)
     except ValueError as error:
-        raise UsageError(f"--{name}: {error}", EX_USAGE) from None
+        raise UsageError(f"{flag}: {error}", EX_USAGE) from None
 
 
-def _parse_size_setting(settings: dict[str, str], name: str) -> int:
+def _shutdown_s(settings: dict[str, str]) -> float:
+    """The time that runs get to end at shutdown."""
+    return _parse_time("--shutdown-timeout", settings["shutdown-timeout"])
+
+
+def _min_free_bytes(settings: dict[str, str]) -> int:
+    """The room on the disk below which nothing is started."""
     try:
-        return parse_size(settings[name])
+        return parse_size(settings["min-free"])
     except ValueError as error:
-        raise UsageError(f"--{name}: {error}", EX_USAGE) from None
+        raise UsageError(f"--min-free: {error}", EX_USAGE) from None
 
 
 def _token_path(settings: dict[str, str]) -> str:
@@ -10634,7 +10634,7 @@ def _print_schema() -> int:
 
 def _print_next(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Print the coming ticks of one task or of all, soonest first."""
-    count = _parse_count(arguments.count)
+    count = _parse_number("-n", arguments.count, 1, NEXT_MAX_TICKS)
     tasks = load_config(settings["config"]).tasks
     name = arguments.task
     if name and name not in tasks:
@@ -11795,9 +11795,7 @@ def _given_flags(arguments: argparse.Namespace) -> dict[str, str]:
     """The settings on the command line, with absolute paths."""
     found = {}
     for setting in _SETTINGS:
-        given = getattr(arguments, setting.name.replace("-", "_"))
-        if isinstance(given, list):
-            given = ",".join(given)
+        given = _given(arguments, setting)
         if given and setting.metavar in ("FILE", "DIR", "PATH"):
             given = os.path.abspath(given)
         if given is not None:
@@ -11821,7 +11819,7 @@ def _print_unit(arguments: argparse.Namespace, settings: dict[str, str]) -> None
     config = given.get("config", "/etc/taskrunnerd/tasks.json")
     own = [path for p in (sys.executable, _FILE) for path in (p, os.path.realpath(p))]
     needed = [*own, data, config]
-    stop_s = _parse_time_setting(settings, "shutdown-timeout") + STOP_SLACK_S
+    stop_s = _shutdown_s(settings) + STOP_SLACK_S
     unit = _UNIT.format(
         program=_unit_words(_own_program()),
         flags=_unit_flags(given),
@@ -11930,8 +11928,11 @@ def _server_options(settings: dict[str, str], hosts: Iterable[str]) -> Options:
         )
     names = settings["allow-host"].lower().split(",")
     allowed_hosts = frozenset(name.strip() for name in names if name.strip())
-    max_connections = _parse_connections(settings["max-connections"])
-    heartbeat_s = _parse_time_setting(settings, "heartbeat")
+    limits = (CONNECTIONS_MIN, CONNECTIONS_MAX)
+    max_connections = _parse_number(
+        "--max-connections", settings["max-connections"], *limits
+    )
+    heartbeat_s = _parse_time("--heartbeat", settings["heartbeat"])
     if heartbeat_s <= 0:
         raise UsageError("--heartbeat: must be longer than nothing", EX_USAGE)
     return Options(token, allowed_hosts, max_connections, heartbeat_s)
@@ -12388,8 +12389,8 @@ def _serve(settings: dict[str, str], page: str) -> None:
     options = _server_options(settings, _hosts(settings, left or given))
     options = options._replace(page=page)
     tls = _load_tls(settings)
-    shutdown_s = _parse_time_setting(settings, "shutdown-timeout")
-    min_free_bytes = _parse_size_setting(settings, "min-free")
+    shutdown_s = _shutdown_s(settings)
+    min_free_bytes = _min_free_bytes(settings)
     is_shut = _parse_port(settings["port"]) is None and not settings["socket"]
     if is_shut and not given:
         raise UsageError("--port none: nobody could ask; use --socket PATH", EX_USAGE)
@@ -12479,8 +12480,8 @@ def _run_locally(settings: dict[str, str], arguments: argparse.Namespace) -> int
         raise UsageError("--detach and --key need a daemon, not --local", EX_USAGE)
     _start_logging("error")
     config = load_config(settings["config"])
-    min_free_bytes = _parse_size_setting(settings, "min-free")
-    shutdown_s = _parse_time_setting(settings, "shutdown-timeout")
+    min_free_bytes = _min_free_bytes(settings)
+    shutdown_s = _shutdown_s(settings)
     try:
         folder = _open_folder(settings["data"], -1)
     except UsageError as error:
@@ -12504,10 +12505,7 @@ def _run_locally(settings: dict[str, str], arguments: argparse.Namespace) -> int
 def _run(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Run a task and behave like its program: same output, same exit code."""
     if arguments.timeout is not None:
-        try:
-            arguments.timeout = parse_duration(arguments.timeout)
-        except ValueError as error:
-            raise UsageError(f"--timeout: {error}", EX_USAGE) from None
+        arguments.timeout = _parse_time("--timeout", arguments.timeout)
         if arguments.detach:
             raise UsageError("--timeout and --detach exclude each other", EX_USAGE)
     if arguments.local:
@@ -12640,7 +12638,7 @@ class _Subject:
         self.port = int(json.loads(line)["url"].rpartition(":")[2])
 
     def _popen(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, os.path.abspath(__file__), "--port", "0"]
+        command = [sys.executable, _FILE, "--port", "0"]
         with open(os.path.join(self.folder, "stderr"), "ab") as stderr:
             # In a session of its own: Ctrl-C is for the selftest, which then ends it.
             return subprocess.Popen(
@@ -12666,8 +12664,6 @@ class _Subject:
 
     def ask(self, method: str, path: str, body: Any = None) -> bytes:
         """The body of an answer, which must not be an error."""
-        import http.client
-
         client = http.client.HTTPConnection("127.0.0.1", self.port, SELFTEST_WAIT_S)
         with contextlib.closing(client):
             headers = {"Content-Type": "application/json"} if body else {}
@@ -12865,12 +12861,10 @@ _CHECKS: tuple[tuple[str, Callable[[_Subject], None]], ...] = (
 
 def _holds(subject: _Subject, name: str, check: Callable[[_Subject], None]) -> bool:
     """Make a check and print its line."""
-    from http.client import HTTPException
-
     try:
         subject.start()
         check(subject)
-    except (_Differs, HTTPException, OSError, ValueError) as error:
+    except (_Differs, *_TRANSPORT_ERRORS, ValueError) as error:
         what = str(error) if isinstance(error, _Differs) else repr(error)
         print(f"differs {name}: {what}", flush=True)
         return False
