@@ -10254,6 +10254,9 @@ _ASKING_HELP = {
 _FOUND = """\
 The daemon is found by --url, TASKRUNNERD_URL, or the data directory's own record of
 where it listens. The token is read from --token-file or TASKRUNNERD_TOKEN."""
+_RUN_ABOUT = """
+Ctrl-C asks the run to stop, a second one leaves it running.
+A parameter whose key begins with a dash may be given without it."""
 _RUN_CODES = """
 exit code:
   the program's; 128+n when signal n killed it
@@ -10267,6 +10270,43 @@ exit code:
   137  killed, or the daemon died while the program ran
 """
 _RUN_NAMES = " RUN is an id, its beginning or end, last, or TASK/last."
+
+
+def _add_file(command: argparse.ArgumentParser, about: str) -> None:
+    command.add_argument("--config", dest="own_config", metavar="FILE", help=about)
+
+
+def _add_task(command: argparse.ArgumentParser) -> None:
+    command.add_argument("task", nargs="?", metavar="TASK", help="of this task only")
+
+
+def _add_count(command: argparse.ArgumentParser, default: int) -> None:
+    command.add_argument(
+        "-n",
+        dest="count",
+        default=str(default),
+        metavar="COUNT",
+        help=f"so many (default {default})",
+    )
+
+
+def _add_json(command: argparse.ArgumentParser, about: str = "print JSON") -> None:
+    command.add_argument("--json", action="store_true", help=about)
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    """The arguments of the command `run`."""
+    run.add_argument("task", metavar="TASK", help="which task")
+    run.add_argument("params", nargs="*", metavar="KEY=VALUE", help="a parameter")
+    run.add_argument(
+        "--detach", action="store_true", help="print the run's id and leave"
+    )
+    run.add_argument("--timeout", metavar="TIME", help="stop it after this: 90s, 5m")
+    run.add_argument("--key", metavar="KEY", help="run once per key: Idempotency-Key")
+    run.add_argument(
+        "--local", action="store_true", help="here and now, without a daemon"
+    )
+    _add_file(run, "for --local")
 
 
 def _add_asking(commands: Any) -> None:
@@ -10284,6 +10324,7 @@ def _add_asking(commands: Any) -> None:
     )
 
     def add(name: str, about: str = "", more: str = "") -> argparse.ArgumentParser:
+        """A command that says what all of them say, and has what all of them have."""
         text = _ASKING_HELP[name]
         command: argparse.ArgumentParser = commands.add_parser(
             name,
@@ -10293,33 +10334,15 @@ def _add_asking(commands: Any) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name != "reload":
-            command.add_argument("--json", action="store_true", help="print JSON")
+            _add_json(command)
         return command
 
-    run = add(
-        "run",
-        "\nCtrl-C asks the run to stop, a second one leaves it running.\n"
-        "A parameter whose key begins with a dash may be given without it.",
-        _RUN_CODES,
-    )
-    run.add_argument("task", metavar="TASK", help="which task")
-    run.add_argument("params", nargs="*", metavar="KEY=VALUE", help="a parameter")
-    run.add_argument(
-        "--detach", action="store_true", help="print the run's id and leave"
-    )
-    run.add_argument("--timeout", metavar="TIME", help="stop it after this: 90s, 5m")
-    run.add_argument("--key", metavar="KEY", help="run once per key: Idempotency-Key")
-    run.add_argument(
-        "--local", action="store_true", help="here and now, without a daemon"
-    )
-    run.add_argument("--config", dest="own_config", metavar="FILE", help="for --local")
+    _add_run(add("run", _RUN_ABOUT, _RUN_CODES))
     add("tasks")
     runs = add("runs")
-    runs.add_argument("task", nargs="?", metavar="TASK", help="of this task only")
+    _add_task(runs)
     runs.add_argument("--status", metavar="WORDS", help="such as failed,timeout")
-    runs.add_argument(
-        "-n", dest="count", default="20", metavar="COUNT", help="so many (default 20)"
-    )
+    _add_count(runs, 20)
     for name in ("show", "logs", "stop"):
         command = add(name, _RUN_NAMES)
         command.add_argument("run", metavar="RUN", help="which run")
@@ -10331,15 +10354,36 @@ def _add_asking(commands: Any) -> None:
     add("reload")
 
 
-def _parser() -> argparse.ArgumentParser:
-    rows = [f"  {name:19} {text}" for name, text in _ASKING_HELP.items()]
-    parser = _Parser(
-        prog=PROGRAM,
-        description="Run declared tasks over HTTP: without a command, as the daemon.",
-        epilog="\n".join(["asking a running daemon:", *rows, "", _FOUND]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _add_others(commands: Any) -> None:
+    """The commands that need no daemon, and `upgrade`, which finds it by its pid."""
+    add = commands.add_parser
+    validate = add("validate", help="check tasks.json and say what is wrong")
+    _add_file(validate, "the file to check")
+    _add_json(validate, "print faults as JSON")
+    add("schema", help="print the JSON Schema of tasks.json")
+    _add_file(add("init", help="write an example tasks.json"), "the file to write")
+    upgrade = add("upgrade", help="replace a running daemon by the program now on disk")
+    upgrade.add_argument(
+        "--data", dest="own_data", metavar="DIR", help="the daemon's directory"
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
+    add("selftest", help="check on this machine what is promised")
+    crontab = add(
+        "import-crontab", help="print the tasks.json that does what a crontab does"
+    )
+    crontab.add_argument(
+        "file", nargs="?", default="-", metavar="FILE", help="else it is stdin"
+    )
+    add("systemd-unit", help="print a unit of systemd for this installation")
+    add("dockerfile", help="print a Dockerfile, and a compose file in its comments")
+    coming = add("next", help="print the coming ticks of schedules")
+    _add_task(coming)
+    _add_count(coming, 10)
+    _add_json(coming)
+    _add_file(coming, "the file with the tasks")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """The settings of the daemon, in groups."""
     groups: dict[str, Any] = {}
     for title, names in _GROUPS:
         groups.update(dict.fromkeys(names.split(), parser.add_argument_group(title)))
@@ -10351,52 +10395,25 @@ def _parser() -> argparse.ArgumentParser:
             more = {"action": "store_const", "const": "true"}
         default = f" (default {setting.default})" if setting.default else ""
         text = f"{setting.help}{default}; also {setting.variable}"
-        group = groups.get(setting.name, parser)
-        group.add_argument(f"--{setting.name}", help=text, **more)
+        groups[setting.name].add_argument(f"--{setting.name}", help=text, **more)
+
+
+def _parser() -> argparse.ArgumentParser:
+    """What a command line may say."""
+    rows = [f"  {name:19} {text}" for name, text in _ASKING_HELP.items()]
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Run declared tasks over HTTP: without a command, as the daemon.",
+        epilog="\n".join(["asking a running daemon:", *rows, "", _FOUND]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
+    _add_settings(parser)
     commands = parser.add_subparsers(
         title="other commands", dest="command", metavar="COMMAND"
     )
     _add_asking(commands)
-    validate = commands.add_parser(
-        "validate", help="check tasks.json and say what is wrong"
-    )
-    validate.add_argument(
-        "--config", dest="own_config", metavar="FILE", help="the file to check"
-    )
-    validate.add_argument("--json", action="store_true", help="print faults as JSON")
-    commands.add_parser("schema", help="print the JSON Schema of tasks.json")
-    init = commands.add_parser("init", help="write an example tasks.json")
-    init.add_argument(
-        "--config", dest="own_config", metavar="FILE", help="the file to write"
-    )
-    upgrade = commands.add_parser(
-        "upgrade", help="replace a running daemon by the program now on disk"
-    )
-    upgrade.add_argument(
-        "--data", dest="own_data", metavar="DIR", help="the daemon's directory"
-    )
-    commands.add_parser("selftest", help="check on this machine what is promised")
-    crontab = commands.add_parser(
-        "import-crontab", help="print the tasks.json that does what a crontab does"
-    )
-    crontab.add_argument(
-        "file", nargs="?", default="-", metavar="FILE", help="else it is stdin"
-    )
-    commands.add_parser(
-        "systemd-unit", help="print a unit of systemd for this installation"
-    )
-    commands.add_parser(
-        "dockerfile", help="print a Dockerfile, and a compose file in its comments"
-    )
-    coming = commands.add_parser("next", help="print the coming ticks of schedules")
-    coming.add_argument("task", nargs="?", metavar="TASK", help="of this task only")
-    coming.add_argument(
-        "-n", dest="count", default="10", metavar="COUNT", help="so many (default 10)"
-    )
-    coming.add_argument("--json", action="store_true", help="print JSON")
-    coming.add_argument(
-        "--config", dest="own_config", metavar="FILE", help="the file with the tasks"
-    )
+    _add_others(commands)
     return parser
 
 
