@@ -150,6 +150,7 @@ else:
 # here changes it everywhere; no other section holds a bare number that matters.
 
 VERSION = "0.1.0"
+PYTHON_VERSION = ".".join(map(str, sys.version_info[:3]))
 PROGRAM = "taskrunnerd"
 DEFAULT_PORT = 9477
 HTTPS_PORT = 443
@@ -7207,6 +7208,7 @@ class Daemon(Schedules):
 
 
 JSON, TEXT, EVENT_STREAM = "application/json", "text/plain", "text/event-stream"
+PROBLEM_JSON, SCHEMA_JSON = "application/problem+json", "application/schema+json"
 
 
 class Front(NamedTuple):
@@ -8004,14 +8006,21 @@ def _log_events(daemon: Daemon, run: Run, n: int) -> Iterator[bytes]:
         yield event_text("done", {"final_line": final_line, "status": status})
 
 
+def _last_seen(request: Request) -> int | None:
+    """The number of the last event that a client has seen, if it says one."""
+    text = request.headers.get("last-event-id", "")
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
+
+
 def stream_log(daemon: Daemon, request: Request) -> Stream:
     """Follow a run's output as server-sent events."""
     run = _find_run(daemon, request)
     with LogReader(daemon.log_of(run)) as log:
-        start = _first_line(log, request.query.get("from", 0))
-        last_seen = request.headers.get("last-event-id", "")
-        if re.fullmatch("[0-9]{1,18}", last_seen):
-            start = int(last_seen) + 1
+        last_seen = _last_seen(request)
+        if last_seen is None:
+            start = _first_line(log, request.query.get("from", 0))
+        else:
+            start = last_seen + 1
         start = max(start, log.total_lines - request.query["replay_limit"])
     events = _log_events(daemon, run, start)
     return Stream(200, EVENT_STREAM, events, headers=_UNBUFFERED)
@@ -8053,11 +8062,9 @@ def _part_events(daemon: Daemon, run: Run, start: int) -> Iterator[bytes]:
 def stream_log_parts(daemon: Daemon, request: Request) -> Stream:
     """Follow a run's output byte for byte, by stream, as server-sent events."""
     run = _find_run(daemon, request)
-    start, follow = request.query["from"], request.query["follow"]
-    last_seen = request.headers.get("last-event-id", "")
-    if re.fullmatch("[0-9]{1,18}", last_seen):
-        start = int(last_seen)
-    if follow:
+    last_seen = _last_seen(request)
+    start = request.query["from"] if last_seen is None else last_seen
+    if request.query["follow"]:
         events = _part_events(daemon, run, start)
     else:
         done = event_text("done", {"run": run_document(run)})
@@ -8143,9 +8150,8 @@ def _run_events(daemon: Daemon, after: int) -> Iterator[bytes]:
 
 def stream_runs(daemon: Daemon, request: Request) -> Stream:
     """Follow what happens to runs as server-sent events."""
-    last_seen = request.headers.get("last-event-id", "")
-    known = re.fullmatch("[0-9]{1,18}", last_seen)
-    after = int(last_seen) if known else daemon.newest_event_id()
+    last_seen = _last_seen(request)
+    after = daemon.newest_event_id() if last_seen is None else last_seen
     return Stream(200, EVENT_STREAM, _run_events(daemon, after), headers=_UNBUFFERED)
 
 
@@ -8154,7 +8160,7 @@ def get_info(daemon: Daemon, request: Request) -> Answer:
     document = {
         "name": PROGRAM,
         "version": VERSION,
-        "python": ".".join(map(str, sys.version_info[:3])),
+        "python": PYTHON_VERSION,
         "pid": os.getpid(),
         "started_at": time_text(daemon.started_ms),
         "tasks": len(daemon.config.tasks),
@@ -8218,10 +8224,9 @@ def _daemon_log_events(daemon: Daemon, n: int) -> Iterator[bytes]:
 def stream_daemon_log(daemon: Daemon, request: Request) -> Stream:
     """Follow the daemon's own log as server-sent events."""
     tail = daemon.log_tail
-    after = tail.newest_n - DAEMON_LOG_SHOWN_LINES
-    last_seen = request.headers.get("last-event-id", "")
-    if re.fullmatch("[0-9]{1,18}", last_seen):
-        after = min(int(last_seen), tail.newest_n)
+    after, last_seen = tail.newest_n - DAEMON_LOG_SHOWN_LINES, _last_seen(request)
+    if last_seen is not None:
+        after = min(last_seen, tail.newest_n)
     # Lines before the first one were of another daemon, or are none.
     events = _daemon_log_events(daemon, max(after, tail.first_n - 1))
     return Stream(200, EVENT_STREAM, events, headers=_UNBUFFERED)
@@ -8374,8 +8379,7 @@ def _request_samples(scrape: Scrape) -> Iterator[str]:
 
 
 def _build_samples(scrape: Scrape) -> Iterator[str]:
-    python = ".".join(map(str, sys.version_info[:3]))
-    yield f"_info{labels_text(version=VERSION, python=python)} 1"
+    yield f"_info{labels_text(version=VERSION, python=PYTHON_VERSION)} 1"
 
 
 def _memory_samples(field: int) -> Any:
@@ -8507,7 +8511,7 @@ def get_schema(daemon: Daemon, request: Request) -> Stream:
     if name not in SCHEMAS:
         raise Problem(404, f'no schema "{name}"{nearest(name, SCHEMAS)}')
     body = compact_json(schema_document(name))
-    return Stream(200, "application/schema+json", iter([body]), len(body))
+    return Stream(200, SCHEMA_JSON, iter([body]), len(body))
 
 
 _PAGE_POLICY = (
@@ -8630,7 +8634,7 @@ ROUTES = (
     Route("GET", "/healthz", get_health, "Health", open_to_all=True),
     Route("GET", "/readyz", get_readiness, "Health", open_to_all=True),
     Route("GET", "/schemas/{schema_name}.json", get_schema,
-          media="application/schema+json"),
+          media=SCHEMA_JSON),
 )
 # fmt: on
 
@@ -8659,7 +8663,7 @@ def _schema_ref(name: str) -> JsonSchema:
 
 
 def _problem() -> dict[str, Any]:
-    content = _media("application/problem+json", _schema_ref("ErrorModel"))
+    content = _media(PROBLEM_JSON, _schema_ref("ErrorModel"))
     return {"description": "A problem", "content": content}
 
 
@@ -9725,7 +9729,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         path = self._head.path if self._head else "/"
         document = problem_document(problem, path[:ECHO_MAX_CHARS])
         answer = Answer(problem.status, document, problem.headers)
-        self._send_document(answer, "ErrorModel", "application/problem+json")
+        self._send_document(answer, "ErrorModel", PROBLEM_JSON)
 
     def _send_stream(self, stream: Stream) -> None:
         """Send an answer as it comes, chunked where nobody knows its size."""
