@@ -6312,6 +6312,12 @@ class Endings(Monitor):
         summary = f"{end_reason.replace('_', ' ')}: {error}"
         return ended._replace(start_at=None, end_at=end_at, summary=summary)
 
+    def _settle_aside(self, endings: list[_Ending]) -> None:
+        """As `_settle`, in a thread of its own. Does not block."""
+        if endings:
+            settle = threading.Thread(target=self._settle, args=(endings,), daemon=True)
+            settle.start()
+
     def _settle(self, endings: list[_Ending]) -> None:
         """Make such ends durable, then known. Blocks; without the lock."""
         if endings:
@@ -6568,9 +6574,7 @@ class Runs(Endings):
                 lane.queue.remove(live)
             begun = self._promote(lane)
             self._idle.notify_all()
-        if endings:
-            settle = threading.Thread(target=self._settle, args=(endings,), daemon=True)
-            settle.start()
+        self._settle_aside(endings)
         for waiting in begun:
             self._begin(waiting)
 
@@ -6589,6 +6593,11 @@ class Runs(Endings):
             lane.active[live.run.id] = live
             begun.append(live)
         return begun
+
+    def _promote_all(self) -> list[LiveRun]:
+        """Fill the free slots of every task."""
+        lanes = self._lanes.values()
+        return [live for lane in lanes for live in self._promote(lane)]
 
     def _begin(self, live: LiveRun) -> None:
         """Give a run that has a slot a thread. Without the lock."""
@@ -6877,10 +6886,8 @@ class Schedules(Runs):
                 self._tell_made(live, run)
             else:
                 self._withdraw(live, [])
-        if endings:
-            # Not here: it may have to wait for the store, and deadlines may not.
-            settle = threading.Thread(target=self._settle, args=(endings,), daemon=True)
-            settle.start()
+        # Not here: it may have to wait for the store, and deadlines may not.
+        self._settle_aside(endings)
         return failed
 
     # -- which schedules there are
@@ -6925,6 +6932,9 @@ class Schedules(Runs):
                 self._timetable.add(lane, self.anchor_s)
         gone = [n for n in old if n not in self._lanes or not self._lanes[n].task.cron]
         return writes + [self.store.enqueue(write_unscheduled(name)) for name in gone]
+
+
+_UNDECLARED = "the task is no longer declared"
 
 
 class Daemon(Schedules):
@@ -6974,8 +6984,7 @@ class Daemon(Schedules):
             for run, secret in unended:
                 if run.status == PENDING:
                     writes += self._requeue(run, secret)
-            lanes = self._lanes.values()
-            begun = [live for lane in lanes for live in self._promote(lane)]
+            begun = self._promote_all()
         if handover:
             # What goes on must not end because of what cannot be written now.
             self._persist(writes, "")
@@ -7043,7 +7052,7 @@ class Daemon(Schedules):
             else:
                 lane.queue.append(live)
             return []
-        run = self._ended_early(run, SKIPPED, "the task is no longer declared")
+        run = self._ended_early(run, SKIPPED, _UNDECLARED)
         return [self.store.enqueue(write_ended(run))]
 
     # -- reload
@@ -7079,8 +7088,7 @@ class Daemon(Schedules):
             }
             endings = self._drop_undeclared()
             writes = self._reschedule(old)
-            lanes = self._lanes.values()
-            begun = [live for lane in lanes for live in self._promote(lane)]
+            begun = self._promote_all()
             self._due.notify()
         self._settle(endings)
         self._persist(writes, "")
@@ -7106,8 +7114,7 @@ class Daemon(Schedules):
             and not live.cause
             and live.task.name not in self._lanes
         ]
-        error = "the task is no longer declared"
-        return [self._end_queued(live, error, SKIPPED) for live in waiting]
+        return [self._end_queued(live, _UNDECLARED, SKIPPED) for live in waiting]
 
     # -- end, and upgrade in place
 
@@ -9339,15 +9346,19 @@ class _Wire:
             return self._receive_chunked(deadline_s)
         return self._take(length, deadline_s)
 
+    def _receive_more(self, deadline_s: float) -> bytes:
+        """More of a body. Raises ConnectionError when the client closes."""
+        fresh = self._receive(deadline_s)
+        if not fresh:
+            raise ConnectionError("closed in the middle of a body")
+        return fresh
+
     def _take(self, size: int, deadline_s: float) -> bytes:
-        """Exactly this many bytes. Raises ConnectionError when the client closes."""
+        """Exactly this many bytes."""
         parts, have = [self._buffer], len(self._buffer)
         while have < size:
-            fresh = self._receive(deadline_s)
-            if not fresh:
-                raise ConnectionError("closed in the middle of a body")
-            parts.append(fresh)
-            have += len(fresh)
+            parts.append(self._receive_more(deadline_s))
+            have += len(parts[-1])
         whole = b"".join(parts)
         self._buffer = whole[size:]
         return whole[:size]
@@ -9356,10 +9367,7 @@ class _Wire:
         while b"\r\n" not in self._buffer:
             if len(self._buffer) > REQUEST_LINE_MAX_BYTES:
                 raise _Malformed(400, "a chunk header is too long")
-            fresh = self._receive(deadline_s)
-            if not fresh:
-                raise ConnectionError("closed in the middle of a body")
-            self._buffer += fresh
+            self._buffer += self._receive_more(deadline_s)
         line, _, self._buffer = self._buffer.partition(b"\r\n")
         return line
 
