@@ -399,7 +399,7 @@ def ulid_text(number: int) -> str:
 
 
 def fresh_request_id() -> str:
-    """An id for a request that came without one."""
+    """An id for a request that came without one, or a key for a trigger."""
     return os.urandom(16).hex()
 
 
@@ -2125,6 +2125,11 @@ def _value_fault(param: Param, value: str) -> str:
     return ""
 
 
+# Variables with such names are the daemon's own, and what it tells a program.
+_OWN_PREFIX = "TASKRUNNERD_"
+_TAKEN = f"names that begin with {_OWN_PREFIX} are taken"
+
+
 def _build_params(
     source: _Source, at: Where, declared: list[dict[str, Any]]
 ) -> tuple[Param, ...]:
@@ -2138,8 +2143,8 @@ def _build_params(
         param = _build_param(kinds[0], fields)
         if param.key in params:
             source.fault(here, f"the key {param.key} is declared twice")
-        if param.kind == "env" and param.key.startswith("TASKRUNNERD_"):
-            source.fault((*here, "env"), "names that begin with TASKRUNNERD_ are taken")
+        if param.kind == "env" and param.key.startswith(_OWN_PREFIX):
+            source.fault((*here, "env"), _TAKEN)
         if param.default is not None:
             message = _value_fault(param, param.default)
             if message:
@@ -2195,6 +2200,12 @@ def _find_account(source: _Source, at: Where, user: str | None) -> Account | Non
     return Account(entry.pw_name, entry.pw_dir, entry.pw_uid, gid, groups)
 
 
+def unquoted(text: str) -> str:
+    """The text without the pair of quotes that is around it, if there is one."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1] if quoted else text
+
+
 def _read_env_file(source: _Source, at: Where, path: str | None) -> dict[str, str]:
     """The KEY=VALUE lines of a file; blank lines and # comments are passed over, one
     pair of quotes around a value is taken off."""
@@ -2224,12 +2235,9 @@ def _read_env_file(source: _Source, at: Where, path: str | None) -> dict[str, st
             # The line itself may be a secret and is not shown.
             source.fault(at, f"{path}:{number}: not a KEY=VALUE line")
             continue
-        if name.startswith("TASKRUNNERD_"):
-            taken = "names that begin with TASKRUNNERD_ are taken"
-            source.fault(at, f"{path}:{number}: {taken}")
-        value = value.strip()
-        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-        variables[name] = value[1:-1] if quoted else value
+        if name.startswith(_OWN_PREFIX):
+            source.fault(at, f"{path}:{number}: {_TAKEN}")
+        variables[name] = unquoted(value.strip())
     return variables
 
 
@@ -2244,11 +2252,11 @@ def _build_layer(source: _Source, at: Where, settings: dict[str, Any]) -> _Layer
     """What one place says about the environment; `env` beats `env_file`."""
 
     def variables(key: str, file_key: str) -> dict[str, str]:
+        """Those of a file and those beside it."""
         own = settings.get(key, {})
         for name in own:
-            if name.startswith("TASKRUNNERD_"):
-                taken = "names that begin with TASKRUNNERD_ are taken"
-                source.fault((*at, key, name), taken)
+            if name.startswith(_OWN_PREFIX):
+                source.fault((*at, key, name), _TAKEN)
         in_file = _read_env_file(source, (*at, file_key), settings.get(file_key))
         return {**in_file, **own}
 
@@ -2264,7 +2272,7 @@ def environment_of_others() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("TASKRUNNERD_") and name not in SYSTEMD_VARIABLES
+        if not name.startswith(_OWN_PREFIX) and name not in SYSTEMD_VARIABLES
     }
 
 
@@ -2311,6 +2319,20 @@ def _build_cron(
     return cron
 
 
+def _joined(base: Mapping[str, str], common: _Layer, special: _Layer) -> dict[str, str]:
+    """The environment of a task, which wins over the defaults; in each place secrets
+    win over the rest."""
+    environ = {**base, **common.plain, **common.secret}
+    environ.update({**special.plain, **special.secret})
+    return environ
+
+
+def _redacted(*layers: _Layer) -> tuple[str, ...]:
+    """The secrets that are long enough to be taken out of the output."""
+    values = (value for layer in layers for value in layer.secret.values())
+    return tuple(value for value in values if len(value) >= SECRET_MIN_CHARS)
+
+
 def _build_task(
     source: _Source, name: str, own: dict[str, Any], defaults: dict[str, Any]
 ) -> Task | None:
@@ -2337,10 +2359,6 @@ def _build_task(
     if len(source.faults) > before or "run" not in setting:
         return None
     base = _base_environment(setting["env_base"], account)
-    secrets = [*common.secret.values(), *special.secret.values()]
-    # The task wins over the defaults; in each place secrets win over the rest.
-    environ = {**base, **common.plain, **common.secret}
-    environ.update({**special.plain, **special.secret})
     run = setting["run"]
     timeout, keep_for = setting.get("timeout"), setting.get("keep_for")
     return Task(
@@ -2349,8 +2367,8 @@ def _build_task(
         description=setting["description"],
         group=setting["group"],
         params=params,
-        environ=environ,
-        secrets=tuple(v for v in secrets if len(v) >= SECRET_MIN_CHARS),
+        environ=_joined(base, common, special),
+        secrets=_redacted(common, special),
         working_dir=os.path.join(source.folder, setting["working_dir"]),
         shell=setting["shell"],
         umask=int(setting["umask"], 8) if "umask" in setting else -1,
@@ -10753,9 +10771,8 @@ def import_crontab(
         if line.startswith("#") or not line:
             comment = line.strip("# \t")
         elif variable:
-            name, value = variable[1], variable[2].strip()
-            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-            env[name] = value[1:-1] if quoted else value
+            name = variable[1]
+            env[name] = unquoted(variable[2].strip())
             if name == "MAILTO":
                 mail = "nothing is mailed; GET /api/runs?status=failed lists failures"
                 notes.append(f"line {number}: MAILTO: {mail}")
@@ -11376,16 +11393,22 @@ def _given_params(
     return found
 
 
+def _task_path(name: str) -> str:
+    """Where the API has a task, whatever its name on the command line."""
+    return f"/api/tasks/{quote(name, safe='')}"
+
+
 def _trigger(
     client: Client, arguments: argparse.Namespace, params: dict[str, str]
 ) -> dict[str, Any]:
     """Trigger a run; however often that has to be tried, there will be one only."""
-    key = os.urandom(16).hex() if arguments.key is None else arguments.key
-    if not re.fullmatch(r"[ -~]{1,255}", key):
-        raise UsageError("--key: write 1 to 255 characters of ASCII", EX_USAGE)
+    key = fresh_request_id() if arguments.key is None else arguments.key
+    if not re.fullmatch(f"[ -~]{{1,{KEY_MAX_CHARS}}}", key):
+        limit = f"1 to {KEY_MAX_CHARS} characters of ASCII"
+        raise UsageError(f"--key: write {limit}", EX_USAGE)
     escaped = re.sub(r'(["\\])', r"\\\1", key)
-    headers = {"Idempotency-Key": f'"{escaped}"'}
-    path = f"/api/tasks/{quote(arguments.task, safe='')}/run"
+    headers = {KEY_HEADER: f'"{escaped}"'}
+    path = f"{_task_path(arguments.task)}/run"
     patience = _Patience()
     first = True
     while True:
@@ -11426,7 +11449,7 @@ def _run_remotely(client: Client, arguments: argparse.Namespace) -> int:
     """Trigger a run of a running daemon and behave like its program."""
     declared: list[tuple[str, str]] = []
     if arguments.params:
-        task = client.ask("GET", f"/api/tasks/{quote(arguments.task, safe='')}")
+        task = client.ask("GET", _task_path(arguments.task))
         # What the key is for stands first.
         declared = [next(iter(param.items())) for param in task["params"]]
     params = _given_params(arguments.params, declared)
@@ -11477,9 +11500,9 @@ def _print_tasks(settings: dict[str, str], arguments: argparse.Namespace) -> int
 
 def _print_runs(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """List runs, newest first."""
-    of_task = f"/tasks/{quote(arguments.task, safe='')}" if arguments.task else ""
+    of_task = _task_path(arguments.task) if arguments.task else "/api"
     status = f"&status={quote(arguments.status)}" if arguments.status else ""
-    path = f"/api{of_task}/runs?limit={quote(arguments.count)}{status}"
+    path = f"{of_task}/runs?limit={quote(arguments.count)}{status}"
     answer = _client(settings, arguments.url).ask("GET", path)
     if arguments.json:
         _put(1, compact_json(answer))
@@ -12764,14 +12787,16 @@ class _Subject:
                 signal_process(pid, signal.SIGKILL)
 
 
+_TO_ITS_END = f"?wait=true&wait_timeout={SELFTEST_WAIT_S}"
+
+
 def _ends(
     task: str, params: Any, output: bytes | None, **fields: Any
 ) -> Callable[[_Subject], None]:
     """A check that a run, left alone, ends so."""
 
     def check(subject: _Subject) -> None:
-        query = f"?wait=true&wait_timeout={SELFTEST_WAIT_S}"
-        subject.expect(subject.trigger(task, params, query), output, **fields)
+        subject.expect(subject.trigger(task, params, _TO_ITS_END), output, **fields)
 
     return check
 
@@ -12792,7 +12817,7 @@ def _ends_when_stopped(
 
 def _check_service(subject: _Subject) -> None:
     """With orphans: leave, what holds the pipe lives on and is named."""
-    run = subject.trigger("service", {}, f"?wait=true&wait_timeout={SELFTEST_WAIT_S}")
+    run = subject.trigger("service", {}, _TO_ITS_END)
     left = subject.living(run)
     for pid in left:
         signal_process(pid, signal.SIGKILL)
@@ -12804,7 +12829,7 @@ def _check_service(subject: _Subject) -> None:
 
 def _check_flood(subject: _Subject) -> None:
     """A log cap keeps the head and the newest part, and counts what it drops."""
-    run = subject.trigger("flood", {}, f"?wait=true&wait_timeout={SELFTEST_WAIT_S}")
+    run = subject.trigger("flood", {}, _TO_ITS_END)
     subject.expect(run, None, end_reason=SUCCESS, output_bytes=9999 * 101 + 11)
     kept = subject.output(run)
     if not (kept.startswith(b"first 000") and kept.endswith(b"9998 last\n")):
