@@ -9007,6 +9007,7 @@ def negotiated(accept: str, offered: Sequence[str]) -> str:
         weights[name] = max(weight, weights.get(name, 0.0))
 
     def weight_of(media: str) -> float:
+        """The weight of the narrowest range that has it."""
         ranges = (media, media.partition("/")[0] + "/*", "*/*")
         return next((weights[name] for name in ranges if name in weights), 0.0)
 
@@ -9215,6 +9216,7 @@ def tls_context(cert_path: str, key_path: str) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
 
     def ask_nobody() -> str:
+        """Instead of OpenSSL's question for a passphrase at the terminal."""
         raise ValueError("it needs a passphrase; write the key without one")
 
     try:
@@ -9956,6 +9958,14 @@ def inherited_listener(fd: int, made: Sequence[int] | None = None) -> Listener:
     return Listener(listening, (made[0], made[1]) if made else None)
 
 
+def _room_for(connections: int) -> int:
+    """How many of so many connections the open files allow."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return connections
+    return min(connections, files * SHARE_OF_FOUR // 4)
+
+
 class Server(http.server.ThreadingHTTPServer):
     """Accepts connections, a thread for each."""
 
@@ -9980,12 +9990,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.busy: set[Connection] = set()
         self.holding: set[Connection] = set()
         self.complaints = _Complaints()
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if files == resource.RLIM_INFINITY:
-            files = 2 * CONNECTIONS_MAX  # more than can be asked for
-        room = min(options.max_connections, files * SHARE_OF_FOUR // 4)
-        self.max_connections = room
-        self.max_holding = room * SHARE_OF_FOUR // 4
+        self.max_connections = _room_for(options.max_connections)
+        self.max_holding = self.max_connections * SHARE_OF_FOUR // 4
         self._open: set[Any] = set()
         self._refused: collections.deque[tuple[float, socket.socket]]
         self._refused = collections.deque()
@@ -11465,6 +11471,7 @@ def _run_remotely(client: Client, arguments: argparse.Namespace) -> int:
             run = _trigger(client, arguments, params)
 
             def output_of(run_id: str) -> _Output:
+                """That of an attempt."""
                 return _remote_output(client, {**run, "id": run_id})
 
             return _attend(output_of, run["id"], leash, arguments)
@@ -12360,6 +12367,7 @@ def _wait_for_end(
     daemon = server.daemon
 
     def drain() -> None:
+        """End everything, then wake this loop."""
         daemon.drain(shutdown_s)
         os.write(writer, bytes([_DRAINED]))
 
@@ -12431,6 +12439,24 @@ def _give_back_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def _load_beside(server: Server, settings: dict[str, str]) -> Callable[[], None]:
+    """Load what a reload loads besides tasks.json; how to put it to use. Raises
+    ConfigError."""
+    fresh = server.options._replace(token=_load_token(settings))
+    return functools.partial(server.put_to_use, fresh, _load_tls(settings))
+
+
+def _serve_to_end(
+    signals: tuple[int, int], server: Server, shutdown_s: float, watchdog: _Watchdog
+) -> NoReturn:
+    """Root of the thread in which the daemon ends: wait for a signal, then leave."""
+    _wait_for_end(signals, server, shutdown_s, watchdog)
+    server.daemon.close()
+    server.daemon.folder.unlock()
+    LOG.info("stopped")
+    _leave(EX_OK)
+
+
 def _serve(settings: dict[str, str], page: str) -> None:
     """Start the daemon; a thread of its own lives until a signal ends it."""
     log_tail = _start_logging(settings["log-level"])
@@ -12452,16 +12478,11 @@ def _serve(settings: dict[str, str], page: str) -> None:
     folder = _open_folder(settings["data"], handover.get("lock_fd", -1))
     server = Server(None, options, left or _listen(settings, given), tls)
     server.resume_counts(handover.get("answered", ()))
-
-    def load_beside() -> Callable[[], None]:
-        fresh = options._replace(token=_load_token(settings))
-        return functools.partial(server.put_to_use, fresh, _load_tls(settings))
-
     try:
         server.daemon = daemon = Daemon(
             config, folder, Clock(), min_free_bytes, log_tail
         )
-        daemon.load_beside = load_beside
+        daemon.load_beside = functools.partial(_load_beside, server, settings)
         daemon.recover(handover or None)
     except StoreError as error:
         server.stop_listening()
@@ -12473,14 +12494,7 @@ def _serve(settings: dict[str, str], page: str) -> None:
     if _watchdog_s():
         watch = functools.partial(watchdog.run, _watchdog_s() / 2)
         _start_thread(watch, "watchdog")
-
-    def end() -> None:
-        _wait_for_end(signals, server, shutdown_s, watchdog)
-        daemon.close()
-        folder.unlock()
-        LOG.info("stopped")
-        _leave(EX_OK)
-
+    end = functools.partial(_serve_to_end, signals, server, shutdown_s, watchdog)
     if _MAIN_MUST_STAY:
         end()
     # Not in this thread: the interpreter keeps the syntax tree of a script, a third of
@@ -12505,10 +12519,14 @@ def _local_output(daemon: Daemon, run_id: str) -> _Output:
 
 
 def _attend_locally(daemon: Daemon, arguments: argparse.Namespace) -> int:
+    """Trigger a run of this process and behave like its program."""
+
     def stop(run_id: str) -> None:
+        """Ask the run to stop."""
         daemon.stop(run_id)
 
     def leave(_: int) -> None:
+        """Kill the run; not in a signal's handler, which must take no lock."""
         leash.jobs.put(daemon.hurry)
 
     leash = _Leash(stop, leave, "once more kills it")
@@ -12874,6 +12892,7 @@ def _check_upgrade(subject: _Subject) -> None:
     subject.process.send_signal(signal.SIGUSR2)
 
     def is_new(_: Any) -> bool:
+        """Whether another daemon answers."""
         now = json.loads(subject.ask("GET", "/api/info"))
         return bool(now["started_at"] != before["started_at"])
 
