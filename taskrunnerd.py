@@ -6,7 +6,7 @@
     curl -X POST 'http://localhost:9477/api/tasks/example/run?wait=true'
 
 One file, the standard library, Python 3.9 or newer, POSIX. README.md is for those who
-use it; this page is for those who read it. Sections use only earlier ones.
+use it; this page is for those who read it. Sections use only earlier ones, all use 1.
 
 Contents
     1. Words and limits
@@ -43,19 +43,23 @@ Life of a run
     pending ones again. One that is upgraded in place parks its running runs: pause
     halts their threads, handover records them, recover of the new program resumes.
     An attempt that failed may leave the next one: pending, with start_at in the
-    future, it enters the queue when its time has come.
+    future, it enters the queue when its time has come. A tick that became no run is a
+    row as well, ended as missed or dst_skipped.
 
 Threads and locks
-    main reads the numbers of signals from a pipe; accept takes connections; each
-    connection has a thread; schedule sleeps until the next deadline or tick; each
-    running run has a thread; watchdog, if systemd wants it, sees whether main, accept
-    and schedule go round. All changing state is in one Daemon behind one mutex;
-    every live run has a Condition on that mutex, so that its end wakes those who wait
-    for it and nobody else. The store, each log, the daemon's own log, the process
-    journal, the reaper of orphans, the server's complaints and its count of answers
-    have a lock of their own, a leaf. No thread ever holds two locks. Of the threads of
-    runs, PUMPS_AT_ONCE write output at a time, so that a flood leaves the interpreter
-    to the others.
+    main reads the numbers of signals from a pipe (in a thread named end, so that the
+    first one can end; not on 3.12); accept takes connections, each of which has a
+    thread; schedule sleeps until the next deadline or tick; each running run has a
+    thread, which then waits for another run; reload and drain have one while they last;
+    watchdog, if systemd wants it, sees whether main, accept and schedule go round.
+    All changing state is in one Daemon behind one mutex, in layers that use only those
+    before them: Monitor (what is known), Endings, Runs (how they begin), Schedules,
+    Daemon. Every live run has a Condition on that mutex, so that its end wakes those
+    who wait for it and nobody else. The store, each log, the daemon's own log, the
+    repair of logs, the count of what ended, the process journal, the reaper of orphans,
+    the server's complaints and its count of answers have a lock of their own, a leaf.
+    No thread ever holds two locks. Of the threads of runs, PUMPS_AT_ONCE write output
+    at a time, so that a flood leaves the interpreter to the others.
 
 Invariants
     I1  A run is durable, and with it the key of its trigger, before its program starts
@@ -336,8 +340,9 @@ UPGRADE_WAIT_S = 60.0
 
 # ---- 2. Values: clock, time text, identifiers, durations, sizes -------------
 # Owns how instants, lengths of time and sizes are read and written, and run ids.
-# The only place that asks the clock or for random numbers. Dates come from the
-# wall clock, durations from the monotonic one; they never meet (I7).
+# The only place that asks for random numbers; what decides about runs asks Clock for
+# the time. Dates come from the wall clock, durations from the monotonic one; they
+# never meet (I7).
 
 
 class Clock:
@@ -2547,7 +2552,7 @@ def command_line(task: Task, arguments: list[str]) -> list[str]:
 
 # ---- 7. Decisions: admission, verdict, retries, retention, ticks ------------
 # Owns the whole policy as pure functions of plain values: no clock, no lock, no
-# store. Relies on 1, 3 and 6. The daemon asks here and then acts.
+# store. Relies on 2, 3, 5 and 6. The daemon asks here and then acts.
 
 START = "start"
 
@@ -2711,8 +2716,8 @@ def missed_text(plan: Plan, after_s: int) -> str:
 
 # ---- 8. Store: the history of runs in SQLite --------------------------------
 # Owns the tables, the group commit and every query; the only place that touches
-# sqlite3. Relies on 1, 2 and 5. Records decisions, never makes one. Its lock is a
-# leaf: `enqueue` takes none, so it may be called under the daemon's mutex.
+# sqlite3. Relies on 2. Records decisions, never makes one. Its lock is a leaf:
+# `enqueue` takes none, so it may be called under the daemon's mutex.
 
 
 class Run(NamedTuple):
@@ -4308,7 +4313,7 @@ def repair_log(base: str) -> int:
 
 # ---- 10. Processes: spawn, read, signal, reap -------------------------------
 # Owns the children of the daemon and everything that is known about them from
-# outside; the only place that uses subprocess, kill and wait. Relies on 1 and 2.
+# outside; the only place that uses subprocess, kill and wait. Relies on 6 for accounts.
 # Reaping and signalling a child happen under the daemon's mutex, so that no pid is
 # signalled after it was reaped (I5). Nothing here ever waits for "any child".
 
@@ -4940,10 +4945,10 @@ class Processes:
 
 # ---- 11. Daemon: the monitor of all live state, and its loops ---------------
 # Owns every run that has not ended, the queues and the deadlines, behind one mutex;
-# each live run has a Condition on that mutex (I3). Relies on 2 and 6 to 10; does not
-# know that HTTP exists. Daemon is made of layers, each of which uses only those below
-# it: Monitor, Endings, Runs, Schedules. Public methods lock; `_methods` assume the lock
-# unless they say otherwise; nothing slow happens inside it.
+# each live run has a Condition on that mutex (I3). Relies on 2, 3 and 5 to 10; does
+# not know that HTTP exists. Daemon is made of layers, each of which uses only those
+# above it: Monitor, Endings, Runs, Schedules. Public methods lock; `_methods` assume
+# the lock unless they say otherwise; nothing slow happens inside it.
 
 LOG = logging.getLogger(PROGRAM)
 
@@ -7228,8 +7233,8 @@ class Daemon(Schedules):
 
 # ---- 12. Operations and routes ----------------------------------------------
 # Owns what each route does, one short function each, and ROUTES, which is the API:
-# the router, validation, OpenAPI and the command line read it. Relies on 2, 4 to 6,
-# 9 and 11; never touches SQL, processes or sockets.
+# the router, validation and OpenAPI read it. Relies on 2 to 6, 8, 9 and 11; never
+# touches SQL, processes or sockets.
 
 
 JSON, TEXT, EVENT_STREAM = "application/json", "text/plain", "text/event-stream"
@@ -8793,9 +8798,10 @@ API = (*ROUTES, Route("GET", "/openapi.json", get_openapi, media="application/js
 
 
 # ---- 14. HTTP: connections, parsing, answers, streams -----------------------
-# Owns the sockets and everything that is HTTP (RFC 9110, RFC 9112). Knows API (12,
-# 13) and nothing about tasks. Overrides the slow or unsafe corners of http.server:
-# the e-mail header parser, HTML error pages, unbuffered writes, DNS at bind.
+# Owns the sockets, TLS and everything that is HTTP (RFC 9110, RFC 9112). Relies on 2,
+# 4, 5 and 11 to 13; knows API and nothing about tasks. Overrides the slow or unsafe
+# corners of http.server: the e-mail header parser, HTML error pages, unbuffered
+# writes, DNS at bind.
 
 TITLES = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
