@@ -3699,7 +3699,7 @@ def test_secret_params_leave_no_trace_in_the_answers(show: Served) -> None:
         assert b"the-default-secret" not in raw
 
 
-# ---- 7. Decisions: admission, verdict, retention ----------------------------
+# ---- 7. Decisions: admission, verdict, retries, retention, ticks ------------
 
 
 @pytest.mark.parametrize(
