@@ -59,7 +59,8 @@ Threads and locks
     repair of logs, the count of what ended, the process journal, the reaper of orphans,
     the server's complaints and its count of answers have a lock of their own, a leaf.
     No thread ever holds two locks. Of the threads of runs, PUMPS_AT_ONCE write output
-    at a time, so that a flood leaves the interpreter to the others.
+    at a time, so that a flood leaves the interpreter to the others; of those that
+    follow a run, FOLLOWERS_AT_ONCE look into its log.
 
 Invariants
     I1  A run is durable, and with it the key of its trigger, before its program starts
@@ -295,7 +296,8 @@ SEARCH_BUDGET_RUNS = 1000
 
 COMMIT_MAX_WRITES = 512
 BUSY_TIMEOUT_S = 10.0
-READERS_KEPT = 8
+READERS_MAX = 8
+FOLLOWERS_AT_ONCE = 8  # of those that look into a log in this moment
 STORE_RETRY_S = 1.0
 DISK_LOOK_S = 1.0
 DISK_MIN_FREE_FILES = 1024
@@ -3086,7 +3088,12 @@ class Store:
         self._lock = threading.Lock()
         self._committing = False
         self._followers: collections.deque[Write] = collections.deque()
-        self._readers: collections.deque[sqlite3.Connection] = collections.deque()
+        # None is leave to make a connection. A crowd that waits for a run wakes at once
+        # at its end, and must not use up the open files.
+        self._readers: queue.SimpleQueue[sqlite3.Connection | None]
+        self._readers = queue.SimpleQueue()
+        for _ in range(READERS_MAX):
+            self._readers.put(None)
         try:
             self._db = self._connect()
             self._prepare()
@@ -3119,8 +3126,11 @@ class Store:
 
     def close(self) -> None:
         """Close every connection; the last one folds the write-ahead log back in."""
-        while self._readers:
-            self._readers.pop().close()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                reader = self._readers.get_nowait()
+                if reader:
+                    reader.close()
         self._db.close()
 
     # -- writing
@@ -3218,21 +3228,17 @@ class Store:
     # -- reading
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        """All rows of a query, over a connection from the pool."""
+        """All rows of a query, over a connection from the pool; waits for one."""
+        reader = self._readers.get()
         try:
-            try:
-                reader = self._readers.pop()
-            except IndexError:
+            if not reader:
                 reader = self._connect()
                 reader.execute("pragma query_only = 1")
-            rows = reader.execute(sql, values).fetchall()
+            return reader.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: {error}") from error
-        if len(self._readers) < READERS_KEPT:
-            self._readers.append(reader)
-        else:
-            reader.close()
-        return rows
+        finally:
+            self._readers.put(reader)
 
     def newest_id(self) -> str:
         """The largest run id, trash included; empty when there is none."""
@@ -5979,6 +5985,7 @@ class Monitor:
         # Event ids go on growing over restarts.
         self._events = EventRing(self._mutex, self.started_ms * 1000)
         self._housekeeper = Housekeeper(folder, self.store, self.processes, clock)
+        self.following = threading.BoundedSemaphore(FOLLOWERS_AT_ONCE)
         # A leaf, so that two readers do not repair the same log.
         self._repairing = threading.Lock()
         # What ended, as far as it was read; the tasks of which more did since. Another
@@ -7446,7 +7453,8 @@ def _follow(
     while True:
         # Looked at before the log is read, so that no last line is missed.
         run = daemon.find_run(run.id) or run._replace(status=ENDED)
-        with LogReader(base) as log:
+        # All who follow a run wake at its end: not all may open its log at once.
+        with daemon.following, LogReader(base) as log:
             fresh, after = read(log, place)
         if fresh and run.status == PENDING:
             # It has begun meanwhile.
@@ -9548,6 +9556,9 @@ class Connection(http.server.BaseHTTPRequestHandler):
         except (OSError, CallerGone):
             # The client went away, or was too slow: there is nobody to tell.
             LOG.debug("client gone peer=%s", self.client_address)
+        except StoreError as error:
+            # In the middle of a stream, whose missing end tells the client.
+            self.server.complaints.say(f"store failed error={error}")
 
     def _speaks_as_it_should(self) -> bool:
         """Shake hands where TLS is wanted, or say in plain HTTP to who speaks it that

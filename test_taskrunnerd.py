@@ -4924,8 +4924,15 @@ def test_store_files_are_for_their_owner_only(tmp_path: Path, lax_umask: None) -
     place.unlock()
 
 
-def test_store_keeps_few_connections_after_many_readers(store: tr.Store) -> None:
+def test_store_has_few_connections_for_many_readers(
+    store: tr.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record(store, *[new_run() for _ in range(50)])
+    connections: list[Any] = []
+    connect = store._connect
+    monkeypatch.setattr(
+        store, "_connect", lambda: connections.append(connect()) or connections[-1]
+    )
     threads = Threads()
     gate = threading.Barrier(24)
 
@@ -4937,7 +4944,7 @@ def test_store_keeps_few_connections_after_many_readers(store: tr.Store) -> None
     for _ in range(24):
         threads.start(read)
     threads.join()
-    assert 1 <= len(store._readers) <= tr.READERS_KEPT
+    assert 1 <= len(connections) <= tr.READERS_MAX
 
 
 def test_store_readers_cannot_write(store: tr.Store) -> None:
@@ -14994,6 +15001,60 @@ def test_daemon_out_of_file_descriptors_says_so_once_and_goes_on(
     resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
     assert daemon.run("true")["end_reason"] == "success"
     assert len(log_lines(daemon, "no file descriptor is left")) == 1
+
+
+@NEEDS_PROC
+def test_all_who_follow_a_run_get_its_end_with_few_file_descriptors(
+    serve: Callable[..., Served],
+) -> None:
+    resource = pytest.importorskip("resource")
+    daemon = serve({"sleep": {"run": "echo begun; exec sleep 60"}})
+    assert daemon.process
+    run, pid = daemon.trigger("sleep"), daemon.process.pid
+    kinds = ("text/plain", "text/event-stream")
+    ends = (b"Run-End-Reason: stopped", b"event: done")
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    files, crowd = open_files(daemon), 100
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(daemon.dial()) for _ in range(crowd)]
+        for number, client in enumerate(clients):
+            accept = f"Accept: {kinds[number % 2]}"
+            first = f"GET /api/runs/{run['id']} HTTP/1.1"
+            client.sendall(head(first, "Connection: close", accept))
+        for client in clients:
+            so_far = client.recv(65536)
+            while b"begun" not in so_far:
+                so_far += client.recv(65536)
+        few = (files + crowd + 60, limits[1])
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, few)
+        daemon.stop(run)
+        for number, client in enumerate(clients):
+            assert ends[number % 2] in read_all(client)
+    assert not log_lines(daemon, "Traceback")
+
+
+def test_stream_is_cut_without_a_bug_when_the_history_cannot_be_read(
+    serve_here: Callable[..., Served],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    daemon = serve_here({"true": {"run": "true"}})
+    run = daemon.run("true")
+    find = daemon.daemon.find_run
+    looks = itertools.count()
+
+    def fail(run_id: str) -> Any:
+        if next(looks):
+            raise tr.StoreError("disk I/O error")
+        return find(run_id)
+
+    monkeypatch.setattr(daemon.daemon, "find_run", fail)
+    first = f"GET /api/runs/{run['id']} HTTP/1.1"
+    fields = ("Connection: close", "Accept: text/plain")
+    answer = daemon.exchange(head(first, *fields))
+    assert answer.startswith(b"HTTP/1.1 200") and b"\r\n0\r\n" not in answer
+    complaints = [r for r in caplog.records if "disk I/O error" in r.getMessage()]
+    assert [(r.levelname, r.exc_info) for r in complaints] == [("WARNING", None)]
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
