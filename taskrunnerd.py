@@ -5100,9 +5100,11 @@ class DataFolder:
 
     def sign(self, **facts: Any) -> None:
         """Write down who has the folder: the pid, and facts such as the url."""
-        record = json.dumps({"pid": os.getpid(), **facts}) + "\n"
-        os.ftruncate(self._lock_fd, 0)
-        os.pwrite(self._lock_fd, record.encode(), 0)
+        record = (json.dumps({"pid": os.getpid(), **facts}) + "\n").encode()
+        # Not emptied first: whoever reads it now would find nobody here, and on a full
+        # disk somebody else might take its room. Only the first line counts.
+        os.pwrite(self._lock_fd, record, 0)
+        os.ftruncate(self._lock_fd, len(record))
 
     def show_sign_of_life(self) -> None:
         """Touch the lock file, so that the next daemon knows when this one died."""
@@ -5937,7 +5939,11 @@ def settle_crashed(
     them and repair their logs. Returns what is in line for the store."""
     processes, folder = daemon.processes, daemon.folder
     leftovers = processes.end_leftovers({run.id for run in runs})
-    processes.trim_journal(live_ids, processes.journal_bytes())
+    try:
+        processes.trim_journal(live_ids, processes.journal_bytes())
+    except OSError as error:
+        # On a full disk. What was handed over must go on; the rest can be done later.
+        LOG.error("journal of processes not trimmed error=%s", error)
     folder.remove_results([run.id for run in runs])
     writes = []
     for run in runs:
@@ -11053,7 +11059,7 @@ def _running_place(path: str) -> str:
     a Unix socket, else a URL."""
     try:
         with open(os.path.join(path, "lock"), encoding="utf-8") as file:
-            record = json.loads(file.read(4 * KIB))
+            record = json.loads(file.readline(4 * KIB))
         place = record.get("socket") or record.get("url", "")
     except (OSError, ValueError):
         place = ""
@@ -11711,7 +11717,7 @@ def _lock_record(path: str) -> dict[str, Any]:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
-                return cast(dict[str, Any], json.loads(file.read() or b"{}"))
+                return cast(dict[str, Any], json.loads(file.readline() or b"{}"))
     except FileNotFoundError:
         raise nobody from None
     except OSError as error:
@@ -12237,6 +12243,10 @@ _HANDOVER_VARIABLE = "TASKRUNNERD_HANDOVER"
 
 def _replacement_fault(daemon: Daemon) -> str:
     """Why the program and the tasks.json now on disk cannot take over; else empty."""
+    low = daemon.disk.why_low()
+    if low:
+        # SQLite needs some to open the history again, or the runs would be lost.
+        return f"no room for it: {low}"
     try:
         daemon.load_beside()
     except ConfigError as error:
@@ -12321,7 +12331,11 @@ def _go_on(server: Server) -> None:
 def _sign(server: Server, **more: Any) -> None:
     """Tell in the data directory who listens where."""
     facts = {**server.places(), "started_ms": server.daemon.started_ms}
-    server.daemon.folder.sign(**facts, **more)
+    try:
+        server.daemon.folder.sign(**facts, **more)
+    except OSError as error:
+        # The runs are worth more than being found.
+        LOG.error("cannot write down where it listens error=%s", error)
 
 
 def _upgrade(server: Server, signals: tuple[int, int]) -> None:

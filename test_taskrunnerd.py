@@ -10469,6 +10469,24 @@ def test_folder_of_a_daemon_that_starts_names_its_pid(tmp_path: Path) -> None:
     second.unlock()
 
 
+def test_folder_says_whose_it_is_also_when_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tr.DataFolder(str(tmp_path / "data"))
+    assert folder.lock() == 0
+    folder.sign(url="http://127.0.0.1:1")
+    before = (tmp_path / "data" / "lock").read_bytes()
+
+    def fail(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    with pytest.raises(OSError, match="No space"):
+        folder.sign(url="http://127.0.0.1:2")
+    assert (tmp_path / "data" / "lock").read_bytes() == before
+    folder.unlock()
+
+
 def test_sign_of_life_is_shown_every_few_seconds(in_process: Any) -> None:
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "true"}}, clock)
@@ -16252,6 +16270,42 @@ def test_upgrade_keeps_pid_socket_children_and_every_byte(
     assert (ended["output_bytes"], ended["output_dropped_bytes"]) == (len(raw), 0)
     page = daemon.get(f"{place(run)}/log?from=-1").json
     assert page["total_lines"] == count + count // 5 + 1
+
+
+def test_upgrade_that_cannot_trim_the_journal_ends_no_run(
+    serve: Any, fifo: Path
+) -> None:
+    daemon = serve({"hold": HELD})
+    run = daemon.trigger("hold", {"fifo": str(fifo)})
+    held = reach(fifo)
+    # As a full disk would, this keeps a new journal from being written.
+    (daemon.folder / ".taskrunnerd" / "processes.new").mkdir()
+    assert f"pid {daemon.process.pid} " in upgrade(daemon)
+    assert "not trimmed" in daemon.log.read_text()
+    finish_with(held, "7\n")
+    ended = daemon.ended(run)
+    assert (ended["end_reason"], ended["exit_code"]) == ("failed", 7)
+
+
+def test_upgrade_is_refused_on_a_full_disk(
+    small_disk: Path, serve: Any, fifo: Path
+) -> None:
+    data = str(small_disk / "state")
+    daemon = serve({"hold": HELD}, TASKRUNNERD_DATA=data, TASKRUNNERD_MIN_FREE="0b")
+    run = daemon.trigger("hold", {"fifo": str(fifo)})
+    held = reach(fifo)
+    filler = fill(small_disk, 0)
+
+    def is_ready() -> bool:
+        return daemon.request("GET", "/readyz").status == 200
+
+    within(DEADLINE_S, lambda: not is_ready(), "the full disk")
+    assert "0 B free on the disk" in upgrade(daemon, 78)
+    filler.unlink()
+    within(DEADLINE_S, is_ready, "room again")
+    assert f"pid {daemon.process.pid} " in upgrade(daemon)
+    finish_with(held, "0\n")
+    assert daemon.ended(run)["end_reason"] == "success"
 
 
 def test_upgrade_answers_those_who_wait_with_the_run_as_it_is(
