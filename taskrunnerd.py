@@ -3935,10 +3935,12 @@ def _open_for_reading(base: str) -> _Segment | None:
     try:
         fds.append(os.open(base + ".log", os.O_RDONLY | os.O_CLOEXEC))
         fds.append(os.open(base + ".idx", os.O_RDONLY | os.O_CLOEXEC))
-    except FileNotFoundError:
+    except OSError as error:
         for fd in fds:
             os.close(fd)
-        return None
+        if isinstance(error, FileNotFoundError):
+            return None
+        raise
     records = os.fstat(fds[1]).st_size // _RECORD.size
     unread = _Segment(
         fds[0], fds[1], records, _Mark(0, 0, 0, 0, 0), _Mark(0, 0, 0, 0, 0)
@@ -4057,12 +4059,21 @@ class LogReader:
 
     def __init__(self, base: str) -> None:
         numbers = [0, *_later_segments(base)]
-        opened = (_open_for_reading(_segment_base(base, n)) for n in numbers)
-        found = [segment for segment in opened if segment]
-        self._segments = [segment for segment in found if segment.records]
-        self._fds = [fd for segment in found for fd in segment[:2]]
+        self._segments: list[_Segment] = []
+        self._fds: list[int] = []
         self.stopped_at: int | None = None
         self.scanned_bytes = 0
+        try:
+            for number in numbers:
+                self._add(_open_for_reading(_segment_base(base, number)))
+        except OSError:
+            self.__exit__()
+            raise
+
+    def _add(self, segment: _Segment | None) -> None:
+        if segment:
+            self._fds += segment[:2]
+            self._segments += [segment] if segment.records else []
 
     def __enter__(self) -> LogReader:
         return self
@@ -7677,7 +7688,7 @@ def _run_answer(
         return Answer(304, None, headers)
     document = run_document(run)
     if "output" in request.query:
-        with LogReader(daemon.log_of(run)) as log:
+        with daemon.following, LogReader(daemon.log_of(run)) as log:
             lines = log.last_lines(request.query["output"])
         document["output"] = [line.document() for line in lines]
     return Answer(status, document, headers)
@@ -8006,9 +8017,21 @@ def get_log_page(daemon: Daemon, request: Request) -> Answer:
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 
 
-def _raw_chunks(base: str, start: int, end: int) -> Iterator[bytes]:
-    with LogReader(base) as log:
-        yield from log.raw(start, end)
+def _raw_chunks(daemon: Daemon, run: Run, start: int, end: int) -> Iterator[bytes]:
+    base = daemon.log_of(run)
+    if not run.ended:
+        # Segments may be dropped meanwhile, but not what is open.
+        with LogReader(base) as log:
+            yield from log.raw(start, end)
+        return
+    while start < end:
+        # Closed while the client takes its time: slow ones must not use up the files.
+        with daemon.following, LogReader(base) as log:
+            block = next(log.raw(start, end), b"")
+        if not block:
+            raise FileNotFoundError(f"{base}: removed while it was read")
+        yield block
+        start += len(block)
 
 
 def _range(first: str, last: str, size: int) -> tuple[int, int]:
@@ -8036,7 +8059,7 @@ def get_log_raw(daemon: Daemon, request: Request) -> Stream:
     headers = {"Accept-Ranges": "bytes"}
     if status == 206:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    chunks = _raw_chunks(daemon.log_of(run), start, end)
+    chunks = _raw_chunks(daemon, run, start, end)
     return Stream(status, PLAIN_TEXT, chunks, end - start, headers)
 
 

@@ -6170,6 +6170,33 @@ def test_log_reader_opened_before_a_rotation_still_reads(
 
 
 @NEEDS_PROC
+def test_log_reader_that_runs_out_of_files_leaves_none_open(
+    open_log: Callable[..., tr.LogWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(4 * tr.KIB)
+    for n in range(2000):
+        log.write(OUT, b"line %d\n" % n, AT_MS, 1.0)
+    before, real_open = len(os.listdir("/proc/self/fd")), os.open
+
+    def check_with(allowed: int) -> None:
+        opened = itertools.count()
+
+        def open_few(*arguments: Any, **options: Any) -> int:
+            if next(opened) >= allowed:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return real_open(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", open_few)
+            with pytest.raises(OSError, match="Too many open files"):
+                tr.LogReader(log.base)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    for allowed in range(4):
+        check_with(allowed)
+
+
+@NEEDS_PROC
 def test_log_leaves_no_files_open(open_log: Callable[..., tr.LogWriter]) -> None:
     before = len(os.listdir("/proc/self/fd"))
     log = open_log(tr.KIB)
@@ -12491,6 +12518,41 @@ def test_log_raw_is_binary_output_byte_for_byte(
     run = daemon.run("cat")
     assert (run["output_bytes"], run["output_dropped_bytes"]) == (len(written), 0)
     assert daemon.raw(run) == written
+
+
+@NEEDS_PROC
+def test_log_raw_takes_no_files_while_slow_clients_read(
+    serve: Callable[..., Served],
+) -> None:
+    size = 16_000_000
+    script = f"yes 0123456789abcde | head -c {size}"
+    daemon = serve({"long": {"run": script, "log_max_size": "40mb"}})
+    run = daemon.run("long")
+    files, crowd = open_files(daemon), 10
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket()) for _ in range(crowd)]
+        for client in clients:
+            client.settimeout(DEADLINE_S)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", daemon.port))
+            first = f"GET {place(run)}/log/raw HTTP/1.1"
+            client.sendall(head(first, "Connection: close"))
+            assert client.recv(64).startswith(b"HTTP/1.1 200")
+        few = files + crowd + 4
+        within(DEADLINE_S, lambda: open_files(daemon) <= few, "files are closed")
+    assert daemon.raw(run) == b"0123456789abcde\n" * (size // 16)
+
+
+def test_log_raw_is_cut_off_when_it_is_removed_meanwhile(
+    serve_here: Callable[..., Served],
+) -> None:
+    daemon = serve_here({"long": {"run": f"yes | head -c {tr.MIB + 2}"}})
+    run = daemon.daemon.find_run(daemon.run("long")["id"])
+    chunks = tr._raw_chunks(daemon.daemon, run, 0, run.output_bytes)
+    assert next(chunks) == b"y\n" * (tr.MIB // 2)
+    tr.remove_log(daemon.daemon.log_of(run))
+    with pytest.raises(FileNotFoundError, match="removed while"):
+        next(chunks)
 
 
 def test_log_raw_of_a_range_beyond_all_numbers(ops: Served) -> None:
