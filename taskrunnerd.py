@@ -285,11 +285,14 @@ LOG_SEGMENTS = 4
 LOG_SEGMENTS_MAX = 64
 LOG_MIN_BYTES = KIB
 LOG_PAGE_MAX_LINES = 10_000
+LOG_PAGE_MAX_CHARS = 4 * MIB
 LOG_REPLAY_MAX_LINES = 50_000
 OUTPUT_MAX_LINES = 1000
+OUTPUT_MAX_CHARS = MIB
 LOG_BLOCK_BYTES = MIB
 LOG_PART_BYTES = 128 * KIB
 STREAM_LINES_AT_ONCE = 500
+STREAM_CHARS_AT_ONCE = MIB
 LAST_WORDS_LINES = 100
 SEARCH_BUDGET_BYTES = 256 * MIB
 SEARCH_BUDGET_RUNS = 1000
@@ -4104,9 +4107,18 @@ class LogReader:
             yield segment, end, segment.first.lines
             end = segment.last.lines
 
-    def lines(self, start: int, limit: int) -> list[LogLine]:
-        """Up to `limit` lines from number `start` on; a gap is a line of its own."""
-        return list(itertools.islice(self._lines(start), limit))
+    def lines(
+        self, start: int, limit: int, most_chars: int = LOG_PAGE_MAX_CHARS
+    ) -> list[LogLine]:
+        """Up to `limit` lines from number `start` on, fewer where they are so long that
+        they would take much memory; a gap is a line of its own."""
+        found: list[LogLine] = []
+        for line in itertools.islice(self._lines(start), limit):
+            found.append(line)
+            most_chars -= len(line.text)
+            if most_chars <= 0:
+                break
+        return found
 
     def _lines(self, start: int) -> Iterator[LogLine]:
         before = _Mark(0, 0, 0, SYSTEM, 0)
@@ -4119,7 +4131,7 @@ class LogReader:
 
     def next_lines(self, n: int) -> tuple[list[LogLine], int]:
         """Some lines from number `n` on, and the number to go on with."""
-        lines = self.lines(n, STREAM_LINES_AT_ONCE)
+        lines = self.lines(n, STREAM_LINES_AT_ONCE, STREAM_CHARS_AT_ONCE)
         return lines, lines[-1].n + 1 if lines else n
 
     def next_block(self, offset: int) -> tuple[bytes, int]:
@@ -4164,8 +4176,16 @@ class LogReader:
         return found, found[-1].end if found else offset
 
     def last_lines(self, count: int) -> list[LogLine]:
-        """The newest lines, ascending."""
-        return self.lines(max(self.first_available, self.total_lines - count), count)
+        """The newest lines, ascending; fewer where they are very long."""
+        start = max(self.first_available, self.total_lines - count)
+        found: collections.deque[LogLine] = collections.deque()
+        chars = 0
+        for line in itertools.islice(self._lines(start), count):
+            found.append(line)
+            chars += len(line.text)
+            while chars > OUTPUT_MAX_CHARS:
+                chars -= len(found.popleft().text)
+        return list(found)
 
     def last_error_line(self) -> str:
         """The last line of stderr that is not blank, near the end; empty for none."""
@@ -4237,10 +4257,11 @@ def find_in_logs(
 ) -> LogSearch:
     """Look for a text in the logs of (run id, base path) pairs. `query` is (text, match
     case), `start` the first line to look at in one of the runs. Returns at most `limit`
-    hits and reads about SEARCH_BUDGET_BYTES, then says where to go on."""
+    hits, fewer very long ones, and reads about SEARCH_BUDGET_BYTES, then says where to
+    go on."""
     compiled = _Query(query[0], match_case=query[1])
     hits: list[LogHit] = []
-    budget = SEARCH_BUDGET_BYTES
+    budget, room = SEARCH_BUDGET_BYTES, LOG_PAGE_MAX_CHARS
     scanned = 0
     for run_id, base in runs:
         if budget <= 0 or scanned >= SEARCH_BUDGET_RUNS:
@@ -4249,9 +4270,10 @@ def find_in_logs(
         first = start[1] if run_id == start[0] else 0
         with LogReader(base) as log:
             for line in log.matches(compiled, first, budget):
-                if len(hits) >= limit:
+                if len(hits) >= limit or room <= 0:
                     return LogSearch(hits, scanned, run_id, line.n)
                 hits.append(LogHit(run_id, line))
+                room -= len(line.text)
             budget -= log.scanned_bytes
             if log.stopped_at is not None:
                 return LogSearch(hits, scanned, run_id, log.stopped_at)
@@ -13410,9 +13432,9 @@ function logView(split, run, target) {
       const told = await attempt(get(`${path}?from=${from}&limit=${chunk.end - from}`));
       chunk.busy = false; if (!told || chunk.next !== from) return;
       const kept = told.lines.filter(({ n }) => n < chunk.end).map((line) => row(run, line));
-      const { offsetTop: top, offsetHeight: tall } = chunk;
-      chunk.append(...kept, kept.length ? "" : "(left out)");
-      chunk.next = Math.min(chunk.end, told.total_lines); chunk.style.height = "";
+      const { offsetTop: top, offsetHeight: tall } = chunk, last = told.lines.slice(-1)[0];
+      chunk.append(...kept, kept.length ? "" : "(left out)"); chunk.style.height = "";
+      chunk.next = Math.min(chunk.end, last ? last.n + 1 : told.total_lines);
       if (top < box.scrollTop) box.scrollTop += chunk.offsetHeight - tall; pin(); } };
   const look = function () {
     if (this.near) return load(this); this.style.height = `${this.offsetHeight}px`;

@@ -6169,6 +6169,40 @@ def test_log_reader_opened_before_a_rotation_still_reads(
         assert b"line 0\nline 1\n" in b"".join(early.raw(0, early.kept_bytes))
 
 
+def test_log_of_very_long_lines_is_read_in_small_portions(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log()
+    wide = b"x" * 60_000 + b"\n"
+    for _ in range(100):
+        log.write(OUT, wide, AT_MS, 1.0)
+    log.write(OUT, b"end\n", AT_MS, 1.0)
+    log.close(AT_MS)
+    with tr.LogReader(log.base) as reader:
+        page = reader.lines(7, tr.LOG_PAGE_MAX_LINES)
+        assert [line.n for line in page] == list(range(7, 7 + len(page)))
+        assert 0 <= len(page) * 60_000 - tr.LOG_PAGE_MAX_CHARS < 60_000
+        numbers, n = [], 0
+        while n < 101:
+            lines, n = reader.next_lines(n)
+            assert (len(lines) - 1) * 60_000 < tr.STREAM_CHARS_AT_ONCE
+            numbers += [line.n for line in lines]
+        assert numbers == list(range(101))
+        last = reader.last_lines(tr.OUTPUT_MAX_LINES)
+        assert [line.n for line in last] == list(range(101 - len(last), 101))
+        assert last[-1].text == "end"
+        assert 0 < tr.OUTPUT_MAX_CHARS - (len(last) - 1) * 60_000 < 60_003
+    run_id = log.base.rpartition("/")[2]
+    hits: list[int] = []
+    place: tuple[str, int] = (run_id, 0)
+    while place[0]:
+        found = tr.find_in_logs([(run_id, log.base)], ("xx", True), place, 10**9)
+        assert (len(found.hits) - 1) * 60_000 < tr.LOG_PAGE_MAX_CHARS
+        hits += [hit.line.n for hit in found.hits]
+        place = (found.next_run_id, found.next_line)
+    assert hits == list(range(100))
+
+
 @NEEDS_PROC
 def test_log_reader_that_runs_out_of_files_leaves_none_open(
     open_log: Callable[..., tr.LogWriter], monkeypatch: pytest.MonkeyPatch
