@@ -10370,7 +10370,7 @@ exit code:
   77   the token is missing or wrong, or the task may not be triggered
   124  the time limit of --timeout, or the task's own
   125  the daemon could not start the program
-  130  stopped by Ctrl-C
+  130  stopped by Ctrl-C; 143 by SIGTERM
   137  killed, or the daemon died while the program ran
 """
 _RUN_NAMES = " RUN is an id, its beginning or end, last, or TASK/last."
@@ -10418,7 +10418,7 @@ def _add_asking(commands: Any) -> None:
     place = _Parser(add_help=False)
     where = place.add_argument_group("where the daemon is")
     where.add_argument(
-        "--url", metavar="URL", help="http://HOST:PORT, or the path of a Unix socket"
+        "--url", metavar="URL", help="http(s)://HOST:PORT, or the path of a Unix socket"
     )
     where.add_argument(
         "--data", dest="own_data", metavar="DIR", help="its data directory"
@@ -11117,7 +11117,7 @@ def _client(settings: dict[str, str], url: str | None) -> Client:
     """A client of the daemon that the settings name."""
     url = url or os.environ.get("TASKRUNNERD_URL", "")
     if url and not re.match("https?://[^/]|[/@].", url):
-        hint = "write http://HOST:PORT, or the path of a Unix socket"
+        hint = "write http(s)://HOST:PORT, or the path of a Unix socket"
         raise UsageError(f'--url "{url}": {hint}', EX_USAGE)
     try:
         token = _read_token(settings)
