@@ -11113,6 +11113,11 @@ def _running_place(path: str) -> str:
     return str(place)
 
 
+def _quoted(word: str) -> str:
+    """A word of the command line, whatever its bytes are, as part of a URL."""
+    return quote(os.fsencode(word), safe="")
+
+
 def _client(settings: dict[str, str], url: str | None) -> Client:
     """A client of the daemon that the settings name."""
     url = url or os.environ.get("TASKRUNNERD_URL", "")
@@ -11469,7 +11474,7 @@ def _given_params(
 
 def _task_path(name: str) -> str:
     """Where the API has a task, whatever its name on the command line."""
-    return f"/api/tasks/{quote(name, safe='')}"
+    return f"/api/tasks/{_quoted(name)}"
 
 
 def _trigger(
@@ -11576,8 +11581,8 @@ def _print_tasks(settings: dict[str, str], arguments: argparse.Namespace) -> int
 def _print_runs(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """List runs, newest first."""
     of_task = _task_path(arguments.task) if arguments.task else "/api"
-    status = f"&status={quote(arguments.status)}" if arguments.status else ""
-    path = f"{of_task}/runs?limit={quote(arguments.count)}{status}"
+    status = f"&status={_quoted(arguments.status)}" if arguments.status else ""
+    path = f"{of_task}/runs?limit={_quoted(arguments.count)}{status}"
     answer = _client(settings, arguments.url).ask("GET", path)
     if arguments.json:
         _put(1, compact_json(answer))
@@ -11590,7 +11595,7 @@ def _named_run(client: Client, name: str) -> dict[str, Any]:
     """The run that somebody means by an id, its beginning or end, `last`, or any of
     these behind TASK/. Raises UsageError."""
     task, _, word = name.rpartition("/")
-    of_task = f"&task_name={quote(task, safe='')}" if task else ""
+    of_task = f"&task_name={_quoted(task)}" if task else ""
     if re.fullmatch(RUN_ID_PATTERN, word.upper()):
         run = client.ask("GET", f"/api/runs/{word.upper()}")
         return cast(dict[str, Any], run)

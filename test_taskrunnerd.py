@@ -17859,6 +17859,18 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     daemon.close()
 
 
+@pytest.mark.parametrize("words", [
+    ("run", "\udcff"), ("run", "\udcff", "a=b"), ("runs", "\udcff"),
+    ("runs", "--status", "\udcff"), ("show", "\udcff/last"), ("show", "\udcff"),
+])  # fmt: skip
+def test_command_is_told_of_words_that_are_no_text(
+    asked: Served, cli: Cli, words: tuple[str, ...]
+) -> None:
+    told = cli(asked, *words)
+    assert told.code == 64 and told.out == b""
+    assert told.err.startswith(b"taskrunnerd: ")
+
+
 @pytest.mark.parametrize("words, code, said", [
     ("exit code=0", 0, ""), ("exit code=3", 3, ""), ("exit code=255", 255, ""),
     ("exit code=4", 4, ""), ("zero-is-bad", 1, ""),
