@@ -13138,7 +13138,7 @@ i { background: var(--tone); height: 8px; min-width: 3px; border-radius: 3px } .
 @media (min-width: 1080px) { .split { grid-template-columns: minmax(0, 1fr) 340px; align-items: start } }
 @media (max-width: 800px) { .task { grid-template-columns: minmax(0, 1fr) auto } .strip { grid-area: 3 / 1 / 4 / 3;
   justify-content: start } .task button { grid-area: 1 / 2; justify-self: end } th, td { padding: 6px 8px }
-  td ~ td ~ td ~ td ~ td, th ~ th ~ th ~ th ~ th { display: none } }
+  .task > .dim { grid-area: 4 / 1 / 5 / 3 } td ~ td ~ td ~ td ~ td, th ~ th ~ th ~ th ~ th { display: none } }
 </style>
 <header><b><a href="#/">taskrunnerd</a></b><nav aria-label="Pages"><a href="#/">Tasks</a><a href="#/runs">History</a>
 </nav><span class="dim" id="live" role="status"></span></header>
