@@ -12482,7 +12482,7 @@ def _wait_for_end(
     server.wait_answered()
 
 
-def _leave(code: int) -> NoReturn:
+def leave_at_once(code: int) -> NoReturn:
     """Exit. Threads of connections may still be there, and interpreter shutdown need
     not care for them."""
     for stream in (sys.stdout, sys.stderr):
@@ -12535,7 +12535,7 @@ def _serve_to_end(
     server.daemon.close()
     server.daemon.folder.unlock()
     LOG.info("stopped")
-    _leave(EX_OK)
+    leave_at_once(EX_OK)
 
 
 def _serve(settings: dict[str, str], page: str) -> None:
@@ -13497,4 +13497,4 @@ addEventListener("hashchange", route); keepListening();
 if __name__ == "__main__":
     exit_code = main(page=PAGE)
     if exit_code is not None:
-        _leave(exit_code)
+        leave_at_once(exit_code)

@@ -15311,7 +15311,7 @@ def call(folder: Path, *arguments: str, **variables: str) -> Told:
             except SystemExit as left:
                 code = int(left.code or 0)
             # None: it serves, and must not.
-            tr._leave(255 if code is None else code)
+            tr.leave_at_once(255 if code is None else code)
 
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         command = multiprocessing.get_context("fork").Process(target=body)
