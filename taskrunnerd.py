@@ -1546,6 +1546,7 @@ HEADERS: dict[str, JsonSchema] = {
     "Prefer": _text("wait=SECONDS or respond-async (RFC 7240); the query wins"),
     "If-None-Match": _text("ETag of a version that is known already"),
     "Last-Event-ID": _text("Id of the last event that was received"),
+    "Range": _text("One range of bytes (RFC 9110, 14.2), such as bytes=-1000"),
 }
 
 
@@ -8688,7 +8689,7 @@ ROUTES = (
     Route("DELETE", "/api/tasks/{task_name}/runs/{run_id}", delete_run, "", 204),
     Route("POST", "/api/tasks/{task_name}/runs/{run_id}/stop", stop_run, "Message"),
     Route("GET", _LOG, get_log_page, "LogPage", query="from limit:log"),
-    Route("GET", _LOG + "/raw", get_log_raw, media="text/plain"),
+    Route("GET", _LOG + "/raw", get_log_raw, headers="Range", media=TEXT),
     Route("GET", _LOG + "/stream", stream_log, "LogLine",
           query="from:stream replay_limit", headers="Last-Event-ID",
           media=EVENT_STREAM),
@@ -8717,7 +8718,7 @@ ROUTES = (
     Route("GET", "/api/system", get_system_stats, "SystemStats"),
     Route("GET", "/api/system/history", get_metrics_history, "SystemHistory"),
     Route("GET", "/api/daemon/log-stream", stream_daemon_log, "DaemonLogLine",
-          media=EVENT_STREAM),
+          headers="Last-Event-ID", media=EVENT_STREAM),
     Route("GET", "/metrics", get_metrics, media=TEXT, also=(OPEN_METRICS,)),
     Route("GET", "/", get_page, media="text/html", open_to_all=True),
     Route("GET", "/healthz", get_health, "Health", open_to_all=True),
@@ -8777,10 +8778,13 @@ def _described_answers(route: Route) -> dict[str, Any]:
     for media in route.also:
         form = {"type": "string", "description": _OTHER_FORMS[media]}
         good["content"].update(_media(media, form))
-    if route.operation in (get_run, get_run_by_id):
-        unchanged = {"description": "Not changed since the version in If-None-Match"}
-        return {str(route.status): good, "304": unchanged, "default": _problem()}
-    return {str(route.status): good, "default": _problem()}
+    answers = {str(route.status): good, "default": _problem()}
+    if "If-None-Match" in route.headers:
+        unchanged = "Not changed since the version in If-None-Match"
+        answers["304"] = {"description": unchanged}
+    if "Range" in route.headers:
+        answers["206"] = {**good, "description": "The bytes in Range"}
+    return answers
 
 
 def _answers(route: Route) -> dict[str, Any]:

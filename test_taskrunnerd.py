@@ -13393,6 +13393,12 @@ def test_openapi_tells_the_headers_of_requests_and_answers(shared: Served) -> No
         named.update(given)
         answers = operation["responses"].values()
         assert all("X-Request-Id" in answer["headers"] for answer in answers)
+        has_events = any(
+            "text/event-stream" in answer.get("content", {}) for answer in answers
+        )
+        assert ("Last-Event-ID" in given) == has_events, operation["operationId"]
+        assert ("Range" in given) == ("206" in operation["responses"])
+        assert ("If-None-Match" in given) == ("304" in operation["responses"])
     assert named == set(tr.HEADERS)
 
 
