@@ -47,11 +47,11 @@ Life of a run
     row as well, ended as missed or dst_skipped.
 
 Threads and locks
-    main reads the numbers of signals from a pipe (in a thread named end, so that the
-    first one can end; not on 3.12); accept takes connections, each of which has a
-    thread; schedule sleeps until the next deadline or tick; each running run has a
-    thread, which then waits for another run; reload and drain have one while they last;
-    watchdog, if systemd wants it, sees whether main, accept and schedule go round.
+    main reads the numbers of signals from a pipe; accept takes connections, each of
+    which has a thread; schedule sleeps until the next deadline or tick; each running
+    run has a thread, which then waits for another run; reload and drain have one while
+    they last; watchdog, if systemd wants it, sees whether main, accept and schedule go
+    round.
     All changing state is in one Daemon behind one mutex, in layers that use only those
     before them: Monitor (what is known), Endings, Runs (how they begin), Schedules,
     Daemon. Every live run has a Condition on that mutex, so that its end wakes those
@@ -12509,15 +12509,10 @@ def _tell_ready(server: Server, *, is_new: bool) -> None:
     _notify_ready(f"{word}: {where}, {tasks} tasks")
 
 
-# Python 3.12 lets no thread start once the main thread has ended.
-_MAIN_MUST_STAY = sys.version_info[:2] == (3, 12)
-
-
 def _give_back_memory() -> None:
     """Hand what reading this file took back to the kernel; glibc would keep it."""
     import ctypes
 
-    threading.main_thread().join()
     gc.collect()
     gc.freeze()
     with contextlib.suppress(OSError, AttributeError):
@@ -12534,7 +12529,8 @@ def _load_beside(server: Server, settings: dict[str, str]) -> Callable[[], None]
 def _serve_to_end(
     signals: tuple[int, int], server: Server, shutdown_s: float, watchdog: _Watchdog
 ) -> NoReturn:
-    """Root of the thread in which the daemon ends: wait for a signal, then leave."""
+    """Wait for a signal, then leave."""
+    _give_back_memory()
     _wait_for_end(signals, server, shutdown_s, watchdog)
     server.daemon.close()
     server.daemon.folder.unlock()
@@ -12542,8 +12538,17 @@ def _serve_to_end(
     leave_at_once(EX_OK)
 
 
-def _serve(settings: dict[str, str], page: str) -> None:
-    """Start the daemon; a thread of its own lives until a signal ends it."""
+def leave_script(go_on: Callable[[], NoReturn]) -> NoReturn:
+    """Go on once the body of the script has ended: not before that does the
+    interpreter let go of its syntax tree, half of the daemon's memory. The hook for
+    exceptions is the one place that it calls then and that may last and start threads.
+    """
+    sys.excepthook = lambda *_: go_on()
+    raise RuntimeError("the body of the script ends here")
+
+
+def _serve(settings: dict[str, str], page: str) -> Callable[[], NoReturn]:
+    """Start the daemon; returns what to call then, which lasts until its end."""
     log_tail = _start_logging(settings["log-level"])
     config = load_config(settings["config"])
     handover = _take_over() or {}
@@ -12579,13 +12584,7 @@ def _serve(settings: dict[str, str], page: str) -> None:
     if _watchdog_s():
         watch = functools.partial(watchdog.run, _watchdog_s() / 2)
         _start_thread(watch, "watchdog")
-    end = functools.partial(_serve_to_end, signals, server, shutdown_s, watchdog)
-    if _MAIN_MUST_STAY:
-        end()
-    # Not in this thread: the interpreter keeps the syntax tree of a script, a third of
-    # the daemon's memory, until the script's body has ended.
-    threading.Thread(target=end, name="end").start()
-    _start_thread(_give_back_memory, "memory")
+    return functools.partial(_serve_to_end, signals, server, shutdown_s, watchdog)
 
 
 # -- run --local, and the table of what asks
@@ -13058,9 +13057,11 @@ def _selftest() -> int:
 # -- main
 
 
-def main(argv: Sequence[str] | None = None, page: str = "") -> int | None:
-    """Run a command; returns its exit code, None when a daemon lives on in threads,
-    which serves `page` at /."""
+def main(
+    argv: Sequence[str] | None = None, page: str = ""
+) -> int | Callable[[], NoReturn]:
+    """Run a command; returns its exit code. Of a daemon, which serves `page` at /, it
+    returns once it has started: what to call then, which lasts until its end."""
     arguments = _parsed(sys.argv[1:] if argv is None else argv)
     settings = _settings(arguments)
     try:
@@ -13082,14 +13083,13 @@ def main(argv: Sequence[str] | None = None, page: str = "") -> int | None:
             return _print_deployment(arguments, settings)
         if arguments.command == "next":
             return _print_next(settings, arguments)
-        _serve(settings, page)
+        return _serve(settings, page)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EX_CONFIG
     except UsageError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.code
-    return None
 
 
 # ---- 16. Appendix: the page, a client of the API ----------------------------
@@ -13499,6 +13499,7 @@ addEventListener("hashchange", route); keepListening();
 """  # noqa: E501
 
 if __name__ == "__main__":
-    exit_code = main(page=PAGE)
-    if exit_code is not None:
-        leave_at_once(exit_code)
+    outcome = main(page=PAGE)
+    if isinstance(outcome, int):
+        leave_at_once(outcome)
+    leave_script(outcome)

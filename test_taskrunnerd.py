@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import collections
 import contextlib
+import ctypes
 import errno
 import functools
 import hashlib
@@ -15313,11 +15314,12 @@ def call(folder: Path, *arguments: str, **variables: str) -> Told:
         os.dup2(err.fileno(), 2)
         with open(1, "w") as sys.stdout, open(2, "w") as sys.stderr:
             try:
-                code = tr.main(arguments)
+                outcome = tr.main(arguments)
+                # Otherwise it serves, and must not.
+                code = outcome if isinstance(outcome, int) else 255
             except SystemExit as left:
                 code = int(left.code or 0)
-            # None: it serves, and must not.
-            tr.leave_at_once(255 if code is None else code)
+            tr.leave_at_once(code)
 
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         command = multiprocessing.get_context("fork").Process(target=body)
@@ -16847,7 +16849,7 @@ def stall(daemon):
         threading.Event().wait()
     return tick(daemon)
 tr.Daemon.tick = stall
-tr.main()
+tr.main()()
 """
 
 
@@ -17417,6 +17419,23 @@ def memory_kib(pid: int, name: str) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     (found,) = re.findall(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
     return int(found)
+
+
+def test_daemon_gives_back_the_memory_that_its_file_took(tmp_path: Path) -> None:
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("this C library has no malloc_trim(3)")
+    daemon = Served(tmp_path, {"ok": {"run": "true"}})
+    # Every Python must parse and compile it, which other daemons here are spared.
+    daemon.program = HERE / "taskrunnerd.py"
+    with contextlib.closing(daemon.start()):
+        assert daemon.run("ok")["end_reason"] == "success"
+        pid = daemon.process.pid
+        peak_kib = memory_kib(pid, "VmHWM")
+        within(
+            DEADLINE_S,
+            lambda: memory_kib(pid, "VmRSS") < 0.75 * peak_kib,
+            "a quarter is given back",
+        )
 
 
 def test_container_without_names_home_zones_and_room_to_write_is_enough(
