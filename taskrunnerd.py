@@ -13348,7 +13348,7 @@ function historyView(given) {
   const form = h("form.card", { role: "search", onsubmit: () => false, onchange },
     h("div.stack filters", filters(query)), h("p.fault", { role: "alert" }));
   const load = () => get(`api/runs?${query}&limit=${PAGE}`).then((page) => {
-    showFaults(form); draw(page, Number(query.get("offset")));
+    showFaults(form); if (body.isConnected) draw(page, Number(query.get("offset")));
   }, (problem) => showFaults(form, "query.", problem));
   const turn = (label, to, can) => button(label, () => go({ offset: String(to) }), { disabled: !can });
   const draw = ({ runs, total }, from) => {
@@ -13476,9 +13476,9 @@ function logView(split, run, target) {
     const file = await (await call(`${path}/raw`)).blob();
     h("a", { href: URL.createObjectURL(file), download: `${run.id}.log` }).click(); };
   const watch = async () => {
-    for (let told; !told?.finalized; told?.finalized || await later(400)) {
+    for (let told; box.isConnected && !told?.finalized; told?.finalized || await later(400)) {
       told = await get(`${path}?from=-1&limit=1`).catch(() => told);
-      if (!box.isConnected) return; if (told?.total_lines > total) grow(told);
+      if (told?.total_lines > total) grow(told);
       if (target >= 0 && told) target = seek(target) && -1; }
     following.hidden = true; };
   const toggle = (label, kind) => check(label, () => box.classList.toggle(kind));
