@@ -98,7 +98,6 @@ import binascii
 import bisect
 import collections
 import contextlib
-import dataclasses
 import datetime
 import errno
 import fcntl
@@ -1872,8 +1871,7 @@ def json_value(raw: bytes, parse_float: Callable[[str], Any] = _finite) -> Any:
 # Relies on 2 to 5. A Config is whole and right, or load_config raises.
 
 
-@dataclasses.dataclass(frozen=True)
-class Param:
+class Param(NamedTuple):
     """A declared parameter; `key` identifies it, `kind` says how it is passed."""
 
     kind: str
@@ -1897,8 +1895,7 @@ class Account(NamedTuple):
     groups: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One declared task with every default filled in; `environ` is complete but for
     what belongs to a single run."""
 
@@ -1907,8 +1904,8 @@ class Task:
     description: str
     group: str
     params: tuple[Param, ...]
-    environ: Mapping[str, str] = dataclasses.field(repr=False)
-    secrets: tuple[str, ...] = dataclasses.field(repr=False)
+    environ: Mapping[str, str]
+    secrets: tuple[str, ...]
     working_dir: str
     shell: str
     umask: int
@@ -1935,9 +1932,12 @@ class Task:
     catch_up: str
     max_catch_up_runs: int
 
+    def __repr__(self) -> str:
+        """Its name; the rest has secrets in it."""
+        return f"Task({self.name!r})"
 
-@dataclasses.dataclass(frozen=True)
-class Config:
+
+class Config(NamedTuple):
     """A tasks.json that was found to be right."""
 
     path: str
@@ -2447,8 +2447,7 @@ _FIELD_KEYS = {
 
 def changed_keys(old: Task, new: Task) -> list[str]:
     """The keys of tasks.json in which two tasks differ."""
-    fields = [field.name for field in dataclasses.fields(Task)]
-    names = [name for name in fields if getattr(old, name) != getattr(new, name)]
+    names = [name for name in Task._fields if getattr(old, name) != getattr(new, name)]
     return [_FIELD_KEYS.get(name) or re.sub("_s$", "", name) for name in names]
 
 
@@ -2470,7 +2469,7 @@ def with_record(task: Task, record: Mapping[str, Any]) -> Task:
     fields = {name: record[name] for name in _FINISHED_WITH if name in record}
     fields["stop_signal"] = signal.Signals(fields["stop_signal"])
     fields["exit_codes"] = frozenset(fields["exit_codes"])
-    return dataclasses.replace(task, **fields)
+    return task._replace(**fields)
 
 
 def undeclared_task(name: str) -> Task:

@@ -47,7 +47,6 @@ import zoneinfo
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
@@ -3814,7 +3813,7 @@ def test_retry_delay_grows_up_to_a_limit(
     task = task_of(tmp_path, **settings)
     found = [tr.retry_delay_s(task, "failed", attempt) for attempt in range(5)]
     assert found == [*expected, None]
-    many = replace(task, retry_attempts=100)
+    many = task._replace(retry_attempts=100)
     assert tr.retry_delay_s(many, "failed", 99) in (expected[-1], 300)
 
 
@@ -10837,7 +10836,7 @@ def test_every_counts_from_the_start_and_misses_nothing_before(in_process: Any) 
 
 def test_jitter_spreads_tasks_and_is_stable(tmp_path: Path, in_process: Any) -> None:
     task = task_of(tmp_path, jitter="10m")
-    slips = {tr.slip_ms(replace(task, name=f"task-{n}")) for n in range(100)}
+    slips = {tr.slip_ms(task._replace(name=f"task-{n}")) for n in range(100)}
     assert len(slips) == 100
     assert min(slips) < 60_000 and 540_000 < max(slips) < 600_000
     assert tr.slip_ms(task_of(tmp_path)) == 0
@@ -10895,7 +10894,7 @@ def test_year_of_hundreds_of_schedules_on_a_fake_clock(tmp_path: Path) -> None:
         weekly = f"{rng.randrange(60)} {rng.randrange(24)} * * {rng.randrange(7)}"
         hourly = f"{rng.randrange(60)} * * * *"
         cron = tr.parse_cron(hourly if number < 2 else weekly)
-        lane = tr.Lane(replace(task, name=f"task-{number}", cron=cron), None)
+        lane = tr.Lane(task._replace(name=f"task-{number}", cron=cron), None)
         lane.seen_s = year_ms // 1000 - 1
         timetable.add(lane, 0)
         lanes.append(lane)
@@ -10936,7 +10935,7 @@ def test_failing_store_delays_a_tick_but_does_not_lose_it(
 
 def test_missed_ticks_of_years_are_counted_up_to_a_limit(tmp_path: Path) -> None:
     cron = tr.parse_cron("* * * * * *")
-    task = replace(task_of(tmp_path), cron=cron, catch_up="all", max_catch_up_runs=3)
+    task = task_of(tmp_path)._replace(cron=cron, catch_up="all", max_catch_up_runs=3)
     plan = tr.plan_ticks(task, 0, 10**8, 0)
     assert plan.missed == tr.MISSED_MAX_TICKS
     until_s = 10**8 - tr.TICK_GRACE_S
