@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import errno
 import functools
+import gc
 import hashlib
 import http.client
 import itertools
@@ -49,7 +50,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, NoReturn
 
 import pytest
 
@@ -58,8 +59,8 @@ sys.path.insert(0, str(HERE))
 
 import taskrunnerd as tr  # noqa: E402
 
-# Compiled once and not for each of the hundreds of daemons, which would take longer
-# than the tests themselves. Commands are run from the source, as people do.
+# Compiled once and not for each of the many daemons that start a Python of their own or
+# are upgraded, which would take longer than the tests themselves.
 _FOLDER = tempfile.TemporaryDirectory(prefix="taskrunnerd-tests-")
 PROGRAM = Path(_FOLDER.name) / "taskrunnerd.pyc"
 py_compile.compile(str(HERE / "taskrunnerd.py"), str(PROGRAM), doraise=True)
@@ -141,8 +142,40 @@ class SseEvent(NamedTuple):
     data: Any
 
 
+@contextlib.contextmanager
+def quiet_fork() -> Iterator[None]:
+    """Fork without the warning of threads: what is forked needs none of the locks that
+    they could hold. Those of earlier tests are idle; no test has a daemon in this
+    process, and with it SQLite's locks, that also forks one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
+        yield
+
+
+def serve_in_fork(argv: list[str], environment: dict[str, str]) -> NoReturn:
+    """Be a daemon in the child of Popen, which believes in an exec: the pipe that tells
+    it of failures is closed."""
+    os.closerange(3, 4096)
+    gc.freeze()
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = argv
+    tr._FILE = argv[0]
+    with open(1, "w") as sys.stdout, open(2, "w") as sys.stderr:
+        try:
+            outcome = tr.main(page=tr.PAGE)
+            tr.leave_at_once(outcome if isinstance(outcome, int) else outcome())
+        except BaseException:
+            traceback.print_exc()
+            tr.leave_at_once(1)
+
+
 class Served:
     """A real daemon in a folder of its own."""
+
+    # Whether it starts a Python of its own; else it is a fork of this process, since
+    # to start Python takes longer than most tests.
+    is_fresh = False
 
     def __init__(self, folder: Path, tasks: Any, *flags: str, **variables: str) -> None:
         self.folder = folder
@@ -180,14 +213,21 @@ class Served:
 
     def launch(self) -> None:
         """Start it."""
-        with open(self.log, "ab") as log:
+        command = self.command("--port", "0", *self.flags)
+        environment = self.environment()
+        is_fork = self.program is PROGRAM and not self.is_fresh
+        be_daemon = functools.partial(serve_in_fork, command[1:], environment)
+        with open(self.log, "ab") as log, quiet_fork():
             self.process = subprocess.Popen(
-                self.command("--port", "0", *self.flags),
+                command,
                 cwd=self.folder,
-                env=self.environment(),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                preexec_fn=be_daemon if is_fork else None,  # noqa: PLW1509
+                # Python ignores SIGPIPE and SIGXFSZ from its start on.
+                restore_signals=not is_fork,
             )
 
     def await_ready(self) -> Served:
@@ -14547,13 +14587,16 @@ def test_tls_serves_requests_streams_and_large_answers(by_tls: Any) -> None:
 
 
 @NEEDS_PROC
-def test_daemon_without_tls_does_without_openssl(shared: Served, by_tls: Any) -> None:
+def test_daemon_without_tls_does_without_openssl(
+    serve: Any, by_tls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script = "import sys; print('ssl' in sys.modules)"
     bare = subprocess.run([sys.executable, "-c", script], capture_output=True)
     if bare.stdout != b"False\n":
         pytest.skip("this Python has OpenSSL from the start")
-    secure = by_tls({"ok": {"run": "true"}})
-    for daemon, has_openssl in ((shared, False), (secure, True)):
+    monkeypatch.setattr(Served, "is_fresh", True)
+    plain, secure = (start({"ok": {"run": "true"}}) for start in (serve, by_tls))
+    for daemon, has_openssl in ((plain, False), (secure, True)):
         maps = Path(f"/proc/{daemon.process.pid}/maps").read_text()
         assert ("libssl" in maps or "/_ssl." in maps) is has_openssl
 
@@ -15322,10 +15365,7 @@ def call(folder: Path, *arguments: str, **variables: str) -> Told:
 
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         command = multiprocessing.get_context("fork").Process(target=body)
-        with warnings.catch_warnings():
-            # Threads of earlier tests may be idle still; a command needs none of the
-            # locks that they could hold.
-            warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
+        with quiet_fork():
             command.start()
         command.join(DEADLINE_S)
         if command.exitcode is None:
@@ -16320,16 +16360,9 @@ def test_live_text_is_one_curl(serve: Any, fifo: Path) -> None:
 
 def upgrade(daemon: Served, code: int = 0) -> str:
     """Run `taskrunnerd upgrade` beside a daemon; what it printed."""
-    told = subprocess.run(
-        daemon.command("upgrade"),
-        cwd=daemon.folder,
-        env=daemon.environment(),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
-    assert told.returncode == code, (told.stdout, told.stderr, daemon.log.read_text())
-    return told.stderr if code else told.stdout
+    told = call(daemon.folder, "upgrade", **daemon.variables)
+    assert told.code == code, (told, daemon.log.read_text())
+    return told.err if code else told.out
 
 
 def finish_with(held: int, text: str) -> None:
@@ -17358,6 +17391,8 @@ def of_dockerfile(word: str) -> str:
 class Contained(Inside):
     """A daemon as the Dockerfile starts it, in a container made of namespaces: process
     1, a user without a name, nothing to write to but the state, no HOME, no zones."""
+
+    is_fresh = True
 
     def command(self, *arguments: str) -> list[str]:
         """The entry point in its container. -S: a package may bring zones."""
