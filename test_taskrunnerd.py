@@ -67,6 +67,8 @@ py_compile.compile(str(HERE / "taskrunnerd.py"), str(PROGRAM), doraise=True)
 # nohup lets every child ignore it; what a caught signal does is not inherited.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
+# Daemons that are forks of this process or live in it look again sooner.
+tr.STORE_RETRY_S = tr.DISK_LOOK_S = tr.HANGUP_CHECK_S = 0.2
 DEADLINE_S = 30.0
 NEEDS_PROC = pytest.mark.skipif(
     not os.path.exists("/proc/self/environ"), reason="needs /proc"
@@ -12986,7 +12988,7 @@ def test_daemon_log_tells_of_runs_until_the_last_has_ended(
     serve: Any, fifo: Path
 ) -> None:
     token = "token-of-the-daemon"
-    tasks = {"hold": {**STUBBORN, "graceful_stop": "1s"}, "echo": {
+    tasks = {"hold": {**STUBBORN, "graceful_stop": "200ms"}, "echo": {
         "params": [{"env": "KEY", "secret": True}], "secrets": {"OTHER": SECRET},
         "run": 'echo "$KEY $OTHER"; exit 1'}}  # fmt: skip
     daemon = serve(tasks, TASKRUNNERD_TOKEN=token)
@@ -14843,8 +14845,13 @@ def many_files() -> Iterator[None]:
 
 
 def test_a_thousand_clients_wait_at_once_and_all_are_answered(
-    many_files: None, serve: Callable[..., Served], fifo: Path
+    many_files: None,
+    serve: Callable[..., Served],
+    fifo: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # As it is: so many that look so often for their clients have little time left.
+    monkeypatch.setattr(tr, "HANGUP_CHECK_S", 0.5)
     run = f"echo started; cat {fifo}"
     tasks = {"block": {"run": run, "queue_max": CLIENTS}}
     daemon = serve(tasks)
