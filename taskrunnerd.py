@@ -11171,6 +11171,16 @@ _COLOURS = {
 }  # fmt: skip
 
 
+def _cells(text: str) -> int:
+    """How wide a terminal shows a text: two cells for what is wide (Unicode Standard
+    Annex #11), none for what combines."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(1 + (east_asian_width(c) in "WF") for c in text if not combining(c))
+
+
 class _Screen(NamedTuple):
     """What the place is like where results are printed: `width` is 0 where nobody
     looks and lines are as long as they are."""
@@ -11186,14 +11196,17 @@ class _Screen(NamedTuple):
     def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         """Aligned columns; only the last one is cut to fit."""
         lines = [list(head), *([_printable(cell) for cell in row] for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*lines)]
+        widths = [max(map(_cells, column)) for column in zip(*lines)]
         room = max(self.width - sum(w + 2 for w in widths[:-1]), len(head[-1]))
         texts = []
         for line in lines:
             last = line[-1]
-            if self.width and len(last) > room:
-                last = last[: room - 1] + "…"
-            cells = [cell.ljust(w) for cell, w in zip(line[:-1], widths)]
+            if self.width and _cells(last) > room:
+                last = last[: 2 * room]
+                while _cells(last) >= room:
+                    last = last[:-1]
+                last += "…"
+            cells = [c + " " * (w - _cells(c)) for c, w in zip(line[:-1], widths)]
             texts.append("  ".join(map(self.paint, [*cells, last])).rstrip())
         return "\n".join(texts)
 

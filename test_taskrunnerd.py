@@ -18679,6 +18679,13 @@ def test_runs_on_a_terminal_fit_it_and_have_colours(asked: Served) -> None:
     assert len(row.replace("\x1b[31m", "").replace("\x1b[0m", "")) == 100
 
 
+def test_tables_align_what_is_wide_and_what_combines() -> None:
+    rows = [("\u65e5\u672c", "\u6771\u4eac" * 9), ("e\u0301", "last"), ("abc", "x")]
+    texts = tr._Screen(12, False).table(("A", "B"), rows).splitlines()
+    assert texts[:2] == ["A     B", "\u65e5\u672c  \u6771\u4eac…"]
+    assert texts[2:] == ["e\u0301     last", "abc   x"]
+
+
 @pytest.mark.parametrize("status, body, code", [
     (502, b"<html>", 69), (200, b"<html>", 69), (404, b"[]", 69), (200, b"", 69),
     (418, b'{"detail": "tea\\u001b[2J"}', 64),
