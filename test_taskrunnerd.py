@@ -17561,6 +17561,8 @@ def test_hangup_loads_the_tasks_unless_it_is_ignored(serve: Any) -> None:
 
     daemon.process.send_signal(signal.SIGHUP)
     within(DEADLINE_S, lambda: names() == ["new"], "the new tasks")
+    # Told last; an end may come before.
+    within(DEADLINE_S, lambda: "info reloaded " in daemon.log.read_text(), "its line")
     assert daemon.end() == 0
     was = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
