@@ -17466,6 +17466,26 @@ def memory_kib(pid: int, name: str) -> int:
     return int(found)
 
 
+def test_daemon_is_a_module_as_well(tmp_path: Path) -> None:
+    class AsModule(Served):
+        is_fresh = True
+
+        def command(self, *arguments: str) -> list[str]:
+            return [sys.executable, "-m", "taskrunnerd", *arguments]
+
+    variables = {"PYTHONPATH": str(HERE), "PYTHONPYCACHEPREFIX": str(tmp_path / "kept")}
+    daemon = AsModule(tmp_path, {"ok": {"run": "true"}}, **variables)
+    daemon.variables["PYTHONDONTWRITEBYTECODE"] = ""
+    with contextlib.closing(daemon.start()):
+        assert list(tmp_path.glob("kept/**/taskrunnerd.*.pyc"))
+        pid = daemon.process.pid
+        assert daemon.run("ok")["end_reason"] == "success"
+        daemon.process.send_signal(signal.SIGUSR2)
+        within(DEADLINE_S, lambda: log_lines(daemon, "upgraded url="), "the upgrade")
+        assert daemon.run("ok")["end_reason"] == "success"
+        assert daemon.process.pid == pid and daemon.process.poll() is None
+
+
 def test_daemon_gives_back_the_memory_that_its_file_took(tmp_path: Path) -> None:
     if not hasattr(ctypes.CDLL(None), "malloc_trim"):
         pytest.skip("this C library has no malloc_trim(3)")
