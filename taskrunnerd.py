@@ -12896,9 +12896,15 @@ class _Subject:
         runs = history.list_runs(RunFilter(), ("created_at", "asc"), LIST_MAX_RUNS)
         history.close()
         run_ids = {run.id for run in runs}
-        for run_id, pid in marked_processes():
-            if run_id in run_ids:
+        give_up_s = time.monotonic() + SELFTEST_WAIT_S
+        while time.monotonic() < give_up_s:
+            left = [pid for run_id, pid in marked_processes() if run_id in run_ids]
+            if not left:
+                return
+            for pid in left:
                 signal_process(pid, signal.SIGKILL)
+            # What is killed takes a moment to be gone.
+            time.sleep(SURVIVOR_CHECK_S)
 
 
 _TO_ITS_END = f"?wait=true&wait_timeout={SELFTEST_WAIT_S}"
