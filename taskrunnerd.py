@@ -12892,19 +12892,13 @@ class _Subject:
         with contextlib.suppress(_Differs):
             self.end(signal.SIGTERM)
         # Also the runs of which an interrupted check was never told (I1).
-        history = Store(DataFolder(os.path.join(self.folder, ".taskrunnerd")).database)
+        state = DataFolder(os.path.join(self.folder, ".taskrunnerd"))
+        history, processes = Store(state.database), Processes(state.path)
         runs = history.list_runs(RunFilter(), ("created_at", "asc"), LIST_MAX_RUNS)
         history.close()
-        run_ids = {run.id for run in runs}
-        give_up_s = time.monotonic() + SELFTEST_WAIT_S
-        while time.monotonic() < give_up_s:
-            left = [pid for run_id, pid in marked_processes() if run_id in run_ids]
-            if not left:
-                return
-            for pid in left:
-                signal_process(pid, signal.SIGKILL)
-            # What is killed takes a moment to be gone.
-            time.sleep(SURVIVOR_CHECK_S)
+        run_ids = [run.id for run in runs]
+        processes.end_leftovers(run_ids)
+        processes.close()
 
 
 _TO_ITS_END = f"?wait=true&wait_timeout={SELFTEST_WAIT_S}"

@@ -68,6 +68,7 @@ py_compile.compile(str(HERE / "taskrunnerd.py"), str(PROGRAM), doraise=True)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
 # Daemons that are forks of this process or live in it look again sooner.
+SHIPPED_HANGUP_CHECK_S = tr.HANGUP_CHECK_S
 tr.STORE_RETRY_S = tr.DISK_LOOK_S = tr.HANGUP_CHECK_S = 0.2
 DEADLINE_S = 30.0
 NEEDS_PROC = pytest.mark.skipif(
@@ -8088,7 +8089,7 @@ def test_wait_ends_when_the_caller_has_gone(in_process: Any, fifos: Any) -> None
     with pytest.raises(tr.CallerGone):
         waiter()
     assert state_of(daemon, run).status == "running"
-    assert tr.HANGUP_CHECK_S < 1
+    assert SHIPPED_HANGUP_CHECK_S < 1
     let_go(path)
     assert end_of(daemon, run).end_reason == "success"
 
@@ -14862,8 +14863,8 @@ def test_a_thousand_clients_wait_at_once_and_all_are_answered(
     fifo: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # As it is: so many that look so often for their clients have little time left.
-    monkeypatch.setattr(tr, "HANGUP_CHECK_S", 0.5)
+    # So many that look for their clients as often as in other tests do little else.
+    monkeypatch.setattr(tr, "HANGUP_CHECK_S", SHIPPED_HANGUP_CHECK_S)
     run = f"echo started; cat {fifo}"
     tasks = {"block": {"run": run, "queue_max": CLIENTS}}
     daemon = serve(tasks)
@@ -17481,9 +17482,9 @@ def test_daemon_is_a_module_as_well(tmp_path: Path) -> None:
         def command(self, *arguments: str) -> list[str]:
             return [sys.executable, "-m", "taskrunnerd", *arguments]
 
-    variables = {"PYTHONPATH": str(HERE), "PYTHONPYCACHEPREFIX": str(tmp_path / "kept")}
+    variables = {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": ""}
+    variables["PYTHONPYCACHEPREFIX"] = str(tmp_path / "kept")
     daemon = AsModule(tmp_path, {"ok": {"run": "true"}}, **variables)
-    daemon.variables["PYTHONDONTWRITEBYTECODE"] = ""
     with contextlib.closing(daemon.start()):
         assert list(tmp_path.glob("kept/**/taskrunnerd.*.pyc"))
         pid = daemon.process.pid
