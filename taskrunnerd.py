@@ -3099,7 +3099,11 @@ class Store:
             self._readers.put(None)
         try:
             self._db = self._connect()
-            self._prepare()
+            try:
+                self._prepare()
+            except Exception:
+                self._db.close()
+                raise
         except sqlite3.Error as error:
             raise StoreError(f"{path}: {error}") from error
 

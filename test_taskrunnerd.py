@@ -453,6 +453,16 @@ def is_alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
+def open_files(daemon: Served | None = None) -> int:
+    """How many file descriptors a daemon has open; or this process, where what earlier
+    tests left is closed first."""
+    if daemon:
+        assert daemon.process
+        return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Start daemons: serve(tasks, *flags, **environment)."""
@@ -536,6 +546,13 @@ def write_config(folder: Path, document: Any) -> str:
     return str(path)
 
 
+def has_drained(daemon: tr.Daemon) -> bool:
+    """Whether nothing runs any more in a daemon of which only tests move the clock."""
+    daemon.tick()
+    with daemon._mutex:
+        return not daemon._running()
+
+
 @pytest.fixture
 def in_process(tmp_path: Path) -> Iterator[Callable[..., tr.Daemon]]:
     """Daemons in this process: in_process(tasks, clock). Their schedule does not run by
@@ -543,8 +560,9 @@ def in_process(tmp_path: Path) -> Iterator[Callable[..., tr.Daemon]]:
     made: list[tr.Daemon] = []
 
     def end(daemon: tr.Daemon) -> None:
-        threading.Thread(target=daemon.drain, args=(0,)).start()
-        within(DEADLINE_S, lambda: daemon.tick() and not daemon._running(), "drained")
+        drained = in_thread(lambda: daemon.drain(0))
+        within(DEADLINE_S, lambda: has_drained(daemon), "drained")
+        drained()
         daemon.close()
         daemon.folder.unlock()
 
@@ -4210,6 +4228,8 @@ def test_store_commits_for_all_who_wait_at_once(store: tr.Store) -> None:
         sqlite3.connect(store._path, isolation_level=None)
     ) as other:
         other.execute("begin immediate")
+        # However long it takes until all of them wait.
+        store._db.execute(f"pragma busy_timeout = {int(DEADLINE_S * 1000)}")
         threads.start(put, store, writes[0])
         within(DEADLINE_S, lambda: store._committing and not store._pending, "a leader")
         for write in writes[1:]:
@@ -4874,15 +4894,17 @@ def test_store_is_readable_when_its_writer_was_killed(tmp_path: Path) -> None:
     again.close()
 
 
+@NEEDS_PROC
 def test_store_refuses_the_layout_of_another_version(tmp_path: Path) -> None:
     path = str(tmp_path / "history.sqlite3")
     opened = tr.Store(path)
     record(opened, new_run())
     opened._db.execute("pragma user_version = 7")
     opened.close()
-    before = Path(path).read_bytes()
+    before, files = Path(path).read_bytes(), open_files()
     with pytest.raises(tr.StoreError) as refusal:
         tr.Store(path)
+    assert open_files() == files
     assert path in str(refusal.value)
     assert "another version of taskrunnerd (layout 7)" in str(refusal.value)
     assert Path(path).read_bytes() == before
@@ -4973,9 +4995,13 @@ def test_store_has_few_connections_for_many_readers(
     record(store, *[new_run() for _ in range(50)])
     connections: list[Any] = []
     connect = store._connect
-    monkeypatch.setattr(
-        store, "_connect", lambda: connections.append(connect()) or connections[-1]
-    )
+
+    def count() -> Any:
+        made = connect()
+        connections.append(made)
+        return made
+
+    monkeypatch.setattr(store, "_connect", count)
     threads = Threads()
     gate = threading.Barrier(24)
 
@@ -6253,7 +6279,7 @@ def test_log_reader_that_runs_out_of_files_leaves_none_open(
     log = open_log(4 * tr.KIB)
     for n in range(2000):
         log.write(OUT, b"line %d\n" % n, AT_MS, 1.0)
-    before, real_open = len(os.listdir("/proc/self/fd")), os.open
+    before, real_open = open_files(), os.open
 
     def check_with(allowed: int) -> None:
         opened = itertools.count()
@@ -6267,7 +6293,7 @@ def test_log_reader_that_runs_out_of_files_leaves_none_open(
             patch.setattr(os, "open", open_few)
             with pytest.raises(OSError, match="Too many open files"):
                 tr.LogReader(log.base)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_files() == before
 
     for allowed in range(4):
         check_with(allowed)
@@ -6275,7 +6301,7 @@ def test_log_reader_that_runs_out_of_files_leaves_none_open(
 
 @NEEDS_PROC
 def test_log_leaves_no_files_open(open_log: Callable[..., tr.LogWriter]) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     log = open_log(tr.KIB)
     for n in range(300):
         log.write(OUT, b"line %d\n" % n, AT_MS, 1.0)
@@ -6285,7 +6311,7 @@ def test_log_leaves_no_files_open(open_log: Callable[..., tr.LogWriter]) -> None
     look_for(log.base, "line")
     tr.remove_log(log.base)
     read_log(log.base)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before
 
 
 def test_follower_is_woken_by_growth_and_by_the_end(
@@ -6843,6 +6869,12 @@ def is_known(daemon: tr.Daemon) -> bool:
         return all(live.child for live in daemon._running())
 
 
+def is_parked(daemon: tr.Daemon) -> bool:
+    """Whether the thread of each program has left it to the next daemon."""
+    with daemon._mutex:
+        return all(live.parked for live in daemon._running())
+
+
 def reach(fifo: Any, daemon: tr.Daemon | None = None) -> int:
     """A FIFO opened for writing, once a program reads it; a daemon in this process may
     know of that program only later, and its time limit counts from then."""
@@ -7263,14 +7295,14 @@ def test_journal_with_garbage_of_a_power_cut_stops_nobody(
     assert (tmp_path / "processes").read_bytes() == b""
 
 
+@NEEDS_PROC
 def test_spawn_that_fails_leaves_no_open_files(processes: Any, tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self") else 0
+    before = open_files()
     wrong = tr.Command(["/no/program"], {}, str(tmp_path), -1, None)
     for _ in range(20):
         with pytest.raises(tr.StartError):
             processes.spawn(wrong, RUN_ID)
-    after = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self") else 0
-    assert after == before
+    assert open_files() == before
 
 
 # ---- 11. Daemon: the monitor of all live state, and its loops ---------------
@@ -10060,7 +10092,7 @@ def remains(tmp_path: Path) -> Iterator[Remains]:
     yield made
     daemon = made.daemon
     drained = in_thread(lambda: daemon.drain(0))
-    within(DEADLINE_S, lambda: daemon.tick() >= 0 and not daemon._running(), "drained")
+    within(DEADLINE_S, lambda: has_drained(daemon), "drained")
     drained()
     daemon.close()
     made.data.unlock()
@@ -10529,8 +10561,8 @@ def test_daemon_killed_again_and_again_loses_no_run(serve: Any) -> None:
         daemon.end(signal.SIGKILL)
         crowd.join()
         orphans |= crowd.programs()
-    # Once more, when somebody has read output and an acknowledged run has ended well: on
-    # a busy machine no pause promises it.
+    # Once more, when somebody has read output and an acknowledged run has succeeded: no
+    # pause promises it on a busy machine.
     daemon.start()
     crowd.check(orphans)
     crowd.begin(rng.getrandbits(32))
@@ -15125,12 +15157,6 @@ def test_reader_that_stops_reading_delays_nobody_and_is_cut_off(
     assert daemon.get(last).json["end_reason"] == "success"
 
 
-def open_files(daemon: Served) -> int:
-    """How many file descriptors a daemon has open."""
-    assert daemon.process
-    return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
-
-
 def threads(daemon: Served) -> int:
     """How many threads a daemon has."""
     assert daemon.process
@@ -16794,7 +16820,7 @@ def test_pause_that_takes_too_long_is_taken_back(in_process: Any, fifos: Any) ->
     assert refused.value.status == 503
     assert "upgraded" in daemon.why_not_ready()
     gate.open()
-    within(DEADLINE_S, lambda: all(r.parked for r in daemon._running()), "parked")
+    within(DEADLINE_S, lambda: is_parked(daemon), "parked")
     daemon.unpause()
     assert daemon.why_not_ready() == ""
     finish_with(held, "2\n")
