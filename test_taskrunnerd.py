@@ -6770,8 +6770,10 @@ def test_removed_log_leaves_nothing_after_a_crash_amid_a_rotation(
 TOKEN = "token-of-the-daemon"
 SHOW_ARGUMENTS = "#!/bin/sh\nprintf '%s\\n' \"$@\"\n"
 
+# It ends once its child has told who it is.
 LOSE_CHILD = (
     "import os, sys\n"
+    "told, tell = os.pipe()\n"
     "if os.fork() == 0:\n"
     "    os.setsid()\n"
     "    if sys.argv[2:] == ['silent']:\n"
@@ -6780,8 +6782,11 @@ LOSE_CHILD = (
     "        os.dup2(null, 2)\n"
     "    with open(sys.argv[1], 'w') as fifo:\n"
     "        fifo.write(f'{os.getpid()}\\n')\n"
+    "    os.close(tell)\n"
     "    import time\n"
     "    time.sleep(99)\n"
+    "os.close(tell)\n"
+    "os.read(told, 1)\n"
     "os.wait3(os.WNOHANG)\n"
 )
 
@@ -7185,8 +7190,12 @@ NAP = (sys.executable, "-c", "import time; print(flush=True); time.sleep(99)")
 
 
 @pytest.fixture
-def napping(processes: Any, tmp_path: Path) -> Iterator[Callable[..., int]]:
-    """Start sleeping programs of run RUN_ID, which no daemon knows; their pids."""
+def napping(
+    processes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., int]]:
+    """Start sleeping programs of run RUN_ID, which no daemon knows; their pids. To end
+    them may take a while."""
+    monkeypatch.setattr(tr, "DRAIN_S", DEADLINE_S)
     started: list[Any] = []
 
     def start(**variables: str) -> int:
@@ -7222,7 +7231,7 @@ def test_stranger_with_a_recorded_pid_is_left_alone(
     journal = tmp_path / "processes"
     fields = journal.read_text().split()
     if forged == "start time":
-        fields[2:-1] = [f"{float(second) - 1:.2f}" for second in fields[2:-1]]
+        fields[2:-1] = [f"{float(second) - 1000:.2f}" for second in fields[2:-1]]
     elif forged == "boot id":
         fields[-1] = str(uuid.UUID(int=1))
     elif forged == "run id":
@@ -7605,8 +7614,9 @@ def test_timeout_counts_from_the_start_of_the_program(
     daemon = in_process({"hold": {**HELD, "timeout": "60s"}}, clock)
     paths = [fifos(), fifos()]
     first, queued = (hold(daemon, "hold", path) for path in paths)
-    os.close(reach(paths[0], daemon))
+    fd = reach(paths[0], daemon)
     clock.pass_time(59)
+    os.close(fd)
     end_of(daemon, first)
     fd = reach(paths[1], daemon)
     clock.pass_time(59)
@@ -7625,15 +7635,16 @@ def test_timeout_of_a_program_that_exits_with_0_is_still_a_timeout(
     path = fifos()
     run = hold(daemon, "hold", path)
     fd = reach(path)
+    live = daemon._live[run.id]
 
     def stopping() -> bool:
         # The limit counts from when the daemon knows of the program.
         clock.pass_time(1)
         daemon.tick()
-        return daemon._live[run.id].cause is not None
+        return live.cause is not None
 
     within(DEADLINE_S, stopping, "the timeout")
-    # A shell looks for signals when a command is over.
+    # Some shells look for signals only when a command is over.
     os.close(fd)
     ended = end_of(daemon, run)
     assert (ended.end_reason, ended.exit_code) == ("timeout", 0)
@@ -7827,9 +7838,7 @@ def test_stop_while_the_program_is_being_started_still_kills(
 def test_background_child_is_ended_after_the_program(
     in_process: Any, fifos: Any
 ) -> None:
-    daemon = in_process(
-        {"hold": {**HELD, "run": 'sh -c \'echo $$ >"$0"; exec sleep 99\' "$1" &'}}
-    )
+    daemon = in_process({"hold": {**HELD, "run": 'sleep 99 & echo $! >"$1"'}})
     path = fifos()
     with reading(path) as next_line:
         run = hold(daemon, "hold", path)
