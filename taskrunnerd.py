@@ -5813,7 +5813,8 @@ class Crew:
 
 
 def log_end(run: Run) -> None:
-    """Tell the daemon's log of an end. Not under the mutex: stderr may block."""
+    """Tell the daemon's log of an end, before anybody else: once no run is live, the
+    daemon may go, and its log with it. Not under the mutex: stderr may block."""
     LOG.info(
         "run ended task=%s run=%s reason=%s exit_code=%d",
         run.task_name, run.id, run.end_reason, run.exit_code,
@@ -6170,7 +6171,9 @@ class Monitor:
         still_there: Callable[[], bool],
         seen: str,
     ) -> Run:
-        live = self._live.get(run_id)
+        with self._mutex:
+            # An attempt goes and the next one comes in one step.
+            live = self._live.get(run_id)
         if not live:
             run = self.store.find_run(run_id)
             if not run:
@@ -6395,11 +6398,11 @@ class Endings(Monitor):
         """Make such ends durable, then known. Blocks; without the lock."""
         if endings:
             self._persist([ending.write for ending in endings], endings[0].run.id)
+            for ending in endings:
+                log_end(ending.run)
             with self._mutex:
                 for ending in endings:
                     self._tell_end(ending.live, ending.run)
-            for ending in endings:
-                log_end(ending.run)
 
     # -- programs that ended
 
@@ -6582,6 +6585,8 @@ class Runs(Endings):
 
     def _tell_made(self, live: LiveRun, run: Run) -> None:
         """Let everybody know of a new run that is durable, and start it if it may."""
+        if run.ended:
+            log_end(run)
         with self._mutex:
             self._announce(live)
             if not live.lane.last_run or live.lane.last_run.id < run.id:
@@ -6593,8 +6598,6 @@ class Runs(Endings):
                 self._events.add("run.failed", run)
         if run.status == RUNNING:
             self._begin(live)
-        elif run.ended:
-            log_end(run)
 
     def _admit(
         self,
@@ -6728,11 +6731,11 @@ class Runs(Endings):
             retry, write = self._end_attempt(live, ended, wall_ms)
             begun = self._promote(live.lane)
         self._persist([write], ended.id)
+        log_end(ended)
         with self._mutex:
             self._tell_end(live, ended)
             if retry:
                 self._expect_retry(retry)
-        log_end(ended)
         for after in begun[1:]:
             self._begin(after)
         return begun[0] if begun else None

@@ -11168,6 +11168,54 @@ def test_waiter_of_the_first_gets_the_last_attempt(
     assert [one["id"] for one in listed] == [run["id"]]
 
 
+def test_wait_that_begins_between_two_attempts_is_for_the_last(in_process: Any) -> None:
+    """One goes and the next one comes in one step, for whoever looks meanwhile too."""
+    clock, answered = FakeClock(), threading.Event()
+    daemon = in_process({"a": {**FLAKY, "retry_attempts": 1}}, clock)
+    expect_retry, waiters = daemon._expect_retry, []
+
+    def wait(run_id: str) -> Any:
+        run = daemon.wait(run_id, DEADLINE_S, lambda: True)
+        answered.set()
+        return run
+
+    def linger(retry: Any) -> None:
+        first_id = retry.run.retry_of_run_id
+        waiters.append(in_thread(lambda: wait(first_id)))
+        # Whoever need not wait for the step to be over is answered in this time.
+        answered.wait(0.2)
+        expect_retry(retry)
+
+    daemon._expect_retry = linger
+    daemon.trigger("a", {}, "api")
+    retry = pending_retry(daemon)
+    clock.pass_time(10)
+    daemon.tick()
+    (waiter,) = waiters
+    assert waiter() == end_of(daemon, retry)
+
+
+def test_log_tells_of_an_end_before_anybody_else(
+    in_process: Any, monkeypatch: Any, fifos: Any
+) -> None:
+    """Or a daemon that is over, since nothing is live, might be gone before."""
+    daemon = in_process({"hold": {**HELD, "queue_max": 1}})
+    told: list[tuple[str | None, bool]] = []
+
+    def look(run: tr.Run) -> None:
+        events = [event.run for event in daemon.events_after(0, 0)]
+        known = any(one.ended and one.id == run.id for one in events)
+        told.append((run.end_reason, known))
+
+    monkeypatch.setattr(tr, "log_end", look)
+    path = fifos()
+    runs = [hold(daemon, "hold", path) for _ in range(3)]
+    assert daemon.stop(runs[1].id)
+    let_go(path)
+    assert end_of(daemon, runs[0]).end_reason == "success"
+    assert told == [("queue_full", False), ("stopped", False), ("success", False)]
+
+
 def test_retry_waits_for_a_slot_and_then_starts(in_process: Any, fifos: Any) -> None:
     clock = FakeClock()
     fail, stay = fifos(), fifos()
@@ -11689,9 +11737,8 @@ def test_trigger_beyond_the_queue_is_429_and_recorded(ops: Served, fifo: Path) -
 def test_trigger_while_shutting_down_is_503(
     serve: Callable[..., Served], fifo: Path
 ) -> None:
-    tasks = {
-        "deaf": {"run": "trap '' TERM; echo deaf; while :; do sleep 5; done"},
-    }
+    deaf = "trap '' TERM; echo deaf; while :; do sleep 5; done"
+    tasks = {"deaf": {"run": deaf, "graceful_stop": "30s"}}
     daemon = serve(tasks, "--shutdown-timeout", "30s")
     connection = daemon.connect()
     run = daemon.trigger("deaf")
@@ -12172,6 +12219,8 @@ def test_delete_is_409_while_pending_or_running(ops: Served, fifo: Path) -> None
 
 def test_stop_ends_running_and_pending_runs_once(ops: Served, fifo: Path) -> None:
     with blocked(ops, "lonely", fifo) as running:
+        # A run that is stopped before its program was started has no signal.
+        within(DEADLINE_S, lambda: ops.raw(running), "the program's first line")
         waiting = ops.trigger("lonely")
         for run, words in ((waiting, "taken out of the queue"), (running, "to stop")):
             reply = ops.stop(run)
@@ -12578,9 +12627,11 @@ def test_log_stream_tells_what_was_dropped(serve: Callable[..., Served]) -> None
 
 
 def test_log_gap_of_a_capped_run_is_the_same_in_page_stream_and_search(
-    serve: Callable[..., Served],
+    serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first 64 KiB and the newest part, between them a line with the numbers."""
+    # The program writes whole blocks, and may pause in the middle of a line.
+    monkeypatch.setattr(tr, "HOLD_S", DEADLINE_S)
     task = {"run": "seq -f 'number %08.0f.' 0 29999", "log_max_size": "400kb"}
     daemon = serve({"count": task})
     run = daemon.run("count")
@@ -12991,11 +13042,8 @@ def test_daemon_log_shows_the_last_lines_and_then_live(ops: Served) -> None:
         old = list(itertools.islice(events, tr.DAEMON_LOG_SHOWN_LINES))
         run = ops.run("bad")
         said = f"run={run['id']} reason=failed exit_code=3"
-        new = []
-        # First, maybe, the end of the run before, of which its client knew already.
-        while not new or said not in new[-1].data["text"]:
-            new.append(next(events))
-    assert 2 <= len(new) <= 3
+        new = [next(events), next(events)]
+    assert said in new[-1].data["text"]
     for event in (*old, *new):
         assert event.name == "line"
         assert not list(tr.find_faults(tr.SCHEMAS["DaemonLogLine"], event.data, ()))
@@ -14074,27 +14122,27 @@ def test_expect_is_ignored_from_http_1_0(shared: Served) -> None:
     assert received.startswith(b"HTTP/1.1 201")
 
 
-def test_body_of_exactly_the_limit_is_read(shared: Served) -> None:
+@pytest.fixture
+def patient(serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch) -> Served:
+    """A daemon that reads as long as it takes what it has refused."""
+    monkeypatch.setattr(tr, "LINGER_S", DEADLINE_S)
+    return serve({"true": {"run": "true"}})
+
+
+def test_body_of_exactly_the_limit_is_read(patient: Served) -> None:
     body = b'{"params": {}}'.ljust(tr.BODY_MAX_BYTES)
-    reply = shared.request("POST", "/api/tasks/true/run?wait=1", body)
+    reply = patient.request("POST", "/api/tasks/true/run?wait=1", body)
     assert reply.status == 201
-    assert shared.request("POST", "/api/tasks/true/run", body + b" ").status == 413
+    assert patient.request("POST", "/api/tasks/true/run", body + b" ").status == 413
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "status"),
-    [
-        ("/api/tasks/true/run", b"x" * (8 << 20), 413),
-        ("/nothing", b"x" * (8 << 20), 404),
-        ("/healthz", b"x" * 900_000, 405),
-    ],
-)
-def test_refusal_of_a_large_body_can_be_read(
-    shared: Served, path: str, body: bytes, status: int
-) -> None:
+def test_refusal_of_a_large_body_can_be_read(patient: Served) -> None:
     """Closing with unread bytes would reset the connection and destroy the answer."""
+    large = b"x" * (8 << 20)
     for _ in range(3):
-        assert shared.request("POST", path, body).status == status
+        assert patient.request("POST", "/api/tasks/true/run", large).status == 413
+        assert patient.request("POST", "/nothing", large).status == 404
+        assert patient.request("POST", "/healthz", large[:900_000]).status == 405
 
 
 def test_unfinished_header_is_closed_at_its_limit(
@@ -14478,7 +14526,10 @@ def test_socket_that_cannot_be_made_is_69_and_named(short_folder: Path) -> None:
     assert (short_folder / "taken").exists()
 
 
-def test_socket_of_two_daemons_at_once_is_for_one(short_folder: Path) -> None:
+def test_socket_of_two_daemons_at_once_is_for_one(
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tr, "SOCKET_LOCK_WAIT_S", DEADLINE_S)
     path = str(short_folder / "s")
     for _ in range(20):
         with socket.socket(socket.AF_UNIX) as killed:
@@ -14887,9 +14938,10 @@ def test_client_that_hangs_up_frees_its_thread_and_the_run_goes_on(
     fields = ("Content-Type: application/json", f"Content-Length: {len(body)}")
     with socket.create_connection(("127.0.0.1", shared.port), DEADLINE_S) as client:
         client.sendall(head(f"POST {path} HTTP/1.1", *fields) + body.encode())
-        within(DEADLINE_S, lambda: waiting(shared) == 1, "a waiting request")
+        made = "/api/runs?status=running&task_name=wait-for-fifo"
+        (run,) = within(DEADLINE_S, lambda: shared.get(made).json["runs"], "the run")
     within(DEADLINE_S, lambda: waiting(shared) == 0, "the request given up")
-    (run,) = shared.get("/api/runs?status=running").json["runs"]
+    assert shared.run_now(run)["status"] == "running"
     fifo.write_bytes(b"more")
     assert shared.ended(run)["end_reason"] == "success"
 
@@ -15055,7 +15107,7 @@ def test_requests_that_wait_beyond_three_quarters_are_told_and_start_nothing(
                 if number % 3:
                     assert client.recv(12) == b"HTTP/1.1 200"
             within(DEADLINE_S, lambda: ask("GET", "/api/runs")["total"] == 5, "waits")
-            assert held() == 12
+            within(DEADLINE_S, lambda: held() == 12, "nobody else asks")
             live = head("POST /api/tasks/block/run HTTP/1.1", "Accept: text/plain")
             for request in (wait, *follow, live):
                 refusal(daemon.exchange(request + LAST))
@@ -15150,7 +15202,7 @@ def test_reader_that_stops_reading_delays_nobody_and_is_cut_off(
 
     def written() -> bool:
         page = daemon.get(path + "?from=-1&limit=1").json
-        return bool(page["total_lines"] == 16_000)
+        return bool(page["total_lines"] >= 16_000)
 
     within(DEADLINE_S, written, "output that no socket buffer holds")
     client = socket.socket()
