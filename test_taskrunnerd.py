@@ -10354,7 +10354,7 @@ def test_killed_daemon_leaves_nothing_behind_and_tells(
         others = [int(next_line()) for _ in range(3)]
     fifo = fifos()
     pending = [daemon.trigger("hold", {"fifo": fifo}) for _ in range(3)]
-    within(DEADLINE_S, lambda: daemon.raw(run), "output")
+    within(DEADLINE_S, lambda: daemon.raw(run) and daemon.raw(other), "output")
     assert daemon.end(signal.SIGKILL) == -signal.SIGKILL
     killed_at = tr.time_text(time.time_ns() // 1_000_000)
     journal = daemon.folder / ".taskrunnerd" / "processes"
