@@ -3091,12 +3091,10 @@ class Store:
         self._lock = threading.Lock()
         self._committing = False
         self._followers: collections.deque[Write] = collections.deque()
-        # None is leave to make a connection. A crowd that waits for a run wakes at once
-        # at its end, and must not use up the open files.
-        self._readers: queue.SimpleQueue[sqlite3.Connection | None]
-        self._readers = queue.SimpleQueue()
-        for _ in range(READERS_MAX):
-            self._readers.put(None)
+        # The one used last comes next: it has its pages and statements at hand. A crowd
+        # that waits for a run wakes at once at its end, and must not use up the files.
+        self._readers: collections.deque[sqlite3.Connection] = collections.deque()
+        self._reading = threading.Semaphore(READERS_MAX)
         try:
             self._db = self._connect()
             try:
@@ -3133,11 +3131,8 @@ class Store:
 
     def close(self) -> None:
         """Close every connection; the last one folds the write-ahead log back in."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                reader = self._readers.get_nowait()
-                if reader:
-                    reader.close()
+        while self._readers:
+            self._readers.pop().close()
         self._db.close()
 
     # -- writing
@@ -3236,16 +3231,23 @@ class Store:
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query, over a connection from the pool; waits for one."""
-        reader = self._readers.get()
-        try:
-            if not reader:
-                reader = self._connect()
-                reader.execute("pragma query_only = 1")
-            return reader.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(f"{self._path}: {error}") from error
-        finally:
-            self._readers.put(reader)
+        with self._reading:
+            try:
+                reader = self._reader()
+                try:
+                    return reader.execute(sql, values).fetchall()
+                finally:
+                    self._readers.append(reader)
+            except sqlite3.Error as error:
+                raise StoreError(f"{self._path}: {error}") from error
+
+    def _reader(self) -> sqlite3.Connection:
+        # To take one out is atomic; whoever finds none is one of few.
+        with contextlib.suppress(IndexError):
+            return self._readers.pop()
+        reader = self._connect()
+        reader.execute("pragma query_only = 1")
+        return reader
 
     def newest_id(self) -> str:
         """The largest run id, trash included; empty when there is none."""
