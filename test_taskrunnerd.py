@@ -17451,10 +17451,16 @@ def inside(tmp_path: Path) -> Iterator[Callable[[Any], Inside]]:
 
 
 def zombies_of(pid: int) -> list[str]:
-    """The dead children of a process."""
+    """The dead children of a process, and each thread of it that has just ended: its
+    children have become those of another one, which may have been looked at."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
+        try:
+            children = (task / "children").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            children = []
+            found.append(task.name)
+        for child in children:
             with contextlib.suppress(OSError):
                 stat = Path(f"/proc/{child}/stat").read_text()
                 if stat.rpartition(")")[2].split()[0] == "Z":
