@@ -75,7 +75,8 @@ Invariants
     I7  Timeouts and durations come from the monotonic clock, dates from the wall clock.
     I8  Output is in the log before the index tells of it.
     I9  An upgrade in place finds every running run parked: its last chunk written, its
-        record whole, nobody reading its pipes; and nothing decided is not durable.
+        record whole, nobody reading its pipes; what is decided is durable, and nothing
+        more is decided.
     I10 A tick is claimed by the first row with its task and time, so that no restart
         and no step of the clock makes two runs of it.
 
@@ -7253,20 +7254,22 @@ class Daemon(Schedules):
         for live in begun:
             self._begin(live)
 
-    def handover(self) -> dict[str, Any]:
-        """What `recover` of the next program needs, as JSON, after `pause`. Everything
-        decided is durable when this returns. Raises StoreError."""
+    @contextlib.contextmanager
+    def handover(self) -> Iterator[dict[str, Any]]:
+        """What `recover` of the next program needs, as JSON, after `pause`; everything
+        decided is durable. The mutex is held until the block ends, so that no time
+        limit is met and no stop begun that the next program would not know of. Raises
+        StoreError."""
         self.store.flush(self.store.enqueue(Write()))
-        with self._mutex:
-            runs = [live.record() for live in self._running()]
-            events = self._events.record()
-        return {
-            "runs": runs,
-            "events": events,
+        record = {
             "anchor_s": self.anchor_s,
             "samples": self.samples(),
             "log_tail": self.log_tail.record(),
         }
+        with self._mutex:
+            record["runs"] = [live.record() for live in self._running()]
+            record["events"] = self._events.record()
+            yield record
 
     def hurry(self) -> None:
         """Kill all runs now, and wait no longer for the store."""
@@ -12376,9 +12379,9 @@ def _replace(server: Server, signals: tuple[int, int]) -> NoReturn:
     if not daemon.pause(HANDOVER_WAIT_S):
         raise UpgradeError(f"runs did not come to rest within {HANDOVER_WAIT_S:.0f} s")
     server.wait_answered()
+    argv = [*_own_program(), *sys.argv[1:]]
     try:
-        record = {
-            **daemon.handover(),
+        facts = {
             "listeners": [listener.hand_over() for listener in server.listeners],
             "lock_fd": daemon.folder.hand_over_lock(),
             "signal_fds": signals,
@@ -12386,11 +12389,11 @@ def _replace(server: Server, signals: tuple[int, int]) -> NoReturn:
         }
         for fd in signals:
             os.set_inheritable(fd, True)
-        fd = _unnamed_file(json.dumps(record).encode())
-        environ = {**os.environ, _HANDOVER_VARIABLE: str(fd)}
-        argv = [*_own_program(), *sys.argv[1:]]
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        os.execve(sys.executable, argv, environ)
+        with daemon.handover() as record:
+            fd = _unnamed_file(json.dumps({**record, **facts}).encode())
+            environ = {**os.environ, _HANDOVER_VARIABLE: str(fd)}
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            os.execve(sys.executable, argv, environ)
     except (OSError, StoreError) as error:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         raise UpgradeError(str(error)) from error

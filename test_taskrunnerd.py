@@ -16911,6 +16911,40 @@ def test_pause_that_takes_too_long_is_taken_back(in_process: Any, fifos: Any) ->
     daemon.stop(queued.id)
 
 
+@pytest.mark.parametrize("by", ["time limit", "stop"])
+def test_nothing_is_decided_of_a_run_once_it_is_handed_over(
+    in_process: Any, fifos: Any, by: str
+) -> None:
+    """Or the next program would take the signal that ended it for the run's own end."""
+    clock, done = FakeClock(), threading.Event()
+    daemon = in_process({"hold": {**HELD, "timeout": "60s"}}, clock)
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    held = reach(path, daemon)
+
+    def end_run() -> None:
+        if by == "stop":
+            daemon.stop(run.id)
+        else:
+            clock.pass_time(60)
+            daemon.tick()
+        done.set()
+
+    assert daemon.pause(DEADLINE_S)
+    with daemon.handover() as record:
+        ending = in_thread(end_run)
+        # It is done in this time unless it has to wait.
+        done.wait(0.2)
+        (handed_over,) = record["runs"]
+        assert handed_over["cause"] is daemon._live[run.id].cause is None
+    # As after an upgrade that failed: now it may.
+    ending()
+    daemon.unpause()
+    reason = "stopped" if by == "stop" else "timeout"
+    assert end_of(daemon, run).end_reason == reason
+    os.close(held)
+
+
 # -- under systemd
 
 
