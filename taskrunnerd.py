@@ -243,7 +243,7 @@ LISTEN_BACKLOG = 1024
 # sun_path of unix(7) with its last NUL; elsewhere than on Linux it is shorter.
 SOCKET_PATH_MAX_BYTES = 107 if sys.platform.startswith("linux") else 103
 SOCKET_UMASK = 0o177
-SOCKET_LOCK_WAIT_S = 2.0
+LOCK_WAIT_S = 2.0
 HANGUP_CHECK_S = 0.5
 STREAM_COMMENT_S = 15.0
 HEARTBEAT_S = 15.0
@@ -4829,24 +4829,23 @@ class Processes:
         """Start a program as a session of its own. Raises StartError. Blocks while
         SPAWNS_AT_ONCE others are being started: more would only fight for the cores."""
         pipes: dict[int, int] = {}
-        ours: list[int] = []
         theirs: list[int] = []
-        try:
-            for stream in (STDOUT, STDERR):
-                end, other = os.pipe()
-                ours.append(end)
-                theirs.append(other)
-                pipes[end] = stream
-            with self._spawning:
+        # Those that wait here have no open files yet, of which there may be few.
+        with self._spawning:
+            try:
+                for stream in (STDOUT, STDERR):
+                    end, other = os.pipe()
+                    pipes[end] = stream
+                    theirs.append(other)
                 from_s = _boot_time_s()
                 pid = self._start_known(command, theirs)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            for fd in ours:
-                os.close(fd)
-            raise StartError(_start_error_text(command, error)) from error
-        finally:
-            for fd in theirs:
-                os.close(fd)
+            except (OSError, ValueError, subprocess.SubprocessError) as error:
+                for fd in pipes:
+                    os.close(fd)
+                raise StartError(_start_error_text(command, error)) from error
+            finally:
+                for fd in theirs:
+                    os.close(fd)
         self._remember(run_id, pid, from_s)
         return Child(pid, run_id, pipes, self._halt_fds[0])
 
@@ -5115,7 +5114,18 @@ class DataFolder:
         self.last_sign_of_life_ms = 0
 
     def lock(self) -> int:
-        """Take the folder. Returns 0, or the pid of the daemon that has it."""
+        """Take the folder. Returns 0, or the pid of the daemon that has it. Blocks, for
+        LOCK_WAIT_S at most, if that daemon is dead: what it was starting has the lock
+        until its exec."""
+        give_up_s = time.monotonic() + LOCK_WAIT_S
+        while True:
+            owner = self._try_lock()
+            is_left = owner > 0 and not has_open(owner, self._lock_path)
+            if not is_left or time.monotonic() >= give_up_s:
+                return owner
+            time.sleep(SURVIVOR_CHECK_S)
+
+    def _try_lock(self) -> int:
         fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -9920,7 +9930,7 @@ class Refusal(Connection):
 def _folder_locked(path: str) -> Iterator[None]:
     """Let nobody else look at a socket's path and then replace it, meanwhile: only the
     folder is there for all who might want to."""
-    give_up_s = time.monotonic() + SOCKET_LOCK_WAIT_S
+    give_up_s = time.monotonic() + LOCK_WAIT_S
     fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
     try:
         while True:
