@@ -5748,12 +5748,15 @@ def _command(live: LiveRun, result_path: str) -> Command:
     return Command(argv, whole, task.working_dir, task.umask, task.account)
 
 
+_NOT_STARTED = "stopped before it was started"
+
+
 def _start_program(daemon: Runs, live: LiveRun) -> Outcome | None:
     """Start the program of a run; returns what came of it when it did not start."""
     daemon.confirm_start(live)
     live.log = _open_log(daemon, live)
     if live.cause:
-        return Outcome(Verdict(live.cause, NO_EXIT_CODE, None))
+        return Outcome(Verdict(live.cause, NO_EXIT_CODE, None), None, _NOT_STARTED)
     try:
         command = _command(live, _admit_result(daemon, live))
         child = daemon.processes.spawn(command, live.run.id)
@@ -6346,8 +6349,7 @@ class Endings(Monitor):
             stopped = [
                 live for live in running if self._request_stop(live, STOPPED, None)
             ]
-            error = "stopped before it was started"
-            endings = [self._end_queued(live, error) for live in queued]
+            endings = [self._end_queued(live, _NOT_STARTED) for live in queued]
         self._settle(endings)
         return len(asked) + len(stopped) + len(endings)
 

@@ -7833,6 +7833,7 @@ def test_stop_before_the_program_is_started_starts_none(in_process: Any) -> None
     gate.open()
     ended = end_of(daemon, trigger())
     assert (ended.end_reason, ended.exit_code) == ("stopped", -1)
+    assert ended.summary == "stopped: stopped before it was started"
     assert spawned == []
 
 
@@ -18203,7 +18204,7 @@ def test_command_is_told_of_words_that_are_no_text(
     ("exit --key=", 64, "--key: write 1 to 255"),
     ("exit --key é", 64, "--key: write 1 to 255"),
     ("forbidden", 77, 'task "forbidden" may not be triggered'),
-    ("patient --timeout 50ms", 124, "stopped after"),
+    ("patient --timeout 50ms", 124, "stopped"),
 ])  # fmt: skip
 def test_run_ends_as_the_run_did(
     asked: Served, cli: Cli, words: str, code: int, said: str
@@ -19039,7 +19040,7 @@ def test_local_run_is_streamed_recorded_and_ends_as_its_program(serve: Any) -> N
     ("nowhere", 64, 'no task "nowhere"'), ("exit nope=1", 64, "taskrunnerd: nope: "),
     ("exit --detach", 64, "need a daemon"), ("exit --config none", 78, "none: no such"),
     ("absent", 125, "start failed"),
-    ("patient --timeout 50ms", 124, "stopped after"),
+    ("patient --timeout 50ms", 124, "stopped"),
 ])  # fmt: skip
 def test_local_run_ends_with_the_same_codes(
     tmp_path: Path, words: str, code: int, message: str
