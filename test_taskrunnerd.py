@@ -16010,7 +16010,7 @@ http {{
         listen 127.0.0.1:{port};
         location / {{
             proxy_pass http://127.0.0.1:{upstream};
-            proxy_read_timeout 2s;
+            proxy_read_timeout 3s;
         }}
     }}
 }}
