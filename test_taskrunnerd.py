@@ -19707,21 +19707,22 @@ def test_page_shows_output_as_it_comes(
 def test_page_stops_a_run_deletes_it_and_brings_it_back(
     paged: Served, show_page: Callable[..., Tab], fifo: Path
 ) -> None:
+    # Its sentence goes on with "after" or, on a slow machine, "before it was started".
     run = paged.trigger("hold", {"fifo": str(fifo)})
     tab = show_page(paged, f"#/runs/{run['id']}")
     tab.press("Stop")
-    tab.shows("stopped after")
+    tab.shows("hold · stopped")
     # Until it has the whole log the page asks for more of it, also of a deleted run.
     tab.until("document.querySelector('main .bar label[hidden]')")
     tab.press("Delete")
     tab.shows("The run is deleted.", "#toasts")
     paged.get(f"/api/runs/{run['id']}", 404)
     tab.press("Undo", "#toasts")
-    tab.shows("stopped after")
+    tab.shows("hold · stopped")
     tab.press("Run again")
     tab.until(f"location.hash.length > 20 && !location.hash.includes({run['id']!r})")
     tab.press("Stop")
-    tab.shows("stopped after")
+    tab.shows("hold · stopped")
 
 
 def test_page_filters_the_history(paged: Served, show_page: Callable[..., Tab]) -> None:
