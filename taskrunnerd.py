@@ -13243,7 +13243,7 @@ async function keepListening() {
     while (document.hidden) await later(300); await listen().catch(() => 0);
     $("live").textContent = "connection lost, trying again"; } }
 async function loadTasks() {
-  const listed = await get("api/tasks"); tasks.clear(timers.tasks = 0);
+  timers.tasks = 0; const listed = await get("api/tasks"); tasks.clear();
   for (const task of listed) tasks.set(task.name, task); }
 async function refresh() {
   api ||= await get("openapi.json"); await loadTasks(strips.clear()); (view.refresh || route)(); }
