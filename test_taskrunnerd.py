@@ -16509,8 +16509,9 @@ def test_upgrade_cuts_live_text_and_lets_events_be_resumed(
 
 
 def test_shutdown_ends_live_output_of_ended_runs_and_cuts_that_of_queued_ones(
-    serve: Any, fifo: Path
+    serve: Any, fifo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tr, "LINGER_S", DEADLINE_S)
     daemon = serve({"hold": HELD})
     params = {"fifo": str(fifo)}
     with contextlib.ExitStack() as stack:
@@ -16639,8 +16640,9 @@ def test_upgrade_is_refused_on_a_full_disk(
 
 
 def test_upgrade_answers_those_who_wait_with_the_run_as_it_is(
-    serve: Any, fifos: Any
+    serve: Any, fifos: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tr, "LINGER_S", DEADLINE_S)
     daemon = serve({"hold": HELD})
     path = fifos()
     query = "?wait=true&wait_timeout=300"
@@ -17592,7 +17594,10 @@ def test_process_1_can_be_upgraded(inside: Any, fifos: Any) -> None:
     os.kill(daemon.inner, signal.SIGUSR2)
 
     def is_new() -> bool:
-        return daemon.get("/api/info").json["started_at"] != started
+        # One that comes in the moment of the exec may find its connection reset.
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return bool(daemon.get("/api/info").json["started_at"] != started)
+        return False
 
     within(DEADLINE_S, is_new, "the new program")
     assert daemon.get("/api/info").json["pid"] == 1
@@ -18929,9 +18934,13 @@ def test_runs_on_a_terminal_fit_it_and_have_colours(asked: Served) -> None:
         stdout=follower, timeout=DEADLINE_S,
     )  # fmt: skip
     os.close(follower)
-    text = os.read(leader, 65_536).decode()
+    text = b""
+    # What was written comes in pieces, and in the end, on Linux, an error.
+    with contextlib.suppress(OSError):
+        for piece in iter(lambda: os.read(leader, 65_536), b""):
+            text += piece
     os.close(leader)
-    _, row = text.splitlines()
+    _, row = text.decode().splitlines()
     assert told.returncode == 0 and "\x1b[31mfailed\x1b[0m" in row
     assert len(row.replace("\x1b[31m", "").replace("\x1b[0m", "")) == 100
 
@@ -19529,13 +19538,14 @@ class Tab:
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def events(self) -> list[Any]:
-        """What the browser told so far."""
-        return self._browser.events
+        """What the browser told of this tab so far."""
+        events = self._browser.events
+        return [one for one in events if one.get("sessionId") == self._session]
 
     def close(self) -> None:
         """Close it, and fail when anything went wrong or was fetched from elsewhere."""
         self._browser.call("Target.closeTarget", targetId=self._target)
-        for event in self._browser.events:
+        for event in self.events():
             what, params = event["method"], event["params"]
             assert what != "Runtime.exceptionThrown", params
             if what == "Runtime.consoleAPICalled":
@@ -19839,10 +19849,14 @@ def test_page_says_that_it_lost_the_daemon_and_comes_back(
     tab.failures.add("net::ERR")
     tab.until("document.querySelector('#live').innerText === 'live'")
     daemon.end()
-    tab.shows("connection lost", "#live")
-    daemon.write_tasks({"one": {"run": "true"}, "another": {"run": "true"}})
-    daemon.flags = ("--port", str(daemon.port))
-    daemon.start()
+    with socket.socket() as guard:
+        # Nobody else gets the port meanwhile; who asks there is refused.
+        guard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        guard.bind(("127.0.0.1", daemon.port))
+        tab.shows("connection lost", "#live")
+        daemon.write_tasks({"one": {"run": "true"}, "another": {"run": "true"}})
+        daemon.flags = ("--port", str(daemon.port))
+        daemon.start()
     tab.shows("another")
     tab.until("document.querySelector('#live').innerText === 'live'")
 
