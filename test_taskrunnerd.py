@@ -19821,6 +19821,32 @@ def test_page_shows_a_task_that_a_reload_brought(
     tab.shows("success")
 
 
+def test_page_asks_again_when_a_task_changes_while_the_tasks_are_on_their_way(
+    serve: Callable[..., Served], show_page: Callable[..., Tab], fifo: Path
+) -> None:
+    daemon = serve({"one": HELD})
+    tab = show_page(daemon)
+    tab.shows("never run")
+    tab.until("document.querySelector('#live').innerText === 'live'")
+    # The next answer with the tasks, in which the run has not ended, comes late.
+    tab.js("""window.heard = []; const hear = changed, ask = window.fetch;
+        const late = new Promise((come) => window.come = come);
+        changed = (name, run) => { hear(name, run); window.heard.push(name); };
+        window.fetch = async (...given) => {
+            const answer = await ask(...given);
+            if (String(given[0]).endsWith("api/tasks") && !window.held)
+                await late.then(window.held = true);
+            return answer; };
+        0""")
+    run = daemon.trigger("one", {"fifo": str(fifo)})
+    tab.until("window.held")
+    let_go(fifo)
+    daemon.ended(run)
+    tab.until("window.heard.includes('run.completed')")
+    tab.js("window.come()")
+    tab.shows("success")
+
+
 def test_page_asks_for_the_token_and_keeps_it_for_the_tab_only(
     guarded: Served, show_page: Callable[..., Tab]
 ) -> None:
