@@ -5748,7 +5748,7 @@ def _command(live: LiveRun, result_path: str) -> Command:
     return Command(argv, whole, task.working_dir, task.umask, task.account)
 
 
-_NOT_STARTED = "stopped before it was started"
+_NOT_STARTED = "its program was not started"
 
 
 def _start_program(daemon: Runs, live: LiveRun) -> Outcome | None:

@@ -7788,7 +7788,7 @@ def test_stop_takes_a_queued_run_out_of_the_queue(in_process: Any, fifos: Any) -
     ended = state_of(daemon, second)
     assert (ended.end_reason, ended.exit_code) == ("stopped", -1)
     assert ended.start_at is None
-    assert "before it was started" in ended.error
+    assert ended.error == "its program was not started"
     assert waiter() == ended == daemon.store.find_run(second.id)
     assert counts(daemon) == (1, 1)
     for run in (first, third):
@@ -7833,7 +7833,7 @@ def test_stop_before_the_program_is_started_starts_none(in_process: Any) -> None
     gate.open()
     ended = end_of(daemon, trigger())
     assert (ended.end_reason, ended.exit_code) == ("stopped", -1)
-    assert ended.summary == "stopped: stopped before it was started"
+    assert ended.summary == "stopped: its program was not started"
     assert spawned == []
 
 
@@ -19724,7 +19724,7 @@ def test_page_shows_output_as_it_comes(
 def test_page_stops_a_run_deletes_it_and_brings_it_back(
     paged: Served, show_page: Callable[..., Tab], fifo: Path
 ) -> None:
-    # Its sentence goes on with "after" or, on a slow machine, "before it was started".
+    # On a slow machine its sentence may say that its program was not started.
     run = paged.trigger("hold", {"fifo": str(fifo)})
     tab = show_page(paged, f"#/runs/{run['id']}")
     tab.press("Stop")
