@@ -1944,6 +1944,7 @@ class Config(NamedTuple):
     path: str
     tasks: Mapping[str, Task]
     checksum: int = 0  # of the file's text
+    warnings: Sequence[ConfigFault] = ()  # what is allowed and hardly meant
 
 
 _TOKEN = re.compile(r'"(?:[^"\\]+|\\.)*"|[\[\]{},:]|[^\s,\[\]{}:"]+')
@@ -2012,6 +2013,7 @@ class _Source:
         self.text = text
         self.folder = os.path.dirname(os.path.abspath(path))
         self.faults: list[Fault] = []
+        self.warnings: list[Fault] = []
         self.misshapen: set[Where] = set()
         self.zone_name = ""  # of schedules that name none; empty for the system's
 
@@ -2026,16 +2028,24 @@ class _Source:
         """Note a fault of the value at a place."""
         self.faults.append(Fault(at, message))
 
-    def raise_faults(self) -> None:
-        """Raises ConfigError with all faults in the order of the file, if any."""
+    def warn(self, at: Where, message: str) -> None:
+        """Note that the value at a place is allowed but hardly meant."""
+        self.warnings.append(Fault(at, message))
+
+    def checked_warnings(self) -> list[ConfigFault]:
+        """What is hardly meant, in the order of the file. Raises ConfigError with all
+        faults, in that order, if there are any."""
         places = _Places(self.text)
         message = "repeated; each name may stand only once"
-        found = [(offset, Fault(at, message)) for at, offset in places.repeated]
-        found += [(_offset(fault, places), fault) for fault in self.faults]
+        faults = [(offset, Fault(at, message)) for at, offset in places.repeated]
+        faults += [(_offset(fault, places), fault) for fault in self.faults]
+        if faults:
+            raise ConfigError(self._in_order(faults))
+        return self._in_order([(_offset(x, places), x) for x in self.warnings])
+
+    def _in_order(self, found: list[tuple[int, Fault]]) -> list[ConfigFault]:
         found.sort(key=lambda pair: pair[0])
-        if found:
-            unique = dict.fromkeys(self._config_fault(*pair) for pair in found)
-            raise ConfigError(list(unique))
+        return list(dict.fromkeys(self._config_fault(*pair) for pair in found))
 
     def _config_fault(self, offset: int, fault: Fault) -> ConfigFault:
         line = self.text.count("\n", 0, offset) + 1
@@ -2428,9 +2438,9 @@ def load_config(path: str) -> Config:
         for name, own in (named.items() if isinstance(named, dict) else ())
         if isinstance(own, dict)
     }
-    source.raise_faults()
+    warnings = source.checked_warnings()
     whole = {name: task for name, task in tasks.items() if task}
-    return Config(path, whole, zlib.crc32(source.text.encode()))
+    return Config(path, whole, zlib.crc32(source.text.encode()), warnings)
 
 
 def config_differs(config: Config) -> bool:
@@ -6013,6 +6023,11 @@ def settle_crashed(
     return writes
 
 
+def _log_warnings(config: Config) -> None:
+    for warning in config.warnings:
+        LOG.warning("configuration warning=%s", warning)
+
+
 class Monitor:
     """All live state behind one mutex, and what can be read, awaited and written of it
     without changing the course of a run."""
@@ -6020,6 +6035,7 @@ class Monitor:
     def __init__(
         self, config: Config, folder: DataFolder, clock: Clock, min_free_bytes: int = 0
     ) -> None:
+        _log_warnings(config)
         self.config = config
         self.folder = folder
         self.clock = clock
@@ -7181,6 +7197,7 @@ class Daemon(Schedules):
             writes = self._reschedule(old)
             begun = self._promote_all()
             self._due.notify()
+        _log_warnings(config)
         self._settle(endings)
         self._persist(writes, "")
         for live in begun:
@@ -10745,21 +10762,26 @@ def _init(settings: dict[str, str]) -> int:
 
 
 def _validate(settings: dict[str, str], *, as_json: bool) -> int:
-    """Check tasks.json and print what is wrong."""
+    """Check tasks.json and print what is wrong, or hardly meant."""
     faults: list[ConfigFault] = []
-    count = 0
+    config = Config(settings["config"], {})
     try:
-        count = len(load_config(settings["config"]).tasks)
+        config = load_config(config.path)
     except ConfigError as error:
         faults = error.faults
+    count = len(config.tasks)
     if as_json:
-        found = [fault._asdict() for fault in faults]
         facts = {"valid": not faults, "tasks": count, "handover": HANDOVER_VERSION}
-        print(json.dumps({**facts, "faults": found}))
-    elif faults:
-        print(*faults, sep="\n", file=sys.stderr)
-    else:
-        print(f"{settings['config']}: {count} tasks, no faults")
+        shown = {"faults": faults, "warnings": config.warnings}
+        found = {name: [x._asdict() for x in these] for name, these in shown.items()}
+        print(json.dumps({**facts, **found}))
+        return EX_CONFIG if faults else EX_OK
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if not faults:
+        print(f"{config.path}: {count} tasks, no faults")
     return EX_CONFIG if faults else EX_OK
 
 

@@ -17922,6 +17922,7 @@ def test_validate_prints_json_for_machines(
                 "message": f'"abc" {DURATION}',
             }
         ],
+        "warnings": [],
     }
     write_config(tmp_path, {"tasks": {"a": {"run": "true"}}})
     assert tr.main(["validate", "--json"]) == 0
@@ -17930,6 +17931,7 @@ def test_validate_prints_json_for_machines(
         "handover": tr.HANDOVER_VERSION,
         "tasks": 1,
         "faults": [],
+        "warnings": [],
     }
 
 
