@@ -7364,7 +7364,8 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A whole answer: a JSON document, or none for 204."""
+    """A whole answer: a JSON document, or none for 204. That of a 304 is sent only when
+    the answer has begun as another."""
 
     status: int
     document: Any = None
@@ -7747,9 +7748,9 @@ def _run_answer(
     if wait.seconds and not run.ended:
         headers["Retry-After"] = "0"
     headers["ETag"] = _etag(run)
-    if status == 200 and headers["ETag"] in request.headers.get("if-none-match", ""):
-        return Answer(304, None, headers)
     document = run_document(run)
+    if status == 200 and headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Answer(304, document, headers)
     if "output" in request.query:
         with daemon.following, LogReader(daemon.log_of(run)) as log:
             lines = log.last_lines(request.query["output"])
@@ -9670,7 +9671,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         return False
 
     def _handle_one(self) -> None:
-        self._keep_alive = False
+        self._keep_alive = self._begun = False
         self._head = None
         self._template = UNKNOWN_ROUTE
         self._request_id = ""
@@ -9719,7 +9720,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
         self, head: Head, route: Route, texts: dict[str, str], raw: bytes
     ) -> Answer | Stream | Problem:
         """What a request comes to. Whatever goes wrong is a Problem."""
-        self._begun, self._schema = False, route.answer
+        self._schema = route.answer
         self._beat_at_s = time.monotonic() + self.server.options.heartbeat_s
         try:
             request = _bind(self.server.daemon, route, texts, head, raw)
@@ -9836,7 +9837,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
     def _send_document(
         self, answer: Answer, schema: str, media: str = "application/json"
     ) -> None:
-        if answer.document is None:
+        if answer.document is None or (answer.status == 304 and not self._begun):
             self._send(answer.status, answer.headers)
             return
         self._schema = schema

@@ -15991,6 +15991,38 @@ def test_held_connection_can_be_used_again(serve: Any, fifo: Path) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize(
+    "outcome", [None, tr.Problem(404, "gone"), tr.StoreError("disk I/O error")]
+)
+def test_begun_answer_ends_as_a_document_or_is_cut_off(
+    serve_here: Any, monkeypatch: pytest.MonkeyPatch, outcome: Exception | None
+) -> None:
+    daemon = serve_here({"true": {"run": "true"}})
+    run = daemon.run("true")
+    daemon.server.options = daemon.server.options._replace(heartbeat_s=0)
+
+    def wait(run_id: str, timeout_s: float, still_there: Any, seen: str) -> Any:
+        assert still_there()
+        if outcome:
+            raise outcome
+        return daemon.daemon.find_run(run_id)
+
+    monkeypatch.setattr(daemon.daemon, "wait", wait)
+    unchanged = f'If-None-Match: W/"{run["id"]}.ended"'
+    held = head(f"GET {place(run)}?wait=true HTTP/1.1", unchanged)
+    # What is wrong with later requests is told as ever.
+    later = head("GET /api/none HTTP/1.1") + b"no request\r\n\r\n"
+    told, _, rest = daemon.exchange(held + later).partition(b"\r\n\r\n")
+    assert told.startswith(b"HTTP/1.1 200 OK\r\n")
+    if outcome:
+        assert rest == b"1\r\n \r\n"
+        return
+    begun, _, others = rest.partition(b"\r\n0\r\n\r\n")
+    blank, _, chunk = begun.partition(b"\r\n \r\n")
+    assert (blank, json.loads(chunk.partition(b"\r\n")[2])["id"]) == (b"1", run["id"])
+    assert [answer.status for answer in split_answers(others)] == [404, 400]
+
+
 def test_heartbeat_that_is_no_time_is_refused(tmp_path: Path) -> None:
     write_config(tmp_path, {"tasks": {"true": {"run": "true"}}})
     for text in ("0s", "soon"):
