@@ -242,7 +242,7 @@ ACCEPT_PAUSE_S = 0.1
 LISTEN_BACKLOG = 1024
 # sun_path of unix(7) with its last NUL; elsewhere than on Linux it is shorter.
 SOCKET_PATH_MAX_BYTES = 107 if sys.platform.startswith("linux") else 103
-SOCKET_UMASK = 0o177
+SOCKET_MODE = 0o600
 LOCK_WAIT_S = 2.0
 HANGUP_CHECK_S = 0.5
 STREAM_COMMENT_S = 15.0
@@ -3090,6 +3090,24 @@ def _can_sort() -> bool:
     return any(f and os.access(f, os.W_OK | os.X_OK) for f in tried + _SORTING_FOLDERS)
 
 
+def file_id(path: str | int) -> tuple[int, int]:
+    """Device and inode of a file, by its path or as it is open. Raises OSError."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def misplaced(files: Mapping[str, tuple[int, int]]) -> str:
+    """What is wrong with the first of some files that is not at its path any more;
+    empty if all are."""
+    for path, known in files.items():
+        try:
+            if file_id(path) != known:
+                return f"{path}: another file is there now"
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+    return ""
+
+
 class Store:
     """The database of one data directory. Writes are committed in groups, as a leader
     and its followers: whoever has to wait for a commit and finds none under way makes
@@ -3115,6 +3133,9 @@ class Store:
                 raise
         except sqlite3.Error as error:
             raise StoreError(f"{path}: {error}") from error
+        # What is open: SQLite keeps these files, whatever becomes of their names.
+        names = (path + ending for ending in ("", "-wal", "-shm"))
+        self.files = {name: file_id(name) for name in names if os.path.exists(name)}
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(
@@ -3256,6 +3277,10 @@ class Store:
         # To take one out is atomic; whoever finds none is one of few.
         with contextlib.suppress(IndexError):
             return self._readers.pop()
+        wrong = misplaced(self.files)
+        if wrong:
+            # It would read, or even make, another database than the one written to.
+            raise StoreError(wrong)
         reader = self._connect()
         reader.execute("pragma query_only = 1")
         return reader
@@ -4941,6 +4966,10 @@ class Processes:
         """How long the journal is; see trim_journal."""
         return os.fstat(self._journal_fd).st_size
 
+    def journal_is_gone(self) -> bool:
+        """Whether somebody has removed the journal; trim_journal makes it again."""
+        return bool(misplaced({self._journal_path: file_id(self._journal_fd)}))
+
     def trim_journal(self, live: Collection[str], end: int) -> None:
         """Forget the programs of all but the live runs in the journal up to an offset
         that was taken before `live` was."""
@@ -5113,15 +5142,18 @@ class DataFolder:
         self.database = os.path.join(self.path, "history.sqlite3")
         self._results = os.path.join(self.path, "results")
         own_results = os.path.join(self._results, str(os.geteuid()))
-        for folder in (self.path, self.logs, self._results, own_results):
+        self._folders = (self.path, self.logs, self._results, own_results)
+        for folder in self._folders:
             os.makedirs(folder, mode=0o700, exist_ok=True)
-        # Users whose folder is there. Adding to a set is atomic.
+        # Users whose folder was there lately. Adding to a set is atomic.
         self._result_uids = {os.geteuid()}
         # SQLite gives its other files the mode of this one.
         os.close(os.open(self.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._lock_path = os.path.join(self.path, "lock")
         self._lock_fd = -1
         self.last_sign_of_life_ms = 0
+        # Why what is open here is not in its place any more; empty if it is.
+        self.gone = ""
 
     def lock(self) -> int:
         """Take the folder. Returns 0, or the pid of the daemon that has it. Blocks, for
@@ -5166,9 +5198,36 @@ class DataFolder:
         os.pwrite(self._lock_fd, record, 0)
         os.ftruncate(self._lock_fd, len(record))
 
-    def show_sign_of_life(self) -> None:
-        """Touch the lock file, so that the next daemon knows when this one died."""
-        os.utime(self._lock_fd)
+    def show_sign_of_life(self, files: Mapping[str, tuple[int, int]] = {}) -> None:
+        """Touch the lock file, so that the next daemon knows when this one died, and
+        see in `gone` whether it and other open files are still in their place."""
+        try:
+            os.utime(self._lock_fd)
+            wrong = misplaced({self._lock_path: file_id(self._lock_fd), **files})
+        except OSError as error:
+            # Mounted read-only, or no longer reachable at all.
+            wrong = f"{self._lock_path}: {error.strerror}"
+        before, self.gone = self.gone, wrong and f"the data directory is gone: {wrong}"
+        if wrong and not before:
+            LOG.error(
+                "%s; nothing is started any more, and what ends is lost with the "
+                "daemon: put back what was there, or restart the daemon with what is "
+                "there then", self.gone
+            )  # fmt: skip
+        elif before and not wrong:
+            LOG.info("the data directory is back")
+        if not wrong:
+            self._restore_folders()
+
+    def _restore_folders(self) -> None:
+        """Make folders again that somebody has removed, and nothing else."""
+        self._result_uids = {os.geteuid()}
+        for folder in self._folders:
+            # A file in its place is found by whoever writes there.
+            if not os.path.exists(folder):
+                with contextlib.suppress(OSError):
+                    os.mkdir(folder, mode=0o700)
+                    LOG.warning("folder was removed, made again path=%s", folder)
 
     def result_path(self, run_id: str, uid: int) -> str:
         """Where the program of a run, which is a user's, may leave its result."""
@@ -5879,12 +5938,14 @@ class Housekeeper:
         self._clock = clock
         self._unkempt: set[str] = set()
         self._sign_at_s = self._all_at_s = self._look_at_s = clock.monotonic_s()
+        self._was_gone = False
         self._began_ms, self._began_s = clock.wall_ms(), clock.monotonic_s()
 
     @property
     def due_s(self) -> float:
         """When there is something to do again, on the monotonic clock."""
-        return min(self._sign_at_s, self._look_at_s, self.machine.due_s)
+        look_at_s = math.inf if self._folder.gone else self._look_at_s
+        return min(self._sign_at_s, look_at_s, self.machine.due_s)
 
     def trash_ms(self) -> int:
         """The time by which the trash and keys go: the date as it was at the start and
@@ -5897,24 +5958,33 @@ class Housekeeper:
             self._unkempt.add(task.name)
         self._look_at_s = min(self._look_at_s, self._clock.monotonic_s() + delay_s)
 
+    def see_place(self) -> bool:
+        """Show the sign of life if it is due. Returns whether the data directory, which
+        was gone, is back. Blocks on the disk."""
+        if self._clock.monotonic_s() < self._sign_at_s:
+            return False
+        self._folder.show_sign_of_life(self._store.files)
+        was_gone, self._was_gone = self._was_gone, bool(self._folder.gone)
+        return was_gone and not self._was_gone
+
     def keep_house(self, daemon: Monitor) -> None:
         """Do what is due. Blocks on the store. Raises StoreError, OSError."""
         now_s = self._clock.monotonic_s()
         if now_s >= self.machine.due_s:
             self.machine.look()
         if now_s >= self._sign_at_s:
-            self._folder.show_sign_of_life()
             self._processes.reap_strangers()
             # The dead that were seen for the first time are reaped at the second look.
             soon = self._processes.has_suspects
             self._sign_at_s = now_s + (REAP_AGAIN_S if soon else SIGN_OF_LIFE_S)
-            self._trim_journal(daemon)
-        if now_s >= self._look_at_s:
+            if not self._folder.gone:
+                self._trim_journal(daemon)
+        if now_s >= self._look_at_s and not self._folder.gone:
             self._forget(daemon, now_s)
 
     def _trim_journal(self, daemon: Monitor) -> None:
         end = self._processes.journal_bytes()
-        if end > PROCESS_JOURNAL_MAX_BYTES:
+        if end > PROCESS_JOURNAL_MAX_BYTES or self._processes.journal_is_gone():
             self._processes.trim_journal(set(daemon.live_ids()), end)
 
     def _forget(self, daemon: Monitor, now_s: float) -> None:
@@ -6134,7 +6204,19 @@ class Monitor:
         """Why no trigger would be taken now; empty when it would."""
         if self.pausing:
             return "the daemon is being upgraded"
-        return "the daemon is shutting down" if self.draining else self.why_no_room()
+        if self.draining:
+            return "the daemon is shutting down"
+        return self.folder.gone or self.why_no_room()
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing may be started: what runs goes on."""
+        return self.draining or self.pausing or bool(self.folder.gone)
+
+    def why_gone(self) -> str:
+        """Why the data directory is not in its place, looked at now. Blocks."""
+        self.folder.show_sign_of_life(self.store.files)
+        return self.folder.gone
 
     def why_no_room(self) -> str:
         """Why no new run can be recorded now, as far as is known; empty if it can."""
@@ -6191,8 +6273,9 @@ class Monitor:
             run_id = following.id
 
     def attempt_after(self, run: Run) -> Run | None:
-        """The next attempt as it is now, if one follows a run."""
-        failed = run.end_reason in RETRIED
+        """The next attempt as it is now, if one follows a run: none does for as long
+        as the data directory is gone."""
+        failed = run.end_reason in RETRIED and not self.folder.gone
         next_id = self.store.next_attempt(run.id) if failed else None
         return self.find_run(next_id) if next_id else None
 
@@ -6540,7 +6623,7 @@ class Runs(Endings):
         values = resolve_params(task, given)
         no_room = self.why_no_room()
         with self._mutex:
-            if self.draining or self.pausing:
+            if self.rests:
                 raise Problem(503, self.why_not_ready(), headers=RETRY_LATER)
             if not self._declares(task):
                 raise Problem(503, "the configuration changed", headers=RETRY_LATER)
@@ -6690,8 +6773,7 @@ class Runs(Endings):
     def _promote(self, lane: Lane) -> list[LiveRun]:
         """Move queued runs into free slots, oldest first (I4)."""
         begun: list[LiveRun] = []
-        stays = self.draining or self.pausing
-        free = 0 if stays else lane.task.max_concurrent - len(lane.active)
+        free = 0 if self.rests else lane.task.max_concurrent - len(lane.active)
         while lane.queue and len(begun) < free:
             live = lane.queue.popleft()
             start_at = time_text(self.clock.wall_ms())
@@ -6868,6 +6950,11 @@ class Schedules(Runs):
                     self._meet(deadline)
         for live in begun:
             self._begin(live)
+        if self._housekeeper.see_place():
+            with self._mutex:
+                begun = self._promote_all()
+            for live in begun:
+                self._begin(live)
         self._fire_due()
         # Afterwards: it may fail, and then no timeout may be missed.
         self._housekeeper.keep_house(self)
@@ -6877,7 +6964,7 @@ class Schedules(Runs):
     def _until_due_s(self) -> float:
         next_s = min(self._housekeeper.due_s, self._deadlines.next_s)
         delay_s = next_s - self.clock.monotonic_s()
-        if not self.draining:
+        if not self.rests:
             until_tick_ms = self._timetable.next_ms - self.clock.wall_ms()
             delay_s = min(delay_s, until_tick_ms / 1000)
         return max(0.0, delay_s)
@@ -6887,7 +6974,7 @@ class Schedules(Runs):
         next_s = min(self._housekeeper.due_s, self._deadlines.next_s)
         late_s = self.clock.monotonic_s() - next_s
         tick_late_s = (self.clock.wall_ms() - self._timetable.next_ms) / 1000
-        if not self.draining and tick_late_s <= TICK_GRACE_S:
+        if not self.rests and tick_late_s <= TICK_GRACE_S:
             late_s = max(late_s, tick_late_s)
         return max(0.0, late_s)
 
@@ -6904,8 +6991,7 @@ class Schedules(Runs):
         now_ms = self.clock.wall_ms()
         anchor_s = self.anchor_s
         with self._mutex:
-            stays = self.draining or self.pausing
-            due = [] if stays else self._due_lanes(now_ms, anchor_s)
+            due = [] if self.rests else self._due_lanes(now_ms, anchor_s)
             timetable = self._timetable
         if not due:
             return
@@ -6918,7 +7004,7 @@ class Schedules(Runs):
             plan = plan_ticks(task, lane.seen_s, now_s, anchor_s)
             values = resolve_params(task, {})
             with self._mutex:
-                if self.draining or self.pausing:
+                if self.rests:
                     # Left to the next program, which starts where this one was.
                     break
                 if not self._declares(task):
@@ -7278,8 +7364,8 @@ class Daemon(Schedules):
             begun = [live for live in self._running() if live.parked]
             for live in begun:
                 live.parked = False
-            for lane in self._lanes.values():
-                begun += self._promote(lane)
+            begun += self._promote_all()
+            self._due.notify()
         for live in begun:
             self._begin(live)
 
@@ -7289,6 +7375,8 @@ class Daemon(Schedules):
         decided is durable. The mutex is held until the block ends, so that no time
         limit is met and no stop begun that the next program would not know of. Raises
         StoreError."""
+        if self.why_gone():
+            raise StoreError(self.folder.gone)
         self.store.flush(self.store.enqueue(Write()))
         record = {
             "anchor_s": self.anchor_s,
@@ -10038,6 +10126,22 @@ def _remove_stale(path: str) -> None:
     os.unlink(path)
 
 
+def _bind_for_owner(listening: socket.socket, path: str) -> None:
+    # Not chmod(2) afterwards: somebody might be quicker.
+    is_linux = sys.platform.startswith("linux")
+    if is_linux:
+        # The file gets the mode of the socket. The umask is also that of files and
+        # programs which other threads make meanwhile.
+        os.fchmod(listening.fileno(), SOCKET_MODE)
+        listening.bind(path)
+        return
+    mask = os.umask(0o777 & ~SOCKET_MODE)
+    try:
+        listening.bind(path)
+    finally:
+        os.umask(mask)
+
+
 def listen_on_path(path: str) -> Listener:
     """Listen on a Unix socket that only its owner can open. Raises OSError."""
     path = os.path.abspath(path)
@@ -10049,12 +10153,7 @@ def listen_on_path(path: str) -> Listener:
     try:
         with _folder_locked(path):
             _remove_stale(path)
-            # Not chmod(2) afterwards: somebody might be quicker.
-            mask = os.umask(SOCKET_UMASK)
-            try:
-                listening.bind(path)
-            finally:
-                os.umask(mask)
+            _bind_for_owner(listening, path)
             made = os.lstat(path)
             listening.listen(LISTEN_BACKLOG)
     except OSError:
@@ -10115,6 +10214,7 @@ class Server(http.server.ThreadingHTTPServer):
         self._rests = threading.Event()
         self._rests.set()
         self._wake_fds = os.pipe()
+        self._sockets_at_s = 0.0
         # How often the loop has gone round.
         self.rounds = 0
         self._date = (0, "")
@@ -10156,9 +10256,12 @@ class Server(http.server.ThreadingHTTPServer):
         """Accept a connection of each socket at which one waits, or let go of the
         refused one whose time has come."""
         self.rounds += 1
-        left_s = self._refused[0][0] - time.monotonic() if self._refused else None
-        ready = poll.poll(None if left_s is None else math.ceil(max(0, left_s) * 1000))
-        if not ready:
+        now_s = time.monotonic()
+        dismiss_at_s = self._refused[0][0] if self._refused else math.inf
+        wake_at_s = min(dismiss_at_s, self._restore_sockets(now_s))
+        left_s = None if wake_at_s == math.inf else max(0.0, wake_at_s - now_s)
+        ready = poll.poll(None if left_s is None else math.ceil(left_s * 1000))
+        if not ready and time.monotonic() >= dismiss_at_s:
             self._dismiss()
         fds = {fd for fd, _ in ready}
         if self._wake_fds[0] in fds:
@@ -10172,6 +10275,29 @@ class Server(http.server.ThreadingHTTPServer):
                     self.process_request(client, address)
                 else:
                     self._refuse(client, address)
+
+    def _restore_sockets(self, now_s: float) -> float:
+        """Make Unix sockets again whose file somebody has removed; by the loop, while
+        which no listener is closed. Returns when to look again."""
+        if now_s < self._sockets_at_s or not any(x.made for x in self.listeners):
+            return self._sockets_at_s or math.inf
+        self._sockets_at_s = now_s + SIGN_OF_LIFE_S
+        for index, listener in enumerate(self.listeners):
+            wrong = misplaced({listener.place: listener.made} if listener.made else {})
+            if not wrong:
+                continue
+            try:
+                fresh = listen_on_path(listener.place)
+            except OSError as error:
+                self.complaints.say(f"socket cannot be found {wrong} error={error}")
+                continue
+            with fresh.socket:
+                # Under the same number, which is what the loop polls.
+                number = listener.socket.fileno()
+                os.dup2(fresh.socket.fileno(), number, inheritable=False)
+            self.listeners[index] = listener._replace(made=fresh.made)
+            LOG.warning("socket was removed, made again path=%s", listener.place)
+        return self._sockets_at_s
 
     def wake(self) -> None:
         """Have the loop go round."""
@@ -12356,6 +12482,9 @@ _HANDOVER_VARIABLE = "TASKRUNNERD_HANDOVER"
 
 def _replacement_fault(daemon: Daemon) -> str:
     """Why the program and the tasks.json now on disk cannot take over; else empty."""
+    if daemon.why_gone():
+        # It would find nothing of the runs.
+        return daemon.folder.gone
     low = daemon.disk.why_low()
     if low:
         # SQLite needs some to open the history again, or the runs would be lost.

@@ -4137,6 +4137,16 @@ def test_store_commits_to_the_disk_before_it_returns(store: tr.Store) -> None:
     assert store._db.execute("pragma journal_mode").fetchone() == ("wal",)
 
 
+def test_store_reads_no_other_database_than_it_writes(store: tr.Store) -> None:
+    (path, *_) = store.files
+    os.rename(path, path + ".old")
+    with pytest.raises(tr.StoreError, match="No such file"):
+        store.find_run("x")
+    assert not os.path.exists(path)
+    os.rename(path + ".old", path)
+    assert store.find_run("x") is None
+
+
 def test_store_shows_a_flushed_write_to_other_processes_at_once(
     store: tr.Store,
 ) -> None:
@@ -8649,6 +8659,159 @@ def test_trash_that_finds_no_room_is_emptied_soon_after(
     daemon.tick()
     assert daemon.store.oldest_trash_ms() is None
     assert daemon.restore([run.id]) == 0
+
+
+# -- a data directory that goes away
+
+
+def replace_by_copy(path: Path) -> None:
+    """What a backup that is put back does."""
+    copy = path.with_name("copy")
+    shutil.copy(path, copy)
+    copy.replace(path)
+
+
+def make_anew(data: Path) -> None:
+    """What a second daemon does, which finds nothing there."""
+    shutil.rmtree(data)
+    folder = tr.DataFolder(str(data))
+    assert folder.lock() == 0
+    folder.unlock()
+
+
+LOSSES: dict[str, Callable[[Path], Any]] = {
+    "removed": shutil.rmtree,
+    "renamed": lambda data: data.rename(data.with_name("elsewhere")),
+    "made-anew": make_anew,
+    "without-lock": lambda data: (data / "lock").unlink(),
+    "other-lock": lambda data: replace_by_copy(data / "lock"),
+    "without-database": lambda data: (data / "history.sqlite3").unlink(),
+    "other-database": lambda data: replace_by_copy(data / "history.sqlite3"),
+    "other-write-ahead-log": lambda data: replace_by_copy(data / "history.sqlite3-wal"),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_data_directory_that_is_gone_starts_nothing_and_ends_what_runs(
+    in_process: Any, fifos: Any, caplog: Any, loss: str
+) -> None:
+    clock = FakeClock()
+    tasks = {
+        "hold": {**HELD, "retry_attempts": 1, "retry_delay": "1s"},
+        "tick": {"run": "true", "cron": "* * * * *", "catch_up": "skip"},
+    }
+    daemon = in_process(tasks, clock)
+    good, bad, queued = fifos(), fifos(), fifos()
+    daemon.tick()
+    runs = [hold(daemon, "hold", path) for path in (bad, good, queued)]
+    fd = reach(bad, daemon)
+    data = Path(daemon.folder.path)
+    LOSSES[loss](data)
+    for _ in range(3):
+        clock.pass_time(tr.SIGN_OF_LIFE_S)
+        assert daemon.tick() > 0, "no loop spins"
+    (said,) = [r.getMessage() for r in caplog.records if "gone" in r.getMessage()]
+    assert str(data) in said and "restart the daemon" in said
+    assert daemon.why_not_ready().startswith(f"the data directory is gone: {data}")
+    with pytest.raises(tr.Problem, match="is gone") as caught:
+        hold(daemon, "hold", good)
+    assert caught.value.status == 503
+    waiter = in_thread(lambda: daemon.wait(runs[0].id, DEADLINE_S, lambda: True))
+    os.write(fd, b"7\n")
+    os.close(fd)
+    ended = waiter()
+    assert (ended.end_reason, ended.exit_code) == ("failed", 7)
+    for _ in range(2):
+        clock.pass_time(60)
+        assert daemon.tick() > 0
+    assert counts(daemon) == (0, 3) and counts(daemon, "tick") == (0, 0)
+    assert daemon._lanes["tick"].last_run is None
+    with pytest.raises(tr.StoreError, match="is gone"), daemon.handover():
+        pass
+
+
+def test_data_directory_that_comes_back_goes_on(
+    in_process: Any, fifos: Any, caplog: Any
+) -> None:
+    clock = FakeClock()
+    caplog.set_level("INFO")
+    tasks = {"hold": HELD, "tick": {"run": "true", "cron": "* * * * *"}}
+    daemon = in_process(tasks, clock)
+    paths = fifos(), fifos()
+    first, second = (hold(daemon, "hold", path) for path in paths)
+    data = Path(daemon.folder.path)
+    data.rename(data.with_name("elsewhere"))
+    clock.pass_time(61)
+    daemon.tick()
+    let_go(paths[0])
+    assert end_of(daemon, first).end_reason == "success"
+    assert state_of(daemon, second).status == "pending"
+    data.with_name("elsewhere").rename(data)
+    clock.pass_time(tr.SIGN_OF_LIFE_S)
+    daemon.tick()
+    assert "the data directory is back" in caplog.messages
+    assert daemon.why_not_ready() == ""
+    let_go(paths[1])
+    assert end_of(daemon, second).end_reason == "success"
+    ticked = daemon._lanes["tick"].last_run
+    assert ticked.triggered_by == "cron"
+    end_of(daemon, ticked)
+
+
+def test_data_directory_on_a_read_only_disk_is_no_place(
+    in_process: Any, monkeypatch: Any
+) -> None:
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "true"}}, clock)
+
+    def refuse(fd: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", refuse)
+        assert daemon.tick() > 0
+    assert daemon.why_not_ready().endswith("lock: Read-only file system")
+    clock.pass_time(tr.SIGN_OF_LIFE_S)
+    daemon.tick()
+    assert end_of(daemon, daemon.trigger("ok", {}, "api")).end_reason == "success"
+
+
+def test_folders_and_journal_that_are_removed_are_made_again(in_process: Any) -> None:
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "echo x"}}, clock)
+    data = Path(daemon.folder.path)
+    for name in ("logs", "results"):
+        shutil.rmtree(data / name)
+    (data / "processes").unlink()
+    clock.pass_time(tr.SIGN_OF_LIFE_S)
+    daemon.tick()
+    for name in ("logs", "results", f"results/{os.geteuid()}"):
+        assert (data / name).stat().st_mode & 0o777 == 0o700
+    run = end_of(daemon, daemon.trigger("ok", {}, "api"))
+    assert read_log(daemon.log_of(run)).raw == b"x\n"
+    assert run.id in (data / "processes").read_text()
+
+
+def test_daemon_without_its_data_directory_ends_what_it_is_asked_for(
+    serve: Callable[..., Served], monkeypatch: Any, fifo: Path
+) -> None:
+    """Waiting clients get their ends; nobody gets anything new, and no upgrade."""
+    monkeypatch.setattr(tr, "SIGN_OF_LIFE_S", 0.02)
+    daemon = serve({"hold": HELD})
+    query = "?wait=true"
+    waiter = in_thread(lambda: daemon.trigger("hold", {"fifo": str(fifo)}, query))
+    fd = reach(fifo)
+    (daemon.folder / ".taskrunnerd").rename(daemon.folder / "elsewhere")
+    ready = functools.partial(daemon.request, "GET", "/readyz")
+    within(DEADLINE_S, lambda: ready().status == 503, "not ready")
+    assert "is gone" in ready().json["detail"]
+    daemon.post("/api/tasks/hold/run", {"params": {"fifo": "x"}}, 503)
+    daemon.process.send_signal(signal.SIGUSR2)
+    refused = "upgrade refused error=the data directory is gone"
+    within(DEADLINE_S, lambda: refused in daemon.log.read_text(), "the refusal")
+    os.close(fd)
+    assert waiter()["end_reason"] == "success"
+    assert daemon.end() == 0
 
 
 @pytest.fixture
@@ -14495,6 +14658,22 @@ def test_socket_serves_its_own_user_without_a_token_under_any_host(
     # Without a Host, which HTTP/1.0 allows.
     raw = daemon.exchange(b"GET /api/info HTTP/1.0\r\n\r\n")
     assert b'"http://localhost/schemas/Info.json"' in raw
+    path = daemon.socket
+    assert daemon.end() == 0
+    assert not os.path.exists(path)
+
+
+def test_socket_that_somebody_removed_is_made_again(
+    by_socket: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tr, "SIGN_OF_LIFE_S", 0.02)
+    daemon = by_socket({"ok": {"run": "true"}})
+    said, log = "socket was removed, made again", daemon.log.read_text
+    for count in (1, 2):
+        os.unlink(daemon.socket)
+        within(DEADLINE_S, lambda n=count: log().count(said) == n, "it listens again")
+        assert os.stat(daemon.socket).st_mode & 0o777 == 0o600
+        assert daemon.run("ok")["end_reason"] == "success"
     path = daemon.socket
     assert daemon.end() == 0
     assert not os.path.exists(path)
