@@ -192,9 +192,10 @@ REPLAYED_HEADER = "Idempotency-Replayed"
 # What systemd tells the daemon and not its programs: sd_notify(3), sd_listen_fds(3),
 # systemd.exec(5).
 SYSTEMD_VARIABLES = (
-    "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS",
-    "LISTEN_FDNAMES", "CREDENTIALS_DIRECTORY", "STATE_DIRECTORY",
-    "CONFIGURATION_DIRECTORY",
+    "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_PIDFDID",
+    "LISTEN_FDS", "LISTEN_FDNAMES", "CREDENTIALS_DIRECTORY", "STATE_DIRECTORY",
+    "CONFIGURATION_DIRECTORY", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "FDSTORE",
+    "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE",
 )  # fmt: skip
 
 # sysexits(3), as init systems and scripts know them.
@@ -4787,6 +4788,14 @@ def group_exists(group: int) -> bool:
     return True
 
 
+def _is_oom_protected() -> bool:
+    try:
+        with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+            return int(file.read()) < 0
+    except OSError:
+        return False
+
+
 class Processes:
     """Starts programs and remembers, for the next daemon, which ones were started. The
     journal has a line each: run id, pid, started between and, boot id. Enough to
@@ -4806,6 +4815,7 @@ class Processes:
         # A leaf: no dead stranger goes between being recognised and being reaped.
         self._strangers_lock = threading.Lock()
         self._boot_id = _boot_id()
+        self._is_oom_protected = _is_oom_protected()
         # Readable while everybody who reads from a child is to return at once.
         self._halt_fds = os.pipe()
 
@@ -4954,6 +4964,12 @@ class Processes:
             self._known.add(pid)
         finally:
             self._spawns.discard(spawn)
+        if self._is_oom_protected:
+            # It is the daemon that is to survive, not the program that takes it all.
+            with contextlib.suppress(OSError), open(
+                f"/proc/{pid}/oom_score_adj", "w", encoding="ascii"
+            ) as file:
+                file.write("0")
         return pid
 
     def _remember(self, run_id: str, pid: int, from_s: float) -> None:
@@ -6107,6 +6123,8 @@ class Monitor:
     ) -> None:
         _log_warnings(config)
         self.config = config
+        # Found now: where this process was started may be removed.
+        self.config_path = os.path.abspath(config.path)
         self.folder = folder
         self.clock = clock
         self.disk = DiskWatch(folder.path, min_free_bytes, clock)
@@ -8383,7 +8401,7 @@ def get_info(daemon: Daemon, request: Request) -> Answer:
         "pid": os.getpid(),
         "started_at": time_text(daemon.started_ms),
         "tasks": len(daemon.config.tasks),
-        "config_path": os.path.abspath(daemon.config.path),
+        "config_path": daemon.config_path,
         "config_changed": config_differs(daemon.config),
         "config_loaded_at": time_text(daemon.config_loaded_ms),
         "data_dir": daemon.folder.path,
@@ -11481,6 +11499,29 @@ def _start_thread(body: Callable[[], None], name: str) -> None:
     threading.Thread(target=body, name=name, daemon=True).start()
 
 
+# Python ignores the first two from its start on, and Popen resets them. What comes from
+# a terminal does not reach programs, and a write to one that only catches SIGTTOU
+# would be tried again for ever.
+_LEFT_IGNORED = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTIN, signal.SIGTTOU}
+
+
+def _do_nothing(number: int, frame: Any) -> None:
+    """Take a signal that this process ignores, and that its programs are not to."""
+
+
+def _is_ignored(number: int) -> bool:
+    return signal.getsignal(number) in (signal.SIG_IGN, _do_nothing)
+
+
+def _ignore_alone(*, alone: bool = True) -> None:
+    """Go on ignoring the signals that whoever started this process has ignored, but
+    let programs have their defaults: an exec resets what is caught. Or, before an
+    upgrade, let the next program inherit them."""
+    for number in signal.valid_signals() - _LEFT_IGNORED:
+        if _is_ignored(number):
+            signal.signal(number, _do_nothing if alone else signal.SIG_IGN)
+
+
 class _Leash:
     """Has a run stopped by Ctrl-C, SIGTERM or a time limit, and lets go of it at the
     second signal. `stop` is called with the run's id and may block; `leave` is called
@@ -11503,7 +11544,7 @@ class _Leash:
         """Heed signals and the time limit."""
         _start_thread(self._work, "leash")
         # What the shell has ignored, as for jobs in the background, stays so.
-        heeded = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]
+        heeded = [n for n in numbers if not _is_ignored(n)]
         before = [(number, signal.signal(number, self._heed)) for number in heeded]
         timer = threading.Timer(timeout_s or 0, self._ask, (EX_TIMEOUT,))
         timer.daemon = True
@@ -12382,10 +12423,12 @@ def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
     signal.set_wakeup_fd(writer)
     for number in _SIGNALS:
         # nohup(1) has it ignored, which is to stay so.
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+        if number != signal.SIGHUP or not _is_ignored(number):
             signal.signal(number, lambda *_: None)
-    # Blocked over the exec of an upgrade, so that none was lost.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    _ignore_alone()
+    # Blocked over the exec of an upgrade, so that none was lost; others by whoever
+    # started the daemon, and programs would inherit that.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     return reader, writer
 
 
@@ -12557,8 +12600,10 @@ def _replace(server: Server, signals: tuple[int, int]) -> NoReturn:
             fd = _unnamed_file(json.dumps({**record, **facts}).encode())
             environ = {**os.environ, _HANDOVER_VARIABLE: str(fd)}
             signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            _ignore_alone(alone=False)
             os.execve(sys.executable, argv, environ)
     except (OSError, StoreError) as error:
+        _ignore_alone()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         raise UpgradeError(str(error)) from error
 
@@ -12650,7 +12695,7 @@ def _wait_for_end(
         watchdog.rounds_of_main += 1
         if number == _DRAINED:
             break
-        if number == _BEAT:
+        if number == _BEAT or _is_ignored(number):
             continue
         if number == signal.SIGQUIT:
             _write_stacks()
@@ -12678,9 +12723,7 @@ def leave_at_once(code: int) -> NoReturn:
     """Exit. Threads of connections may still be there, and interpreter shutdown need
     not care for them."""
     for stream in (sys.stdout, sys.stderr):
-        # Python has none where it was closed from the start.
-        if stream is not None:
-            stream.flush()
+        stream.flush()
     os._exit(code)
 
 
@@ -12830,6 +12873,8 @@ def _run_locally(settings: dict[str, str], arguments: argparse.Namespace) -> int
         more = "; leave --local away" if error.code == EX_TEMPFAIL else ""
         raise UsageError(f"{error}{more}", error.code) from None
     become_subreaper()
+    _ignore_alone()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         daemon = Daemon(config, folder, Clock(), min_free_bytes)
         daemon.settle()
@@ -12868,18 +12913,8 @@ _ASKING: dict[str, Callable[[dict[str, str], argparse.Namespace], int]] = {
 }
 
 
-def _fill_standard_fds() -> None:
-    """Where stdout or stderr were closed, keep their numbers from a connection, which
-    would get what is written to them."""
-    fd = os.open(os.devnull, os.O_RDWR)
-    while fd <= 2:
-        fd = os.dup(fd)
-    os.close(fd)
-
-
 def _ask_daemon(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Carry out a command that asks a running daemon."""
-    _fill_standard_fds()
     try:
         return _ASKING[arguments.command](settings, arguments)
     except _Refused as refused:
@@ -13245,11 +13280,28 @@ def _selftest() -> int:
 # -- main
 
 
+def _mend_inheritance() -> None:
+    """Undo what no command can work with. Where stdin, stdout or stderr were closed,
+    keep their numbers from another file, which would get what is written to them.
+    Where SIGCHLD is ignored, the kernel reaps every child, and its exit code is lost.
+    """
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd <= 2:
+        os.set_inheritable(fd, True)
+        fd = os.dup(fd)
+    os.close(fd)
+    # Python has none where the descriptor was closed, and print then takes stdout.
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 def main(
     argv: Sequence[str] | None = None, page: str = ""
 ) -> int | Callable[[], NoReturn]:
     """Run a command; returns its exit code. Of a daemon, which serves `page` at /, it
     returns once it has started: what to call then, which lasts until its end."""
+    _mend_inheritance()
     arguments = _parsed(sys.argv[1:] if argv is None else argv)
     settings = _settings(arguments)
     try:

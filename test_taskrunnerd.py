@@ -7146,6 +7146,113 @@ def test_program_dies_of_a_broken_pipe_as_usual(programs: Served) -> None:
     assert not mask & 1 << signal.SIGPIPE - 1
 
 
+@contextlib.contextmanager
+def handing_down_signals(ignored: list[int]) -> Iterator[None]:
+    """Let what is started meanwhile find some signals ignored and all blocked."""
+    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in ignored]
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+@NEEDS_PROC
+def test_no_program_finds_a_signal_ignored_or_blocked(serve: Any) -> None:
+    """Where the parent of the daemon ignored SIGCHLD every run hung for ever."""
+    names = "CHLD HUP INT QUIT TERM USR1 USR2 ALRM TSTP PIPE WINCH RTMIN"
+    tasks = {
+        "fail": {"run": "exit 3"},
+        "signals": {"run": ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]},
+    }
+    with handing_down_signals([signal.Signals["SIG" + n] for n in names.split()]):
+        daemon = serve(tasks)
+    for is_new in (True, False):
+        # Which the daemon goes on to ignore itself, also after an upgrade.
+        for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGALRM):
+            daemon.process.send_signal(number)
+        seen = daemon.raw(daemon.run("signals")).decode()
+        assert [int(mask, 16) for mask in seen.split()[1::2]] == [0, 0], seen
+        assert daemon.run("fail")["exit_code"] == 3
+        if is_new:
+            upgrade(daemon)
+    daemon.close()
+    assert "reloaded" not in daemon.log.read_text()
+
+
+@NEEDS_PROC
+def test_standard_descriptors_that_were_closed_are_no_other_files(
+    tmp_path: Path,
+) -> None:
+    """Log lines went into the lock file."""
+    daemon = Served(tmp_path, {"hello": {"run": "echo hello"}})
+    daemon.socket, daemon.port = str(tmp_path / "s"), 0
+    command = daemon.command("--port", "none", "--socket", "s")
+    closed = ["sh", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "sh", *command]
+    process = subprocess.Popen(closed, cwd=tmp_path, env=daemon.environment())
+
+    def is_there() -> bool:
+        with contextlib.suppress(OSError):
+            return bool(daemon.get("/api/info").json)
+        return False
+
+    try:
+        within(DEADLINE_S, is_there, "the daemon answers")
+        for is_new in (True, False):
+            links = [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in range(3)]
+            assert links == [os.devnull] * 3
+            assert daemon.raw(daemon.run("hello")) == b"hello\n"
+            if is_new:
+                upgrade(daemon)
+        assert json.loads((tmp_path / ".taskrunnerd" / "lock").read_text())["pid"]
+        process.terminate()
+        assert process.wait(DEADLINE_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+    told = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *daemon.command("--bogus")],
+        cwd=tmp_path, env=daemon.environment(), stdout=subprocess.PIPE,
+        timeout=DEADLINE_S,
+    )  # fmt: skip
+    assert (told.returncode, told.stdout) == (64, b"")
+
+
+@NEEDS_PROC
+def test_protection_from_the_oom_killer_is_for_the_daemon_alone(
+    in_process: Any, fifo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # To have less than 0 needs CAP_SYS_RESOURCE; from more, anybody may go back.
+    own = Path("/proc/self/oom_score_adj")
+    score = own.read_text()
+    if int(score):
+        pytest.skip("this process has a score that it may not get back")
+    monkeypatch.setattr(tr, "_is_oom_protected", lambda: True)
+    own.write_text("9")
+    try:
+        daemon = in_process({"hold": {"run": f"read -r line <{fifo}"}})
+        run = daemon.trigger("hold", {}, "api")
+        held = reach(fifo, daemon)
+        theirs = Path(f"/proc/{daemon._live[run.id].child.pid}/oom_score_adj")
+        assert (theirs.read_text(), own.read_text()) == ("0\n", "9\n")
+    finally:
+        own.write_text(score)
+    finish_with(held, "x\n")
+
+
+def test_folder_that_the_daemon_was_started_in_may_go(
+    serve: Any, tmp_path: Path
+) -> None:
+    task = {"run": "pwd", "working_dir": "/"}
+    daemon = serve({"pwd": task}, "--data", str(tmp_path / "data"))
+    path = str(daemon.folder.resolve() / "tasks.json")
+    shutil.rmtree(daemon.folder)
+    assert daemon.get("/api/info").json["config_path"] == path
+    assert daemon.raw(daemon.run("pwd")) == b"/\n"
+
+
 def test_umask_is_that_of_the_task(programs: Served) -> None:
     own = os.umask(0)
     os.umask(own)
