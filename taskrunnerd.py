@@ -1190,7 +1190,9 @@ _OPTIONAL_RUN_FIELDS: dict[str, JsonSchema] = {
     "output_dropped_bytes": _integer("Bytes of them that were not kept"),
     "cpu_seconds": {"type": "number", "description": "CPU time, user and system"},
     "max_rss_bytes": _integer("Largest resident set of the program"),
-    "survivors": _integer("Processes that the program left and that were ended"),
+    "survivors": _integer(
+        "Processes that the program left and that were ended, if they could be"
+    ),
     "summary": _text("One sentence, when the run ended badly", format="any-text"),
     "request_id": _text("X-Request-Id of the trigger, given or made"),
     "traceparent": _text("Trace context of the trigger (W3C)"),
@@ -4439,6 +4441,18 @@ def _open_pidfd(pid: int) -> int:
         return -1
 
 
+def may_signal(pid: int) -> bool:
+    """Whether the kernel lets the daemon signal a process: not one that sudo(8) or a
+    setuid program gave to another user, unless the daemon is root, kill(2)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        return True
+    return True
+
+
 def has_exited(pid: int) -> bool:
     """Whether a child of ours has ended; leaves its status to be reaped."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -4580,16 +4594,21 @@ class Child:
         cpu_seconds = round(used.ru_utime + used.ru_stime, 6)
         return Usage(returncode, cpu_seconds, used.ru_maxrss * unit)
 
-    def signal_group(self, number: int) -> None:
-        """Signal the program and its process group. Under the mutex."""
-        if not self.reaped:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, number)
+    def signal_group(self, number: int) -> bool:
+        """Signal the program and its process group; returns whether the program is one
+        that may be signalled. Under the mutex."""
+        if self.reaped:
+            return True
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+        # killpg(2) fails only if it reached nobody: perhaps it reached a child alone.
+        return may_signal(self.pid)
 
-    def ask_to_end(self, stop_signal: int) -> None:
-        """Signal the group, and wake it to hear that. Under the mutex."""
+    def ask_to_end(self, stop_signal: int) -> bool:
+        """Signal the group, and wake it to hear that; returns whether the program may
+        be signalled. Under the mutex."""
         self.signal_group(stop_signal)
-        self.signal_group(signal.SIGCONT)
+        return self.signal_group(signal.SIGCONT)
 
     def pipe_holders(self) -> list[int]:
         """Processes that hold the other end of an open pipe, where there is a /proc."""
@@ -4643,12 +4662,14 @@ def _start(command: Command, stdin_fd: int, pipe_fds: list[int]) -> int:
     return popen.pid
 
 
-def signal_process(pid: int, number: int) -> None:
-    """Signal one process that may have gone meanwhile."""
+def signal_process(pid: int, number: int) -> bool:
+    """Signal one process that may have gone meanwhile; returns whether the daemon
+    may."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
         if number != signal.SIGKILL:
             os.kill(pid, signal.SIGCONT)
+    return may_signal(pid)
 
 
 def _missing_interpreter(command: Command, error: Exception) -> str:
@@ -4707,6 +4728,12 @@ def process_text(pid: int) -> str:
             return f"{pid} ({file.read().strip()})"
     except OSError:
         return str(pid)
+
+
+def unsignalled_text(pids: Iterable[int]) -> str:
+    """What is wrong with processes that the daemon may not signal; empty for none."""
+    names = ", ".join(map(process_text, pids))
+    return f"cannot be signalled: {names}" if names else ""
 
 
 def _children_of_thread(thread_id: str) -> list[int]:
@@ -4812,6 +4839,10 @@ class Processes:
         self._known: set[int] = set()
         self._spawns: set[object] = set()
         self._suspects: dict[tuple[int, str], frozenset[object]] = {}
+        # Orphans of other users that were looked at. Replaced in one step.
+        self._aliens: frozenset[tuple[int, str]] = frozenset()
+        # What was wrong when the leftovers of a dead daemon's run were ended.
+        self.left: dict[str, str] = {}
         # A leaf: no dead stranger goes between being recognised and being reaped.
         self._strangers_lock = threading.Lock()
         self._boot_id = _boot_id()
@@ -4937,14 +4968,27 @@ class Processes:
         hints = group_exists(child.pid) or child.open_streams or thorough
         if not hints:
             hints = any(_run_id_of(pid) == child.run_id for pid in _adopted_children())
+        found = set(self.strange_orphans(child))
         if not hints:
-            return []
-        found = set(group_members(child.pid))
+            return sorted(found)
+        found.update(group_members(child.pid))
         found.update(
             pid for run_id, pid in marked_processes() if run_id == child.run_id
         )
         found.update(pid for pid in child.pipe_holders() if _is_descendant(pid))
         return sorted(found - {os.getpid()})
+
+    def strange_orphans(self, child: Child) -> list[int]:
+        """Orphans that came to this process since the last look and that it may not
+        signal. Their marks cannot be read: they are told of a program that ran alone.
+        """
+        found = {
+            (pid, stat.start_time)
+            for pid, stat in ((pid, _stat(pid)) for pid in _adopted_children())
+            if stat and stat.state not in "ZX" and not may_signal(pid)
+        }
+        fresh, self._aliens = found - self._aliens, frozenset(found)
+        return [pid for pid, _ in fresh] if self._known <= {child.pid} else []
 
     def _reap_group(self, group: int) -> None:
         """Reap the dead orphans in the group of an ended program. They are no programs
@@ -5028,18 +5072,22 @@ class Processes:
             if run_id in run_ids and _is_group_of(pid, window, run_id)
         }
         killed: set[tuple[str, int]] = set()
+        denied: set[tuple[str, int]] = set()
         give_up_s = time.monotonic() + DRAIN_S
         while run_ids and time.monotonic() < give_up_s:
             found = [
                 (r, pid) for r, group in groups.items() for pid in group_members(group)
             ]
             found += [pair for pair in marked_processes() if pair[0] in run_ids]
-            if not found:
+            if denied.issuperset(found):
                 break
             for run_id, pid in found:
-                killed.add((run_id, pid))
-                signal_process(pid, signal.SIGKILL)
+                may = signal_process(pid, signal.SIGKILL)
+                (killed if may else denied).add((run_id, pid))
             time.sleep(SURVIVOR_CHECK_S)
+        for run_id in {run_id for run_id, _ in denied}:
+            pids = sorted(pid for of_run, pid in denied if of_run == run_id)
+            self.left[run_id] = unsignalled_text(pids)
         return collections.Counter(run_id for run_id, _ in killed)
 
 
@@ -5489,6 +5537,10 @@ class LiveRun:
         self.cause: str | None = None
         self.error: str | None = None
         self.survivors: set[int] = set()
+        # What is wrong when its program cannot be signalled, and whether the daemon
+        # leaves without it.
+        self.denied = ""
+        self.let_go = False
         # The run as it was made, until its event has been told.
         self.untold: Run | None = None
         # The record of the start, when it is in line but nobody has waited for it yet.
@@ -5517,6 +5569,7 @@ class LiveRun:
             "kill_at_s": self.kill_at_s,
             "cause": self.cause,
             "error": self.error,
+            "denied": self.denied,
             "survivors": sorted(self.survivors),
             "result_uid": self.result_uid,
         }
@@ -5721,15 +5774,19 @@ def _end_survivors(daemon: Runs, live: LiveRun) -> str:
     child, clock, task = live.child, daemon.clock, live.task
     assert child
     if task.orphans == LEAVE and not live.cause:
+        # So that they are told of no other run.
+        daemon.processes.strange_orphans(child)
         return ""
     kill_at_s = clock.monotonic_s() + task.graceful_stop_s
     signalled: set[tuple[int, int]] = set()
+    denied: set[int] = set()
     looks_left = SURVIVOR_LOOKS
     while looks_left:
         thorough = bool(live.cause or signalled)
         found = daemon.processes.survivors(child, thorough=thorough)
-        if not found:
-            return ""
+        if denied.issuperset(found):
+            # What goes on all the same is not waited for.
+            return unsignalled_text(sorted(denied))
         late = clock.monotonic_s() >= min(live.kill_at_s or kill_at_s, kill_at_s)
         number = signal.SIGKILL if late else task.stop_signal
         looks_left -= late
@@ -5737,7 +5794,8 @@ def _end_survivors(daemon: Runs, live: LiveRun) -> str:
             live.survivors.add(pid)
             if (pid, number) not in signalled:
                 signalled.add((pid, number))
-                signal_process(pid, number)
+                if not signal_process(pid, number):
+                    denied.add(pid)
         _copy_output(daemon, live, SURVIVOR_CHECK_S)
     return "cannot be killed: " + ", ".join(map(process_text, found))
 
@@ -5860,6 +5918,11 @@ def _run_program(daemon: Runs, live: LiveRun) -> Outcome:
     assert child
     while not child.exited:
         _copy_output(daemon, live, None)
+        if live.let_go:
+            live.survivors.add(child.pid)
+            child.close()
+            outcome = Verdict(DAEMON_STOPPED, NO_EXIT_CODE, None)
+            return Outcome(outcome, None, "its program goes on")
     usage = live.usage = live.usage or daemon.reap(child)
     _read_rest(daemon, live, 0)
     undead = _end_survivors(daemon, live)
@@ -6062,10 +6125,14 @@ class Housekeeper:
         self._store.flush(self._store.enqueue(write_forgotten(run_ids)))
 
 
-def _crashed_run(run: Run, base: str, end_at: str, leftovers: int) -> Run:
+def _crashed_run(
+    run: Run, base: str, end_at: str, leftovers: int, undead: str
+) -> Run:
     error = f"the daemon died while the run was running; last sign of life {end_at}"
     if leftovers:
         error += f"; {leftovers} of its processes were left and have been killed"
+    if undead:
+        error += f"; {undead}"
     with LogReader(base) as log:
         written, kept = log.written_bytes, log.kept_bytes
     return run._replace(
@@ -6102,7 +6169,8 @@ def settle_crashed(
         began_ms = parse_time(run.start_at or run.created_at)
         # Never before its start, also when the clock was set back since.
         end_at = time_text(max(began_ms, min(known_ms, daemon.started_ms)))
-        ended = _crashed_run(run, base, end_at, leftovers.get(run.id, 0))
+        count, undead = leftovers.get(run.id, 0), processes.left.pop(run.id, "")
+        ended = _crashed_run(run, base, end_at, count, undead)
         daemon.note_last_run(ended)
         writes.append(daemon.store.enqueue(write_ended(ended)))
         log_end(ended)
@@ -6459,7 +6527,7 @@ class Endings(Monitor):
         """Stop many runs; returns how many of them had not ended by themselves."""
         with self._mutex:
             known = [self._live[run_id] for run_id in run_ids if run_id in self._live]
-            asked = [live for live in known if live.cause]
+            asked = [live for live in known if live.cause and not live.denied]
             fresh = [live for live in known if not live.cause]
             queued = [live for live in fresh if live.run.status == PENDING]
             running = [live for live in fresh if live.run.status == RUNNING]
@@ -6476,16 +6544,28 @@ class Endings(Monitor):
             self._request_stop(live, cause, error)
 
     def _request_stop(self, live: LiveRun, cause: str, error: str | None) -> bool:
-        """First step of the ladder; a program that ended by itself keeps its end."""
+        """First step of the ladder; a program that ended by itself keeps its end, and
+        one that may not be signalled was not stopped."""
         child = live.child
         if live.cause or (child and (child.reaped or has_exited(child.pid))):
             return False
+        if child and not child.ask_to_end(live.task.stop_signal):
+            self._note_denied(live, child)
+            if cause == STOPPED:
+                return False
         live.cause, live.error = cause, error
-        if child:
-            child.ask_to_end(live.task.stop_signal)
         live.kill_at_s = self.clock.monotonic_s() + live.task.graceful_stop_s
         self._add_deadline(live.kill_at_s, live, None)
         return True
+
+    def _note_denied(self, live: LiveRun, child: Child) -> None:
+        """Say of a run, while it goes on, that its program cannot be signalled."""
+        if not live.denied:
+            live.denied = unsignalled_text([child.pid])
+            live.run = live.run._replace(error=live.denied)
+            self._events.add("run.updated", live.run)
+        # Whoever waits for its end at a shutdown.
+        self._idle.notify_all()
 
     def _add_deadline(self, at_s: float, live: LiveRun, cause: str | None) -> None:
         if self._deadlines.add(at_s, live, cause):
@@ -6499,7 +6579,11 @@ class Endings(Monitor):
             limit = duration_text(live.task.timeout_s or 0)
             self._request_stop(live, deadline.cause, f"took longer than {limit}")
         elif live.child:
-            live.child.signal_group(signal.SIGKILL)
+            self._kill(live, live.child)
+
+    def _kill(self, live: LiveRun, child: Child) -> None:
+        if not child.signal_group(signal.SIGKILL):
+            self._note_denied(live, child)
 
     # -- runs that never began
 
@@ -6548,8 +6632,8 @@ class Endings(Monitor):
         usage = None
         with self._mutex:
             child = live.child
-            if child and not child.reaped:
-                child.signal_group(signal.SIGKILL)
+            # One that goes on all the same would be waited for under the mutex.
+            if child and not child.reaped and child.signal_group(signal.SIGKILL):
                 usage = self.processes.reap(child)
         if child:
             child.close()
@@ -6561,7 +6645,8 @@ class Endings(Monitor):
         log, usage = live.log, outcome.usage
         reason, exit_code, signal_name = outcome.verdict
         lost = log.error if log else ""
-        errors = [text for text in (live.error, outcome.error, lost) if text]
+        told = (live.error, live.denied, outcome.error, lost)
+        errors = [text for text in told if text]
         took_s = self.clock.monotonic_s() - live.started_s
         error = "; ".join(dict.fromkeys(errors)) or None
         ended = live.run._replace(
@@ -6577,7 +6662,7 @@ class Endings(Monitor):
             result=outcome.result,
         )
         if not usage:
-            return ended
+            return ended._replace(survivors=len(live.survivors) or None)
         return ended._replace(
             duration=nanoseconds(took_s),
             cpu_seconds=usage.cpu_seconds,
@@ -6833,10 +6918,10 @@ class Runs(Endings):
         with self._mutex:
             live.child = child
             now_s = live.started_s = self.clock.monotonic_s()
-            if live.cause:
-                child.ask_to_end(live.task.stop_signal)
+            if live.cause and not child.ask_to_end(live.task.stop_signal):
+                self._note_denied(live, child)
             if live.kill_at_s is not None and live.kill_at_s <= now_s:
-                child.signal_group(signal.SIGKILL)
+                self._kill(live, child)
             if live.task.timeout_s is not None:
                 self._add_deadline(now_s + live.task.timeout_s, live, TIMEOUT)
             if live.awaited:
@@ -7241,6 +7326,8 @@ class Daemon(Schedules):
         live.usage = Usage(*record["usage"]) if record["usage"] else None
         live.started_s, live.kill_at_s = record["started_s"], record["kill_at_s"]
         live.cause, live.error = record["cause"], record["error"]
+        live.denied = record.get("denied", "")
+        live.run = run._replace(error=live.denied or None)
         live.survivors = set(record["survivors"])
         live.result_uid = record.get("result_uid")
         self._live[run.id] = lane.active[run.id] = live
@@ -7345,9 +7432,16 @@ class Daemon(Schedules):
             for live in self._live.values():
                 live.changed.notify_all()
             self._events.added.notify_all()
+            halted = False
             while self._running() and not self._gives_up():
                 left_s = self._give_up_s - self.clock.monotonic_s()
+                if left_s <= 0 and self._let_go() and not halted:
+                    # Only now: what reads from other programs does not rest meanwhile.
+                    halted = True
+                    self.processes.halt()
                 self._idle.wait(left_s if left_s > 0 else None)
+            if halted:
+                self.processes.unhalt()
             lost = [live.end or live.run for live in self._running()]
         for run in lost:
             LOG.error(
@@ -7355,6 +7449,13 @@ class Daemon(Schedules):
                 "the next daemon will not know task=%s run=%s reason=%s exit_code=%d",
                 run.task_name, run.id, run.end_reason, run.exit_code,
             )  # fmt: skip
+
+    def _let_go(self) -> bool:
+        """Wait no longer for programs that cannot be signalled; returns whether any."""
+        denied = [live for live in self._running() if live.denied]
+        for live in denied:
+            live.let_go = True
+        return bool(denied)
 
     def pause(self, timeout_s: float) -> bool:
         """Bring every run to a point where another program can go on with it: nothing
@@ -7416,7 +7517,7 @@ class Daemon(Schedules):
                 self._request_stop(live, DAEMON_STOPPED, "the daemon was stopped")
                 live.kill_at_s = self.clock.monotonic_s()
                 if live.child:
-                    live.child.signal_group(signal.SIGKILL)
+                    self._kill(live, live.child)
 
     def close(self) -> None:
         """Let go of all files. Nothing may run any more."""
@@ -8014,6 +8115,9 @@ def stop_run(daemon: Daemon, request: Request) -> Answer:
     """Stop a running run, or take a pending one out of the queue."""
     run = _find_run(daemon, request)
     if run.ended or not daemon.stop(run.id):
+        now = daemon.find_run(run.id) or run
+        if not now.ended and now.error:
+            raise Problem(409, f"the run goes on, its program {now.error}")
         raise Problem(409, "the run has already ended")
     done = "taken out of the queue" if run.status == PENDING else "asked to stop"
     return Answer(200, {"message": f"run {run.id} {done}"})

@@ -188,6 +188,8 @@ class Served:
         self.variables = {"TR_TEST_MARK": self.mark, **variables}
         self.token = ""
         self.tls: ssl.SSLContext | None = None
+        # As whom Popen starts it.
+        self.account: dict[str, Any] = {}
         self.log = folder / "daemon.log"
         self.process: subprocess.Popen[bytes] | None = None
         # Of a server in this process.
@@ -231,6 +233,7 @@ class Served:
                 preexec_fn=be_daemon if is_fork else None,  # noqa: PLW1509
                 # Python ignores SIGPIPE and SIGXFSZ from its start on.
                 restore_signals=not is_fork,
+                **self.account,
             )
 
     def await_ready(self) -> Served:
@@ -8179,11 +8182,11 @@ def test_stranger_that_was_given_the_pipe_is_named_and_not_killed(
 def test_survivor_that_cannot_be_killed_does_not_hold_the_run(
     in_process: Any, fifos: Any, monkeypatch: Any
 ) -> None:
-    """Such as a program of another user, when the daemon is not root."""
+    """Such as one that waits for a disk."""
     monkeypatch.setattr(tr, "DRAIN_S", 0.1)
     monkeypatch.setattr(tr, "SURVIVOR_LOOKS", 5)
     really = tr.signal_process
-    monkeypatch.setattr(tr, "signal_process", lambda *_: None)
+    monkeypatch.setattr(tr, "signal_process", lambda *_: True)
     task = {**HELD, "graceful_stop": "0s", "run": 'sh -c "echo \\$\\$ >$1; sleep 99" &'}
     daemon = in_process({"hold": task})
     path = fifos()
@@ -8202,6 +8205,190 @@ def test_survivor_that_cannot_be_killed_does_not_hold_the_run(
         for member in tr.group_members(os.getpgid(pid)):
             really(member, signal.SIGKILL)
         end_of(daemon, run)
+
+
+# -- programs that the daemon may not signal
+
+
+@contextlib.contextmanager
+def signals_denied(monkeypatch: Any, pid: int) -> Iterator[None]:
+    """Let nobody signal a process and its group, as if it were another user's."""
+
+    def denied(really: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        def signal_other(other: int, number: int) -> None:
+            if other == pid:
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+            really(other, number)
+
+        return signal_other
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tr.os, "kill", denied(os.kill))
+        patch.setattr(tr.os, "killpg", denied(os.killpg))
+        yield
+
+
+@pytest.mark.parametrize("how", ["timeout", "stopped", "log_overflow", "terminate"])
+def test_program_that_cannot_be_signalled_is_told_of_at_once(
+    in_process: Any, fifos: Any, monkeypatch: Any, how: str
+) -> None:
+    task = {**HELD, "timeout": "5s", "on_overlap": "terminate", "graceful_stop": "1s"}
+    clock = FakeClock()
+    daemon = in_process({"hold": task}, clock)
+    path, after = fifos(), fifos()
+    run = hold(daemon, "hold", path)
+    held = reach(path, daemon)
+    pid = daemon._live[run.id].child.pid
+    denied = f"cannot be signalled: {tr.process_text(pid)}"
+    with signals_denied(monkeypatch, pid):
+        if how == "timeout":
+            clock.pass_time(5)
+            daemon.tick()
+        elif how == "log_overflow":
+            daemon.request_stop(daemon._live[run.id], how, "wrote more than 1kb")
+        elif how == "terminate":
+            hold(daemon, "hold", after)
+        assert not daemon.stop(run.id)
+        now = state_of(daemon, run)
+        assert (now.status, now.error) == ("running", denied)
+        assert events_of(daemon, run)[-1] == "run.updated"
+        # Nor can it be killed.
+        clock.pass_time(3)
+        daemon.tick()
+        finish_with(held, "3\n")
+        ended = end_of(daemon, run)
+    reason = {"timeout": how, "log_overflow": how}.get(how, "failed")
+    assert (ended.end_reason, ended.exit_code, ended.signal) == (reason, 3, None)
+    assert ended.error.split("; ")[-1] == denied
+    if how == "terminate":
+        let_go(after)
+
+
+def test_shutdown_leaves_without_a_program_that_cannot_be_signalled(
+    in_process: Any, fifos: Any, monkeypatch: Any
+) -> None:
+    task = {**HELD, "timeout": "5s", "retry_attempts": 1, "max_concurrent": 2}
+    clock = FakeClock()
+    daemon = in_process({"hold": task}, clock)
+    paths = [fifos(), fifos()]
+    run, other = (hold(daemon, "hold", path) for path in paths)
+    helds = [reach(path, daemon) for path in paths]
+    pid = daemon._live[run.id].child.pid
+    denied = f"cannot be signalled: {tr.process_text(pid)}"
+    with signals_denied(monkeypatch, pid):
+        drained = in_thread(lambda: daemon.drain(0))
+        within(DEADLINE_S, lambda: has_drained(daemon), "drained")
+        drained()
+    ended, killed = state_of(daemon, run), state_of(daemon, other)
+    assert (ended.end_reason, ended.exit_code) == ("daemon_stopped", -1)
+    said = f"the daemon was stopped; {denied}; its program goes on"
+    assert (ended.error, ended.survivors) == (said, 1)
+    assert daemon.store.find_run(run.id) == ended
+    assert (killed.end_reason, killed.survivors) == ("daemon_stopped", 0)
+    assert is_alive(pid)
+    for held in helds:
+        os.close(held)
+    os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Served]:
+    """A daemon of a user without rights, whose folder has the program ./as-root."""
+    setpriv = shutil.which("setpriv")
+    if os.geteuid() != 0 or not setpriv:
+        pytest.skip("needs root and setpriv(1)")
+    account: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.chmod(folder, 0o755)
+        shutil.copy(setpriv, folder / "as-root")
+        os.chmod(folder / "as-root", 0o4755)
+        made = Served(folder, {"of-root": OF_ROOT, "leave": LEAVE_TO_ROOT})
+        made.flags = ("--data", str(folder / "data"), "--shutdown-timeout", "0s")
+        made.account = account
+        (folder / "data").mkdir()
+        os.chown(folder / "data", 65534, 65534)
+        who: Any = [folder / "as-root", "--reuid=0", "id", "-ru"]
+        try:
+            told = subprocess.run(who, capture_output=True, check=False, **account)
+        except OSError as error:
+            pytest.skip(f"the folder for temporary files is not for all: {error}")
+        if told.stdout != b"0\n":
+            pytest.skip("setuid programs are not allowed in that folder")
+        yield made.start()
+        made.close()
+
+
+OF_ROOT: dict[str, Any] = {
+    "params": [{"arg": "fifo"}],
+    "run": ["./as-root", "--reuid=0", "cat"],
+    "max_concurrent": 2,
+}
+# It ends once what it leaves is root's.
+LEAVE_TO_ROOT: dict[str, Any] = {
+    "params": [{"arg": "told"}, {"arg": "fifo"}, {"arg": "tool"}],
+    "run": """
+        ./as-root --reuid=0 "$3" sh -c 'echo >"$1"; exec cat "$2"' sh "$1" "$2" \\
+            >/dev/null 2>&1 &
+        read -r _ <"$1"
+    """,
+    "graceful_stop": "1h",
+}
+
+
+@NEEDS_PROC
+def test_program_of_root_is_told_of_by_a_daemon_without_rights(
+    unprivileged: Served, fifos: Any
+) -> None:
+    def begin(fifo: str) -> tuple[Any, int]:
+        run = unprivileged.trigger("of-root", {"fifo": fifo})
+        known = f"run started task=of-root run={run['id']} "
+        within(DEADLINE_S, lambda: known in unprivileged.log.read_text(), "its start")
+        return run, reach(fifo)
+
+    run, held = begin(fifos())
+    answer = unprivileged.stop(run)
+    denied = re.escape("cannot be signalled: ") + r"(\d+) \(cat\)"
+    detail = answer.json["detail"]
+    assert answer.status == 409
+    assert re.fullmatch(f"the run goes on, its program {denied}", detail), detail
+    assert re.fullmatch(denied, unprivileged.run_now(run)["error"])
+    finish_with(held, "")
+    ended = unprivileged.ended(run)
+    assert (ended["end_reason"], ended["exit_code"]) == ("success", 0)
+    # A shutdown, and a crash.
+    path, crashed = fifos(), fifos()
+    run, held = begin(path)
+    assert unprivileged.end() == 0
+    unprivileged.start()
+    ended = unprivileged.run_now(run)
+    assert (ended["end_reason"], ended["exit_code"]) == ("daemon_stopped", -1)
+    assert re.search(f"; {denied}; its program goes on$", ended["error"])
+    run, other = begin(crashed)
+    unprivileged.end(signal.SIGKILL)
+    unprivileged.start()
+    ended = unprivileged.run_now(run)
+    assert ended["end_reason"] == "crashed"
+    assert re.search(f"; {denied}$", ended["error"]), ended
+    os.close(held)
+    os.close(other)
+    within(DEADLINE_S, lambda: not marked_pids(unprivileged.mark), "both are gone")
+
+
+@NEEDS_PROC
+@pytest.mark.parametrize("tool", ["env", "setsid"])
+def test_leftover_of_root_is_told_of_by_a_daemon_without_rights(
+    unprivileged: Served, fifos: Any, tool: str
+) -> None:
+    told, path = str(unprivileged.folder / "told"), fifos()
+    os.mkfifo(told)
+    os.chmod(told, 0o666)
+    ended = unprivileged.run("leave", {"told": told, "fifo": path, "tool": tool})
+    assert (ended["end_reason"], ended["survivors"]) == ("success", 1)
+    found = re.match(r"cannot be signalled: (\d+) \((sh|cat)\)", ended["error"])
+    assert found
+    let_go(path)
+    within(DEADLINE_S, lambda: not is_alive(int(found[1])), "its end")
 
 
 # -- waiting
