@@ -55,9 +55,10 @@ Threads and locks
     All changing state is in one Daemon behind one mutex, in layers that use only those
     before them: Monitor (what is known), Endings, Runs (how they begin), Schedules,
     Daemon. Every live run has a Condition on that mutex, so that its end wakes those
-    who wait for it and nobody else. The store, each log, the daemon's own log, the
-    repair of logs, the count of what ended, the process journal, the reaper of orphans,
-    the server's complaints and its count of answers have a lock of their own, a leaf.
+    who wait for it and nobody else. The store, each log, the room on the disk, the
+    daemon's own log, the repair of logs, the count of what ended, the process journal,
+    the reaper of orphans, the server's complaints and its count of answers have a lock
+    of their own, a leaf.
     No thread ever holds two locks. Of the threads of runs, PUMPS_AT_ONCE write output
     at a time, so that a flood leaves the interpreter to the others; of those that
     follow a run, FOLLOWERS_AT_ONCE look into its log.
@@ -150,9 +151,9 @@ else:
     import http.server
 
 # ---- 1. Words and limits ----------------------------------------------------
-# Owns the words of the wire (states, reasons, policies) and every size and time
-# limit, each with its unit in the name. Relies on nothing. Changing a limit
-# here changes it everywhere; no other section holds a bare number that matters.
+# Owns the words of the wire (states, reasons, policies), every size and time limit,
+# each with its unit in the name, and the daemon's log. Relies on nothing. Changing a
+# limit here changes it everywhere; no other section holds a bare number that matters.
 
 VERSION = "0.1.0"
 PYTHON_VERSION = ".".join(map(str, sys.version_info[:3]))
@@ -305,6 +306,11 @@ FOLLOWERS_AT_ONCE = 8  # of those that look into a log in this moment
 STORE_RETRY_S = 1.0
 DISK_LOOK_S = 1.0
 DISK_MIN_FREE_FILES = 1024
+DISK_NEAR_BYTES = 16 * MIB
+DISK_AGAIN_BYTES = MIB  # so much more is free before a disk that was low has room
+LOG_FILES_LEAST_BYTES = 8 * KIB  # a block for a log and one for its index
+RESERVE_BYTES = MIB
+RESERVE_PART_BYTES = 64 * KIB
 SIGN_OF_LIFE_S = 5.0
 REAP_AGAIN_S = 0.5
 RETENTION_PAUSE_S = 1.0
@@ -343,12 +349,14 @@ HANDOVER_WAIT_S = 10.0
 REPLACEMENT_CHECK_S = 30.0
 UPGRADE_WAIT_S = 60.0
 
+LOG = logging.getLogger(PROGRAM)
+
 
 # ---- 2. Values: clock, time text, identifiers, durations, sizes -------------
 # Owns how instants, lengths of time and sizes are read and written, and run ids.
-# The only place that asks for random numbers; what decides about runs asks Clock for
-# the time. Dates come from the wall clock, durations from the monotonic one; they
-# never meet (I7).
+# The only place that asks for random numbers that mean something; what decides about
+# runs asks Clock for the time. Dates come from the wall clock, durations from the
+# monotonic one; they never meet (I7).
 
 
 class Clock:
@@ -3262,6 +3270,11 @@ class Store:
                 db.execute("rollback")
             raise
 
+    def fold(self) -> None:
+        """Put what is in the write-ahead log into the database, as far as nobody else
+        is reading it there. Raises StoreError."""
+        self._rows("pragma wal_checkpoint")
+
     # -- reading
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -3486,9 +3499,9 @@ def write_forgotten(run_ids: Sequence[str]) -> Write:
 
 # ---- 9. Logs: what a run wrote, line by line when somebody asks -------------
 # Owns the files under logs/: write, cap, page, follow, search, repair; the only
-# place that touches them. Relies on 1. Nothing is done per line while a program
-# writes: an index record per chunk is enough to find lines later. The Condition of
-# a LogWriter is a leaf.
+# place that touches them; and how much room on the disk they may take. Relies on 1
+# and 2. Nothing is done per line while a program writes: an index record per chunk is
+# enough to find lines later. The Condition of a LogWriter is a leaf.
 
 # <run id>.log holds the bytes, <run id>.idx one record per chunk:
 #   end offset, lines so far, Unix ms, stream, flags
@@ -3590,6 +3603,94 @@ def _keep_head(base: str, head_bytes: int) -> int:
     return cut
 
 
+class DiskWatch:
+    """Whether the file system of the data directory has room. What is free above
+    `min_free_bytes` is a budget for the output of all runs together. The kernel is
+    asked once in DISK_LOOK_S, and for each write when DISK_NEAR_BYTES of the budget are
+    left; under a leaf lock."""
+
+    def __init__(self, path: str, min_free_bytes: int, clock: Clock) -> None:
+        self._path = path
+        self._min_free_bytes = min_free_bytes
+        self._clock = clock
+        self._low = ""
+        self._look_at_s = clock.monotonic_s()
+        self._lock = threading.Lock()
+        # What output may still take, and what was taken and is not on the disk yet.
+        self._budget_bytes = self._under_way_bytes = 0
+
+    def why_low(self) -> str:
+        """Why nothing more should be written; empty when there is room."""
+        if self._clock.monotonic_s() >= self._look_at_s:
+            self._say(self._look())
+        return self._low
+
+    def note_full(self) -> None:
+        """A write has just failed for want of room: true until the next look."""
+        self._say("the disk is full")
+
+    def take(self, size_bytes: int) -> str:
+        """Take room for output out of the budget; returns why there is none. Once it is
+        written or has failed, `note_written` has to follow."""
+        low, spare_bytes = self.why_low(), DISK_NEAR_BYTES
+        while not low and not self._try_take(size_bytes, spare_bytes):
+            low, spare_bytes = self._look(size_bytes), 0
+            if low:
+                self._say(low)
+        return low
+
+    def try_take(self, size_bytes: int) -> bool:
+        """Take room if it is there; a disk on which it is not is not low for that."""
+        return not self._look(size_bytes) and self._try_take(size_bytes, 0)
+
+    def _try_take(self, size_bytes: int, spare_bytes: int) -> bool:
+        with self._lock:
+            fits = self._budget_bytes >= size_bytes + spare_bytes
+            if fits:
+                self._budget_bytes -= size_bytes
+                self._under_way_bytes += size_bytes
+            return fits
+
+    def note_written(self, size_bytes: int) -> None:
+        """That for which room was taken is on the disk by now."""
+        with self._lock:
+            self._under_way_bytes -= size_bytes
+
+    def _look(self, wanted_bytes: int = 0) -> str:
+        """Ask the kernel and set the budget; returns why there is no room, for as many
+        bytes as are wanted."""
+        with self._lock:
+            try:
+                found = os.statvfs(self._path)
+            except OSError:
+                # Then nothing is known of the room, and whoever writes finds out.
+                self._budget_bytes = sys.maxsize
+                return ""
+            free_bytes = found.f_bavail * found.f_frsize
+            least = max(self._min_free_bytes, found.f_frsize)
+            left_bytes = free_bytes - least - self._under_way_bytes
+            self._budget_bytes = left_bytes
+        free = f"{size_text(free_bytes)} free on the disk"
+        if free_bytes < least:
+            return f"{free}, under {size_text(least)}"
+        # Else a writer that comes back at once would make it low again and again.
+        if left_bytes < (DISK_AGAIN_BYTES if self._low else wanted_bytes):
+            return f"{free}, {size_text(least)} of it stay free"
+        # Some file systems make inodes as needed and tell of none.
+        limited = self._min_free_bytes and found.f_files
+        if limited and found.f_favail < DISK_MIN_FREE_FILES:
+            return f"{found.f_favail} inodes free, under {DISK_MIN_FREE_FILES}"
+        return ""
+
+    def _say(self, low: str) -> None:
+        self._look_at_s = self._clock.monotonic_s() + DISK_LOOK_S
+        before, self._low = self._low, low
+        if low and not before:
+            LOG.error("disk low, output is dropped and triggers refused reason=%s", low)
+        elif before and not low:
+            LOG.info("disk has room again")
+
+
 # What a LogWriter carries over an upgrade in place: plain values, and bytes.
 _CARRIED = (
     "full", "error", "output_bytes", "dropped_bytes", "_held_since_s", "_broken",
@@ -3609,10 +3710,8 @@ class LogWriter:
         self.closed = False
         self.full = False
         self.error = ""
-        # Why nothing may be written for now, said by whoever calls.
-        self.no_room = ""
-        # Whether a write has failed because the disk is full.
-        self.disk_full = False
+        # Where room is taken for what is written; None does not care.
+        self.disk: DiskWatch | None = None
         self.output_bytes = 0
         self.dropped_bytes = 0
         self.grown = threading.Condition(threading.Lock())
@@ -3821,8 +3920,10 @@ class LogWriter:
     def _append(self, stream: int, part: bytes, wall_ms: int) -> None:
         if not part:
             return
-        if self.no_room:
-            self._lose(stream, part, self.no_room)
+        size_bytes = len(part) + (_RECORD.size if self._fds else LOG_FILES_LEAST_BYTES)
+        no_room = self.disk.take(size_bytes) if self.disk else ""
+        if no_room:
+            self._lose(stream, part, no_room)
             return
         flags = _GOES_ON if self._broken[stream] else 0
         try:
@@ -3832,10 +3933,14 @@ class LogWriter:
                 self._open_segment(wall_ms)
             self._write_part(part, (wall_ms, stream, flags))
         except OSError as error:
-            self.disk_full = error.errno in _DISK_FULL
+            if self.disk and error.errno in _DISK_FULL:
+                self.disk.note_full()
             self._lose(stream, part, error.strerror or str(error))
         else:
             self._count(stream, part)
+        finally:
+            if self.disk:
+                self.disk.note_written(size_bytes)
 
     def _lose(self, stream: int, part: bytes, reason: str) -> None:
         """The program must not notice; what is lost is counted and said."""
@@ -5098,9 +5203,6 @@ class Processes:
 # above it: Monitor, Endings, Runs, Schedules. Public methods lock; `_methods` assume
 # the lock unless they say otherwise; nothing slow happens inside it.
 
-LOG = logging.getLogger(PROGRAM)
-
-
 RETRY_LATER = {"Retry-After": str(RETRY_AFTER_S)}
 
 
@@ -5213,6 +5315,7 @@ class DataFolder:
         self._result_uids = {os.geteuid()}
         # SQLite gives its other files the mode of this one.
         os.close(os.open(self.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._reserve = os.path.join(self.path, "reserve")
         self._lock_path = os.path.join(self.path, "lock")
         self._lock_fd = -1
         self.last_sign_of_life_ms = 0
@@ -5329,57 +5432,40 @@ class DataFolder:
                 for uid in uids:
                     _remove_result_file(os.path.join(self._results, uid, run_id))
 
+    def keep_reserve(self, disk: DiskWatch) -> bool:
+        """Fill up the reserve, out of which ends are recorded on a full disk, if there
+        is room for what is missing. Returns whether it was whole. Raises OSError."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(self._reserve, flags, 0o600)
+        try:
+            missing = RESERVE_BYTES - os.fstat(fd).st_size
+            if missing > 0 and disk.try_take(missing):
+                try:
+                    # Not zeros: for them a file system that compresses keeps no room.
+                    os.write(fd, os.urandom(missing))
+                finally:
+                    disk.note_written(missing)
+            return missing <= 0
+        finally:
+            os.close(fd)
+
+    def give_up_reserve(self) -> bool:
+        """Give a part of the reserve back to the disk: not all, so that somebody else
+        who is waiting for room does not get all. False if there is nothing left."""
+        try:
+            size_bytes = os.stat(self._reserve).st_size
+            os.truncate(self._reserve, max(0, size_bytes - RESERVE_PART_BYTES))
+        except OSError:
+            return False
+        return size_bytes > 0
+
     def unlock(self) -> None:
-        """Give the folder back."""
+        """Give the folder back, and the reserve, which is for runs that end."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._reserve)
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
-
-
-class DiskWatch:
-    """Whether the file system of the data directory has room. Whoever needs to know
-    asks; the kernel is asked once in DISK_LOOK_S at most, and never under a lock."""
-
-    def __init__(self, path: str, min_free_bytes: int, clock: Clock) -> None:
-        self._path = path
-        self._min_free_bytes = min_free_bytes
-        self._clock = clock
-        self._low = ""
-        self._look_at_s = clock.monotonic_s()
-
-    def why_low(self) -> str:
-        """Why nothing more should be written; empty when there is room."""
-        if self._clock.monotonic_s() >= self._look_at_s:
-            self._say(self._look())
-        return self._low
-
-    def note_full(self) -> None:
-        """A write has just failed for want of room: true until the next look."""
-        self._say("the disk is full")
-
-    def _look(self) -> str:
-        try:
-            found = os.statvfs(self._path)
-        except OSError:
-            # Then nothing is known of the room, and whoever writes finds out.
-            return ""
-        free_bytes = found.f_bavail * found.f_frsize
-        least = max(self._min_free_bytes, found.f_frsize)
-        if free_bytes < least:
-            return f"{size_text(free_bytes)} free on the disk, under {size_text(least)}"
-        # Some file systems make inodes as needed and tell of none.
-        limited = self._min_free_bytes and found.f_files
-        if limited and found.f_favail < DISK_MIN_FREE_FILES:
-            return f"{found.f_favail} inodes free, under {DISK_MIN_FREE_FILES}"
-        return ""
-
-    def _say(self, low: str) -> None:
-        self._look_at_s = self._clock.monotonic_s() + DISK_LOOK_S
-        before, self._low = self._low, low
-        if low and not before:
-            LOG.error("disk low, output is dropped and triggers refused reason=%s", low)
-        elif before and not low:
-            LOG.info("disk has room again")
 
 
 _MEMORY_FIELDS = {
@@ -5736,7 +5822,9 @@ def _open_log(daemon: Runs, live: LiveRun) -> LogWriter:
     hidden = [v for k, v in live.values.items() if shown.get(k) == HIDDEN]
     secrets = [s for s in (*task.secrets, *hidden) if len(s) >= SECRET_MIN_CHARS]
     base = log_base(daemon.folder.logs, task.name, live.run.id)
-    return LogWriter(base, task.log_max_bytes, task.log_on_full, secrets)
+    log = LogWriter(base, task.log_max_bytes, task.log_on_full, secrets)
+    log.disk = daemon.disk
+    return log
 
 
 def _copy_output(daemon: Runs, live: LiveRun, timeout_s: float | None) -> bool:
@@ -5753,15 +5841,11 @@ def _copy_output(daemon: Runs, live: LiveRun, timeout_s: float | None) -> bool:
         timeout_s = hold_s if timeout_s is None else min(hold_s, timeout_s)
     chunks = child.read(timeout_s)
     now_s, wall_ms = clock.monotonic_s(), clock.wall_ms()
-    log.no_room = daemon.disk.why_low()
     # More would only fight for the interpreter, and requests would lose that fight.
     with daemon.pumping:
         for stream, chunk in chunks:
             log.write(stream, chunk, wall_ms, now_s)
         log.release(wall_ms, now_s)
-    if log.disk_full:
-        log.disk_full = False
-        daemon.disk.note_full()
     if log.full and live.task.log_on_full == KILL_TASK and not live.cause:
         limit = size_text(live.task.log_max_bytes)
         daemon.request_stop(live, LOG_OVERFLOW, f"wrote more than {limit}")
@@ -6016,6 +6100,7 @@ class Housekeeper:
         self._processes = processes
         self._clock = clock
         self._unkempt: set[str] = set()
+        self._reserve_failed = False
         self._sign_at_s = self._all_at_s = self._look_at_s = clock.monotonic_s()
         self._was_gone = False
         self._began_ms, self._began_s = clock.wall_ms(), clock.monotonic_s()
@@ -6054,12 +6139,21 @@ class Housekeeper:
         if now_s >= self._sign_at_s:
             self._processes.reap_strangers()
             # The dead that were seen for the first time are reaped at the second look.
-            soon = self._processes.has_suspects
+            soon = self._processes.has_suspects or not self._keep_reserve(daemon)
             self._sign_at_s = now_s + (REAP_AGAIN_S if soon else SIGN_OF_LIFE_S)
             if not self._folder.gone:
                 self._trim_journal(daemon)
         if now_s >= self._look_at_s and not self._folder.gone:
             self._forget(daemon, now_s)
+
+    def _keep_reserve(self, daemon: Monitor) -> bool:
+        try:
+            return self._folder.keep_reserve(daemon.disk)
+        except OSError as error:
+            if not self._reserve_failed:
+                LOG.error("no reserve for ends on a full disk error=%s", error)
+            self._reserve_failed = True
+            return True
 
     def _trim_journal(self, daemon: Monitor) -> None:
         end = self._processes.journal_bytes()
@@ -6447,21 +6541,36 @@ class Monitor:
 
     # -- writing
 
-    def _persist(self, writes: list[Write], run_id: str) -> None:
-        """Make writes durable, however long it takes: an end must not be lost. Blocks;
-        without the lock."""
+    def _persist(
+        self, writes: list[Write], run_id: str, *, are_ends: bool = False
+    ) -> None:
+        """Make writes durable, however long it takes: an end must not be lost, and may
+        use the reserve. Blocks; without the lock."""
         while True:
             try:
                 self.store.flush(*writes)
             except StoreError as error:
-                self._note_unwritten(run_id, error)
-                time.sleep(STORE_RETRY_S)
+                if not (are_ends and self._make_room_for_end(error)):
+                    self._note_unwritten(run_id, error)
+                    time.sleep(STORE_RETRY_S)
                 again = [w for w in writes if w.error is not None]
                 writes = [self.store.enqueue(Write(*w.statements)) for w in again]
             else:
                 break
         if self._unwritten.pop(run_id, None) is not None:
             LOG.info("store works again run=%s", run_id)
+
+    def _make_room_for_end(self, error: StoreError) -> bool:
+        """Make room on a full disk; False if there is nothing to be had any more."""
+        # To SQLite, a quota that is used up is an "I/O error".
+        found = "disk" in str(error) and self.folder.give_up_reserve()
+        if error.disk_full:
+            self.disk.note_full()
+            # A write-ahead log that is folded in is written from its beginning again.
+            # That needs a little room as well.
+            with contextlib.suppress(StoreError):
+                self.store.fold()
+        return found
 
     def _note_unwritten(self, run_id: str, error: StoreError) -> None:
         if run_id not in self._unwritten:
@@ -6613,7 +6722,8 @@ class Endings(Monitor):
     def _settle(self, endings: list[_Ending]) -> None:
         """Make such ends durable, then known. Blocks; without the lock."""
         if endings:
-            self._persist([ending.write for ending in endings], endings[0].run.id)
+            writes = [ending.write for ending in endings]
+            self._persist(writes, endings[0].run.id, are_ends=True)
             for ending in endings:
                 log_end(ending.run)
             with self._mutex:
@@ -6946,7 +7056,7 @@ class Runs(Endings):
             live.lane.active.pop(ended.id, None)
             retry, write = self._end_attempt(live, ended, wall_ms)
             begun = self._promote(live.lane)
-        self._persist([write], ended.id)
+        self._persist([write], ended.id, are_ends=True)
         log_end(ended)
         with self._mutex:
             self._tell_end(live, ended)
@@ -7322,6 +7432,7 @@ class Daemon(Schedules):
         live = LiveRun(run, lane, values, self._mutex)
         live.task = with_record(lane.task, task)
         live.log = LogWriter.resumed(self.log_of(run), record["log"])
+        live.log.disk = self.disk
         live.child = self.processes.resume(run.id, record["child"])
         live.usage = Usage(*record["usage"]) if record["usage"] else None
         live.started_s, live.kill_at_s = record["started_s"], record["kill_at_s"]

@@ -6473,7 +6473,7 @@ def test_log_that_ends_in_a_gap_is_read_on_to_its_end(
 ) -> None:
     log = open_log(100, on_full)
     log.write(OUT, b"kept\n", AT_MS, 1.0)
-    log.no_room = "the disk is full"
+    log.disk = tr.DiskWatch("/", 10**18, tr.Clock())
     log.write(OUT, b"lost\n" * 100, AT_MS, 1.0)
     log.close(AT_MS)
     assert read_on(log.base) == ([b"kept\n"], 5)
@@ -8738,6 +8738,58 @@ def test_disk_is_looked_at_once_in_a_second_and_full_at_once(room: Room) -> None
     assert disk.why_low() == ""
 
 
+def test_disk_has_room_for_what_is_above_its_limit_and_not_taken(room: Room) -> None:
+    """What is under way to the disk is given to nobody else, whenever one looks."""
+    disk = tr.DiskWatch("/", tr.MIB, FakeClock())
+    room.free_bytes = 40 * tr.MIB
+    assert [disk.take(10 * tr.MIB) for _ in range(2)] == ["", ""]
+    assert room.asked == 1
+    assert disk.take(10 * tr.MIB) == ""
+    assert room.asked == 2, "near the limit"
+    assert not disk.try_take(9 * tr.MIB + 1)
+    disk.note_written(30 * tr.MIB)
+    room.free_bytes = 10 * tr.MIB
+    assert disk.why_low() == ""
+    low = "10.0 MB free on the disk, 1.0 MB of it stay free"
+    assert disk.take(9 * tr.MIB + 1) == low
+    assert disk.take(1) == disk.why_low() == low
+
+
+def test_disk_that_was_low_needs_a_little_more_to_have_room_again(room: Room) -> None:
+    clock = FakeClock()
+    disk = tr.DiskWatch("/", tr.MIB, clock)
+    disk.note_full()
+    for free_bytes, low in [
+        (2 * tr.MIB - 1, "2.0 MB free on the disk, 1.0 MB of it stay free"),
+        (2 * tr.MIB, ""),
+        (tr.MIB, ""),
+    ]:
+        room.free_bytes = free_bytes
+        clock.pass_time(tr.DISK_LOOK_S)
+        assert disk.why_low() == low
+
+
+def test_reserve_is_given_up_in_parts_and_made_again_where_there_is_room(
+    tmp_path: Path, room: Room
+) -> None:
+    folder = tr.DataFolder(str(tmp_path))
+    disk = tr.DiskWatch("/", tr.MIB, FakeClock())
+    room.free_bytes = 2 * tr.MIB - 1
+    folder.keep_reserve(disk)
+    assert not folder.give_up_reserve()
+    room.free_bytes += 1
+    folder.keep_reserve(disk)
+    assert (tmp_path / "reserve").stat().st_size == tr.MIB
+    room.free_bytes = tr.MIB
+    for part in range(1, 17):
+        assert folder.give_up_reserve()
+        size_bytes = (tmp_path / "reserve").stat().st_size
+        assert size_bytes == tr.MIB - part * 64 * tr.KIB
+    assert not folder.give_up_reserve()
+    folder.keep_reserve(disk)
+    assert not folder.give_up_reserve()
+
+
 def test_disk_that_cannot_be_asked_is_not_low(tmp_path: Path) -> None:
     assert tr.DiskWatch(str(tmp_path / "gone"), 1, tr.Clock()).why_low() == ""
 
@@ -9185,6 +9237,68 @@ def test_disk_below_min_free_stops_triggers_and_output_until_there_is_room(
     assert daemon.raw(last) == b"all is well\n"
 
 
+def has_reserve(folder: Path) -> bool:
+    """Whether the reserve is whole and really on the disk."""
+    path = folder / "reserve"
+    return path.exists() and path.stat().st_blocks * 512 >= tr.MIB
+
+
+@pytest.mark.parametrize(("min_free", "free_bytes"), [("2mb", 2 * tr.MIB), ("0b", 1)])
+def test_output_leaves_free_what_has_to_stay_free(
+    small_disk: Path, serve: Callable[..., Served], min_free: str, free_bytes: int
+) -> None:
+    """Two writers, each of which could fill the disk between two looks."""
+    flood = {"run": "yes | head -c 9000000", "max_concurrent": 2}
+    daemon = serve({"flood": flood}, "--data", str(small_disk), "--min-free", min_free)
+    within(DEADLINE_S, lambda: has_reserve(small_disk), "the reserve")
+    runs = [daemon.trigger("flood") for _ in range(2)]
+    ended = [daemon.ended(run) for run in runs]
+    assert [run["end_reason"] for run in ended] == ["success"] * 2
+    found = os.statvfs(small_disk)
+    # The records of the ends may take a little of it.
+    own_bytes = 512 * tr.KIB
+    assert found.f_bavail * found.f_frsize >= free_bytes - own_bytes
+    for run in ended:
+        dropped = run["output_dropped_bytes"]
+        assert dropped == 9_000_000 - len(daemon.raw(run)) > 0
+        assert "output could not be written: " in run["error"]
+    assert daemon.request("GET", "/readyz").status == 503
+
+
+def test_ends_are_recorded_on_a_disk_that_another_process_has_filled(
+    small_disk: Path, serve: Callable[..., Served], fifos: Any
+) -> None:
+    tasks = {"talk": {**TALK, "max_concurrent": 20}}
+    daemon = serve(tasks, "--data", str(small_disk), "--min-free", "0b")
+    within(DEADLINE_S, lambda: has_reserve(small_disk), "the reserve")
+    held = []
+    for path in [fifos() for _ in range(20)]:
+        run = daemon.trigger("talk", {"fifo": str(path)})
+        held.append((run, reach(path)))
+    filler = small_disk / "filler"
+    with open(filler, "wb") as file:
+        cat = subprocess.run(["cat", "/dev/zero"], stdout=file, stderr=-3, check=False)
+    assert cat.returncode == 1
+    assert os.statvfs(small_disk).f_bavail == 0
+    for run, fd in held[:10]:
+        os.close(fd)
+        assert daemon.ended(run)["exit_code"] == 0
+    for _, fd in held[10:]:
+        os.close(fd)
+    for run, _ in held[10:]:
+        assert daemon.ended(run)["end_reason"] == "success"
+    assert b"store failed" not in daemon.log.read_bytes()
+    assert not has_reserve(small_disk)
+    assert daemon.request("GET", "/readyz").status == 503
+    filler.unlink()
+    within(DEADLINE_S, lambda: has_reserve(small_disk), "the reserve again")
+    within(DEADLINE_S, lambda: daemon.request("GET", "/readyz").status == 200, "room")
+    assert daemon.process
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.process.wait(DEADLINE_S) == 0
+    assert not (small_disk / "reserve").exists(), "nothing can end any more"
+
+
 def await_end_on_a_full_disk(daemon: Served, run: Any, fd: int) -> Callable[[], Any]:
     """Let the program end while there is no room; a client is waiting for it."""
     waiter = in_thread(
@@ -9200,7 +9314,10 @@ def await_end_on_a_full_disk(daemon: Served, run: Any, fd: int) -> Callable[[], 
 def test_end_on_a_full_disk_is_not_lost(
     small_disk: Path, serve: Callable[..., Served], fifo: Path
 ) -> None:
+    """Something else has the place of the reserve."""
+    (small_disk / "reserve").mkdir()
     daemon = serve({"talk": TALK}, "--data", str(small_disk), "--min-free", "0b")
+    within(DEADLINE_S, lambda: b"no reserve for" in daemon.log.read_bytes(), "a word")
     run = daemon.trigger("talk", {"fifo": str(fifo)})
     fd = reach(fifo)
     filler = fill(small_disk, 0)
