@@ -504,17 +504,21 @@ def size_text(size_bytes: int) -> str:
 
 # ---- 3. Cron: parse an expression, find the next tick in a zone; pure -------
 # Owns the grammar of expressions and what daylight saving does to a tick.
-# Relies on zoneinfo for one thing only: the UTC offset at an instant. A zone is
-# read as spans of steady offset; between their edges all is whole-number
-# arithmetic, and the rules of daylight saving stand in next_tick and _odd_tick.
-# Never reads the clock. "Wall" is what a clock in the zone shows, as a number:
-# Unix seconds plus the UTC offset.
+# Relies on zoneinfo, or on the C library for the system's zone, for one thing only:
+# the UTC offset at an instant. A zone is read as spans of steady offset; between
+# their edges all is whole-number arithmetic, and the rules of daylight saving stand
+# in next_tick and _odd_tick. Never reads the clock; only local_zone looks at the
+# machine. "Wall" is what a clock in the zone shows, as a number: Unix seconds plus
+# the UTC offset.
 
 _HOUR_S, _DAY_S = 3600, 86400
 # Offsets are under 24 hours either way, so two of them differ by less than this.
 _REACH_S = 2 * _DAY_S
 _CHUNK_S = 400 * _DAY_S
 _EPOCH_DAY = datetime.date(1970, 1, 1).toordinal()
+_EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001
+_SECOND = datetime.timedelta(seconds=1)
+LOCAL = "local"  # the zone of the C library
 _UTC_NAMES = {"UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu"}
 _MONTHS = (
     "January", "February", "March", "April", "May", "June",
@@ -590,16 +594,18 @@ _FIELDS = (
 )
 
 
-def _zone_fault(name: str, known: set[str]) -> str:
+def _zone_fault(name: str) -> str:
     """Why there is no such zone, and which one may have been meant."""
+    # Only a faulty name needs them, and they are slow to import.
+    import difflib
+    import zoneinfo
+
+    known, name = zoneinfo.available_timezones(), name[:60]
     if not known:
         return (
             "no time zone database on this machine;"
             " install tzdata (Debian: apt install tzdata) or use UTC"
         )
-    # Only a faulty name needs it, and it is slow to import.
-    import difflib
-
     by_folded = {zone.lower(): zone for zone in sorted(known)}
     near = [folded for folded in by_folded if folded.endswith("/" + name.lower())]
     near += difflib.get_close_matches(name.lower(), by_folded, 1)
@@ -607,9 +613,8 @@ def _zone_fault(name: str, known: set[str]) -> str:
     return f'unknown time zone "{name}"; {better}'
 
 
-@functools.lru_cache(ZONES_KEPT)
-def zone_named(name: str) -> datetime.tzinfo:
-    """The zone of that name. UTC needs no database. Raises ValueError."""
+def _database_zone(name: str) -> datetime.tzinfo | None:
+    """The zone of that name in the database. UTC needs none."""
     if name in _UTC_NAMES:
         return datetime.timezone.utc
     # Importing it takes longer than the rest of a start, and UTC does without.
@@ -620,26 +625,17 @@ def zone_named(name: str) -> datetime.tzinfo:
     try:
         return zoneinfo.ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        fault = _zone_fault(name[:60], zoneinfo.available_timezones())
-        raise ValueError(fault) from None
+        return None
 
 
-def local_zone_name(etc_path: str = "/etc") -> str:
-    """The system's zone: $TZ, the link localtime, the file timezone, else UTC."""
-    named = os.environ.get("TZ", "").lstrip(":").rpartition("zoneinfo/")[2]
-    if named and not named.startswith("/"):
-        return named
-    try:
-        link = os.readlink(os.path.join(etc_path, "localtime"))
-    except OSError:  # readlink: missing, or a copy of the zone's file
-        link = ""
-    if "zoneinfo/" in link:
-        return link.rpartition("zoneinfo/")[2]
-    try:
-        with open(os.path.join(etc_path, "timezone"), encoding="utf-8") as file:
-            return file.readline(CRON_MAX_CHARS).strip() or "UTC"
-    except (OSError, UnicodeDecodeError):  # open, readline
-        return "UTC"
+@functools.lru_cache(ZONES_KEPT)
+def zone_named(name: str) -> datetime.tzinfo | None:
+    """The zone of that name; None, as datetime has it, is that of the C library.
+    Raises ValueError."""
+    zone = None if name == LOCAL else _database_zone(name)
+    if not zone and name != LOCAL:
+        raise ValueError(_zone_fault(name))
+    return zone
 
 
 def _cron_number(field: _Field, text: str) -> int:
@@ -767,16 +763,19 @@ def parse_cron(text: str, zone_name: str = "UTC") -> Cron:
     return _parse_cron_fields(body, zone_name)
 
 
-def _offset_s(zone: datetime.tzinfo, at_s: int) -> int:
-    offset = datetime.datetime.fromtimestamp(at_s, zone).utcoffset()
-    return offset // datetime.timedelta(seconds=1) if offset else 0
+def _offset_s(zone: datetime.tzinfo | None, at_s: int) -> int:
+    # The difference is what date(1) shows, also where a zone counts leap seconds.
+    wall = datetime.datetime.fromtimestamp(at_s, zone).replace(tzinfo=None)
+    return (wall - _EPOCH) // _SECOND - at_s
 
 
-def _next_change(zone: datetime.tzinfo, from_s: int, until_s: int) -> int:
+def _next_change(zone: datetime.tzinfo | None, from_s: int, until_s: int) -> int:
     """The first instant with another offset than at `from_s`, else `until_s`.
 
     Relies on there being at most one change a day, as in all zones since 1970.
     """
+    if isinstance(zone, datetime.timezone):
+        return until_s  # which has no changes
     offset_s = _offset_s(zone, from_s)
     step_s = _DAY_S
     while from_s < until_s:
@@ -930,7 +929,90 @@ def upcoming(cron: Cron, after_s: int, anchor_s: int = 0) -> Iterator[Tick]:
 
 def zone_text(unix_s: int, zone_name: str) -> str:
     """RFC 3339 as a clock in the zone shows it: 2026-01-31T09:00:00+01:00."""
-    return datetime.datetime.fromtimestamp(unix_s, zone_named(zone_name)).isoformat()
+    offset_s = _offset_s(zone_named(zone_name), unix_s)
+    # RFC 3339 has no seconds here; a zone that counts leap seconds has them.
+    shown = datetime.timezone(datetime.timedelta(minutes=round(offset_s / 60)))
+    wall = _EPOCH + (unix_s + offset_s) * _SECOND
+    return wall.replace(tzinfo=shown).isoformat()
+
+
+# tzset(3): an offset, summer time perhaps, and then perhaps when it begins and ends.
+_POSIX_ZONE = re.compile(
+    "{0}{1}({0}({1})?(,{2},{2})?)?".format(
+        "([A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)",
+        "[+-]?[0-9]{1,3}(:[0-9]{1,2}){0,2}",
+        "(J?[0-9]{1,3}|M[0-9]{1,2}[.][1-5][.][0-6])(/[+-]?[0-9]{1,3}(:[0-9]{1,2}){0,2})?",
+    )
+)
+
+
+def _unlike_local_s(name: str, from_s: int) -> int:
+    """The first instant in two years at which the C library has another offset, or 0;
+    the first of all if there is no such zone."""
+    zone, until_s = _database_zone(name), from_s + 2 * _CHUNK_S
+    if not zone:
+        return from_s
+    while from_s < until_s:
+        if _offset_s(zone, from_s) != _offset_s(None, from_s):
+            return from_s
+        from_s = min(_next_change(each, from_s, until_s) for each in (zone, None))
+    return 0
+
+
+def _zone_source(etc_path: str) -> tuple[str, list[str]]:
+    """The file that the C library reads for the system's zone, if TZ is not empty, and
+    the names of that zone by TZ, by the path and by the links behind it."""
+    variable = os.environ.get("TZ")
+    named = re.sub("^:", "", variable or "")
+    if variable is not None and not named:
+        return "", ["UTC"]
+    folder = os.environ.get("TZDIR", "/usr/share/zoneinfo")
+    path = os.path.join(*((folder, named) if named else (etc_path, "localtime")))
+    links = [os.readlink(path)] if os.path.islink(path) else []
+    places = [path, *links, os.path.realpath(path)]
+    names = [p.rpartition("zoneinfo/")[2] for p in places if "zoneinfo/" in p]
+    return path, names if named[:1] in ("", "/") else [named, *names]
+
+
+def _beginning(path: str, size_bytes: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(size_bytes)
+    except OSError:  # open, read: not there, a folder, not for us
+        return b""
+
+
+def local_zone(now_s: int, etc_path: str = "/etc") -> tuple[str, str]:
+    """The system's zone, and a warning if that is not the one which it is said to be.
+
+    The zone is what the C library makes of TZ and /etc/localtime, as date(1) shows it:
+    `local`, or a name that has the same rules in the years to come. Raises ValueError
+    if TZ or the link names nothing that there is: the library then has UTC, silently.
+    """
+    time.tzset()
+    _spans.cache_clear()  # `local` may have been another one
+    path, names = _zone_source(etc_path)
+    known = [name for name in names if _database_zone(name)]
+    guesses = [*known, "UTC"]
+    if "TZ" not in os.environ:
+        line = _beginning(os.path.join(etc_path, "timezone"), CRON_MAX_CHARS)
+        guesses.insert(-1, line.decode("utf-8", "replace").strip())
+    found = next((name for name in guesses if not _unlike_local_s(name, now_s)), LOCAL)
+    said_by = "TZ" if "TZ" in os.environ else path
+    if known and found not in known:
+        at_s = _unlike_local_s(known[0], now_s)
+        return found, (
+            f"{said_by} says {known[0]}, {zone_text(at_s, known[0])}; the C library, as"
+            f" date shows, has {found}, {zone_text(at_s, LOCAL)}, and cron follows it;"
+            ' install tzdata, or write "timezone"'
+        )
+    nothing = not known and _beginning(path, 4) != b"TZif"
+    asked = names or (said_by == "TZ" and path != "/etc/localtime")
+    name = (names or [path])[0]
+    if nothing and asked and not _POSIX_ZONE.fullmatch(name):
+        fault = f"{said_by}: {_zone_fault(name)}"
+        raise ValueError(f"{fault}, or in TZ rules like CET-1CEST,M3.5.0,M10.5.0/3")
+    return found, ""
 
 
 def _listed(words: list[str]) -> str:
@@ -2026,7 +2108,8 @@ class _Source:
         self.faults: list[Fault] = []
         self.warnings: list[Fault] = []
         self.misshapen: set[Where] = set()
-        self.zone_name = ""  # of schedules that name none; empty for the system's
+        self.zone_name = LOCAL  # of schedules that name none
+        self.local_name = ""  # of the system's zone, once a schedule has needed it
 
     def sound(self, settings: Any, at: Where) -> dict[str, Any]:
         """The settings of an object whose shape is right, so that they are checked
@@ -2331,6 +2414,19 @@ def _checked_zone(source: _Source, at: Where, name: str) -> str:
     return name
 
 
+def _local_name(source: _Source, at: Where) -> str:
+    """The name of the system's zone; what is wrong with it is said once, here."""
+    if not source.local_name:
+        try:
+            source.local_name, warning = local_zone(int(time.time()))
+            if warning:
+                source.warn(at, warning)
+        except ValueError as error:
+            source.fault(at, str(error))
+            source.local_name = "UTC"
+    return source.local_name
+
+
 def _build_cron(
     source: _Source, at: Callable[[str], Where], setting: dict[str, Any]
 ) -> Cron | None:
@@ -2341,7 +2437,9 @@ def _build_cron(
     cron = None
     if "cron" in setting:
         try:
-            cron = parse_cron(setting["cron"], zone_name or local_zone_name())
+            cron = parse_cron(setting["cron"], zone_name)
+            if cron.zone_name == LOCAL:
+                cron = cron._replace(zone_name=_local_name(source, at("cron")))
         except ValueError as error:
             source.fault(at("cron"), str(error))
     scheduled = "cron" in setting or setting["run_on_start"]

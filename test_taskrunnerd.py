@@ -23,6 +23,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import platform
 import py_compile
 import random
 import re
@@ -1211,28 +1212,199 @@ def test_cron_without_zones_runs_utc_and_says_what_to_install(no_zones):
         tr.parse_cron("@hourly", "Europe/Berlin")
 
 
+@pytest.fixture
+def libc(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """To set TZ and the like, which the C library then forgets again."""
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("other C libraries read other zones, from other places")
+    monkeypatch.delenv("TZDIR", raising=False)
+    yield monkeypatch
+    monkeypatch.undo()
+    time.tzset()
+    tr._spans.cache_clear()
+
+
+def assert_zone_of_libc(name: str) -> None:
+    """Every week of two years has, in the zone, the date that date(1) shows."""
+    from_s = utc_s("2026-11-28 12:00")
+    for at_s in range(from_s, from_s + 730 * 86400, 7 * 86400):
+        shown = datetime.fromisoformat(tr.zone_text(at_s, name))
+        assert shown.timestamp() == at_s
+        assert shown.timetuple()[:6] == time.localtime(at_s)[:6]
+
+
+ZONE_NOW_S = 1_795_867_200  # 2026-11-28 12:00
+
+
+@needs_zones
 @pytest.mark.parametrize(
-    ("variable", "link", "file", "expected"),
+    ("variable", "expected"),
     [
-        ("Asia/Tokyo", "/usr/share/zoneinfo/Europe/Berlin", "Asia/Dili", "Asia/Tokyo"),
-        (":Asia/Tokyo", "", "", "Asia/Tokyo"),
-        (":/usr/share/zoneinfo/Asia/Tokyo", "", "", "Asia/Tokyo"),
-        (":/etc/localtime", "../usr/share/zoneinfo/Asia/Dili", "", "Asia/Dili"),
-        ("", "/usr/share/zoneinfo/Europe/Berlin", "Asia/Dili", "Europe/Berlin"),
-        ("", "/var/db/timezone/zoneinfo/Asia/Dili", "", "Asia/Dili"),
-        ("", "/somewhere/else", "Asia/Dili\n", "Asia/Dili"),
-        ("", "", "Asia/Dili\n", "Asia/Dili"),
-        ("", "", "\n", "UTC"),
-        ("", "", "", "UTC"),
+        ("Asia/Tokyo", "Asia/Tokyo"),
+        (":Europe/Berlin", "Europe/Berlin"),
+        ("/usr/share/zoneinfo/Asia/Tokyo", "Asia/Tokyo"),
+        (":/usr/share/zoneinfo/Asia/Tokyo", "Asia/Tokyo"),
+        ("", "UTC"),
+        (":", "UTC"),
+        ("UTC0", "UTC"),
+        ("EST5EDT", "EST5EDT"),  # also a file
+        ("CET-1CEST,M3.5.0,M10.5.0/3", "local"),
+        (":CET-1CEST,M3.5.0/2,M10.5.0/3", "local"),
+        ("NZST-12:00:00NZDT-13:00,M9.5.0,M4.1.0/3", "local"),
+        ("<-03>3", "local"),
+        ("<+0545>-5:45", "local"),
+        ("AAA3BBB,J60,J300/-1", "local"),
+        ("AAA3BBB,59/0,300", "local"),
+        ("{folder}/copy", "local"),
+        ("{folder}/link", "Europe/Berlin"),
     ],
 )
-def test_cron_local_zone_name(tmp_path, monkeypatch, variable, link, file, expected):
-    monkeypatch.setenv("TZ", variable)
-    if link:
-        os.symlink(link, tmp_path / "localtime")
-    if file:
-        (tmp_path / "timezone").write_text(file)
-    assert tr.local_zone_name(str(tmp_path)) == expected
+def test_cron_zone_of_tz_is_that_of_the_c_library(tmp_path, libc, variable, expected):
+    zone = Path("/usr/share/zoneinfo/Europe/Berlin")
+    if "zoneinfo" in variable + expected and not zone.exists():
+        pytest.skip("the zone database is elsewhere")
+    if "{" in variable:
+        shutil.copy(zone, tmp_path / "copy")
+        (tmp_path / "another").symlink_to(zone)
+        (tmp_path / "link").symlink_to("another")
+    libc.setenv("TZ", variable.format(folder=tmp_path))
+    assert tr.local_zone(ZONE_NOW_S) == (expected, "")
+    assert_zone_of_libc(expected)
+
+
+@needs_zones
+@pytest.mark.parametrize(
+    ("variable", "fault"),
+    [
+        ("Asia/Toky", 'unknown time zone "Asia/Toky"; did you mean Asia/Tokyo'),
+        ("Europe", 'unknown time zone "Europe"; did you mean Europe/'),
+        ("Nowhere", 'unknown time zone "Nowhere"; write one like Etc/UTC'),
+        ("CET-1CEST,M3.5.0", 'unknown time zone "CET-1CEST,M3.5.0"; write one like'),
+        ("/no/file", 'unknown time zone "/no/file"; write one like Etc/UTC'),
+        ("{folder}/notes", 'unknown time zone "/'),
+    ],
+)
+def test_cron_zone_that_libc_takes_for_utc_is_refused(tmp_path, libc, variable, fault):
+    (tmp_path / "notes").write_text("no zone")
+    libc.setenv("TZ", variable.format(folder=tmp_path))
+    tasks = {name: {"run": "true", "cron": "@daily"} for name in "ab"}
+    (found,) = faults_of(tmp_path, {"tasks": tasks})
+    assert "tasks.a.cron: TZ: " + fault in found
+    assert found.endswith(", or in TZ rules like CET-1CEST,M3.5.0,M10.5.0/3")
+    # Nobody needs it here.
+    tasks = {
+        "a": {"run": "true", "cron": "CRON_TZ=Asia/Tokyo @daily"},
+        "b": {"run": "true", "cron": "@daily", "timezone": "UTC"},
+    }
+    assert faults_of(tmp_path, {"tasks": tasks}) == []
+
+
+@needs_zones
+def test_cron_zone_that_libc_cannot_find_is_utc_with_a_warning(tmp_path, libc):
+    """As in an image with Python's tzdata and without the system's."""
+    libc.setenv("TZ", "Asia/Tokyo")
+    libc.setenv("TZDIR", str(tmp_path))
+    task = {"run": "true", "cron": "@daily"}
+    document = {"timezone": "local", "tasks": {"a": task, "b": task}}
+    config = tr.load_config(write_config(tmp_path, document))
+    assert {task.cron.zone_name for task in config.tasks.values()} == {"UTC"}
+    (warning,) = config.warnings
+    assert warning.place == "tasks.a.cron"
+    assert re.fullmatch(
+        r"TZ says Asia/Tokyo, [0-9T:-]{19}\+09:00; the C library, as date shows, has"
+        r" UTC, [0-9T:-]{19}\+00:00, and cron follows it; .*",
+        warning.message,
+    )
+    found = Path("/usr/share/zoneinfo/Asia/Tokyo")
+    if found.exists():
+        shutil.copy(found, tmp_path / "Ours")
+        libc.setenv("TZ", "Ours")
+        assert tr.local_zone(ZONE_NOW_S) == ("local", "")
+        assert_zone_of_libc("local")
+
+
+# In a mount namespace, where /etc is a folder of the test: what local_zone makes of
+# the files that others leave there. Zones stand in /etc/z.
+ZONES_OF_ETC = """
+import json, os, shutil, sys, time
+import taskrunnerd as tr
+for case in json.load(sys.stdin):
+    for name in os.listdir("/etc"):
+        path = os.path.join("/etc", name)
+        shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    for name, zone in case.items():
+        path = os.path.join("/etc", name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if zone.startswith("-> "):
+            os.symlink(zone[3:], path)
+        elif "/" in zone:
+            shutil.copy("/usr/share/zoneinfo/" + zone, path)
+        else:
+            with open(path, "w") as file:
+                file.write(zone.replace(".", "/") + "\\n")
+    now_s = int(sys.argv[1])
+    try:
+        name, warning = tr.local_zone(now_s)
+        text = tr.zone_text(now_s, name)
+    except ValueError as error:
+        name, warning, text = "", str(error), ""
+    print(json.dumps([name, text, time.strftime("%T", time.localtime(now_s)), warning]))
+"""
+
+
+@needs_zones
+def test_cron_zone_of_etc_is_that_of_the_c_library(tmp_path, libc):
+    if not Path("/usr/share/zoneinfo/Asia/Tokyo").exists():
+        pytest.skip("the zone database is elsewhere")
+    tokyo = {"z/zoneinfo/Asia/Tokyo": "Asia/Tokyo"}
+    link = {"localtime": "-> z/zoneinfo/Asia/Tokyo"}
+    copy = {"localtime": "Asia/Tokyo"}
+    cases = [
+        # what is in /etc, what the zone is called, what is warned of
+        ({**tokyo, **link}, "Asia/Tokyo", ""),
+        ({**tokyo, **link, "timezone": "Europe.Berlin"}, "Asia/Tokyo", ""),
+        ({**tokyo, "localtime": "-> a", "a": link["localtime"]}, "Asia/Tokyo", ""),
+        (copy, "local", ""),
+        ({**copy, "timezone": "Europe.Berlin"}, "local", ""),
+        ({**copy, "timezone": "Asia.Tokyo"}, "Asia/Tokyo", ""),
+        ({**copy, "timezone": "nonsense"}, "local", ""),
+        # As a bind mount does it: it follows the link.
+        (
+            {"localtime": "-> z/zoneinfo/Etc/UTC", "z/zoneinfo/Etc/UTC": "Asia/Tokyo"},
+            "local",
+            "/etc/localtime says Etc/UTC, 2026-11-28T12:00:00+00:00; the C library,",
+        ),
+        ({"localtime": "-> z/zoneinfo/My/Zone", "z/zoneinfo/My/Zone": "Asia/Tokyo"},
+         "local", ""),
+        ({}, "UTC", ""),
+        ({"timezone": "Asia.Tokyo"}, "UTC", ""),
+        ({"localtime": "nonsense"}, "UTC", ""),
+        (link, "UTC", "/etc/localtime says Asia/Tokyo, 2026-11-28T21:00:00+09:00"),
+        ({"localtime": "-> /no/zoneinfo/Asia/Toky"}, "",
+         '/etc/localtime: unknown time zone "Asia/Toky"; did you mean Asia/Tokyo'),
+    ]  # fmt: skip
+    (tmp_path / "etc").mkdir()
+    own = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+    script = 'mount --bind "$1" /etc && shift && exec "$@"'
+    namespace = ["unshare", *own, "--mount", "sh", "-c", script, "sh", tmp_path / "etc"]
+    if subprocess.run([*namespace, "true"], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("no mount namespace to be had")
+    libc.delenv("TZ", raising=False)
+    told = subprocess.run(
+        [*namespace, sys.executable, "-c", ZONES_OF_ETC, str(ZONE_NOW_S)],
+        input=json.dumps([files for files, _, _ in cases]),
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+        timeout=DEADLINE_S,
+        cwd=HERE,
+    ).stdout
+    for (files, name, warning), line in zip(cases, told.splitlines()):
+        found, text, shown, warned = json.loads(line)
+        assert (found, warned[: len(warning)]) == (name, warning), files
+        assert bool(warned) == bool(warning), files
+        assert text[11:19] in (shown, ""), files
+    assert len(told.splitlines()) == len(cases)
 
 
 # Every tick in UTC; x: does not fire.
