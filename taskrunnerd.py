@@ -1184,7 +1184,14 @@ TASK_KEYS: dict[str, JsonSchema] = {
         default="inherit",
     ),
     "working_dir": _text("Working directory", default="."),
-    "shell": _text("Program that runs a script", default="/bin/sh", minLength=1),
+    "shell": {
+        "type": ["string", "array"],
+        "description": "Program that runs a script; list: with the arguments before it",
+        "default": "/bin/sh",
+        "minLength": 1,
+        "minItems": 1,
+        "items": {"type": "string", "minLength": 1},
+    },
     "umask": _text("File mode mask in octal", pattern="^0?[0-7]{3}$"),
     "user": _text("Run as user or user:group; needs root", minLength=1),
     "api_trigger": _flag("Whether HTTP clients may trigger the task", default=True),
@@ -2001,7 +2008,7 @@ class Task(NamedTuple):
     environ: Mapping[str, str]
     secrets: tuple[str, ...]
     working_dir: str
-    shell: str
+    shell: tuple[str, ...]
     umask: int
     account: Account | None
     api_trigger: bool
@@ -2269,11 +2276,45 @@ def _build_params(
     return tuple(params.values())
 
 
+_SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "busybox")
+
+
+def _shell_words(shell: str | list[str]) -> tuple[str, ...]:
+    """What stands before a script on the command line."""
+    if isinstance(shell, list):
+        return tuple(shell)
+    if shell == "bash":
+        return (shell, "--noprofile", "--norc", "-e", "-o", "pipefail", "-c")
+    name = os.path.basename(shell)
+    applet = ("sh",) if name == "busybox" else ()
+    return (shell, *applet, *(("-e", "-c") if name in _SHELLS else ("-c",)))
+
+
+# Here-documents, then what is quoted, a comment, arithmetic, or the pattern of a case.
+_HERE_DOCUMENT = re.compile(
+    r"(<<-?[ \t]*(['\"\\]?)(\w+)\2[^\n]*\n)(?:[^\n]*\n)*?\t*\3[ \t]*(?=\n|\Z)"
+)
+_NO_PIPE = re.compile(
+    r"""'[^']*'|"(?:[^"\\]|\\.)*"|\\.|(?<![^\s;&|(])\#[^\n]*|\$\(\([^\n]*?\)\)"""
+    r"|(?:\bin|;[;&])\s*\(?[^()|;\n]*(?:\|[^()|;\n]*)*\)",
+    re.DOTALL,
+)
+_PIPE = re.compile(r"(?<![|>])\|(?!\|)")
+
+
+def _has_pipe(script: str) -> bool:
+    """Whether a shell script pipes one command into another; good enough to warn."""
+    return bool(_PIPE.search(_NO_PIPE.sub("_", _HERE_DOCUMENT.sub(r"\1", script))))
+
+
 _USES_ARGUMENTS = re.compile(r"\$(?:[@*1-9]|\{[#!]?[@*1-9])|\bgetopts\b")
 
 
-def _check_run(source: _Source, name: str, run: Any, params: tuple[Param, ...]) -> None:
+def _check_run(
+    source: _Source, name: str, setting: Mapping[str, Any], params: tuple[Param, ...]
+) -> None:
     at: Where = ("tasks", name, "run")
+    run = setting.get("run")
     if at in source.misshapen:
         return
     if run is None:
@@ -2282,11 +2323,17 @@ def _check_run(source: _Source, name: str, run: Any, params: tuple[Param, ...]) 
         return
     if isinstance(run, list) and not run[0]:
         source.fault((*at, 0), "must name a program")
+    words = _shell_words(setting["shell"])
+    if not isinstance(run, str) or not set(map(os.path.basename, words)) & {*_SHELLS}:
+        return
     passed = [param.key for param in params if param.kind != "env"]
-    if isinstance(run, str) and passed and not _USES_ARGUMENTS.search(run):
+    if passed and not _USES_ARGUMENTS.search(run):
         names = ", ".join(passed)
         message = f'the script never uses its arguments ({names}); write "$@" or $1'
         source.fault(at, message)
+    if "-e" in words and "pipefail" not in f"{words}{run}" and _has_pipe(run):
+        seen = f'"{words[0]} -e" sees a failure of the last command of a pipe only'
+        source.warn(at, f'{seen}; "shell": "bash" sees all (pipefail)')
 
 
 def _find_account(source: _Source, at: Where, user: str | None) -> Account | None:
@@ -2481,7 +2528,7 @@ def _build_task(
 
     _check_name(source, name)
     params = _build_params(source, at("params"), setting["params"])
-    _check_run(source, name, setting.get("run"), params)
+    _check_run(source, name, setting, params)
     cron = _build_cron(source, at, setting)
     account = _find_account(source, at("user"), setting.get("user"))
     shared = {k: v for k, v in defaults.items() if k in _MERGED_KEYS or k not in own}
@@ -2501,7 +2548,7 @@ def _build_task(
         environ=_joined(base, common, special),
         secrets=_redacted(common, special),
         working_dir=os.path.join(source.folder, setting["working_dir"]),
-        shell=setting["shell"],
+        shell=_shell_words(setting["shell"]),
         umask=int(setting["umask"], 8) if "umask" in setting else -1,
         account=account,
         api_trigger=setting["api_trigger"],
@@ -2671,7 +2718,7 @@ def render_params(
 def command_line(task: Task, arguments: list[str]) -> list[str]:
     """What is executed: the list, or the shell with the script and its $0, $1, …"""
     if isinstance(task.run, str):
-        return [task.shell, "-e", "-c", task.run, task.name, *arguments]
+        return [*task.shell, task.run, task.name, *arguments]
     return [*task.run, *arguments]
 
 
@@ -11171,9 +11218,9 @@ EXAMPLE: dict[str, Any] = {
                 },
                 {"flag": "--loud", "description": "Greet in capitals"},
             ],
-            "run": 'greeting="Hello, $NAME!"\nif [ "$1" = --loud ]; then\n'
-            "  greeting=$(echo \"$greeting\" | tr '[:lower:]' '[:upper:]')\nfi\n"
-            'echo "$greeting"',
+            "run": 'if [ "$1" = --loud ]; then\n'
+            "  tr '[:lower:]' '[:upper:]' <<END\nHello, $NAME!\nEND\n"
+            'else\n  echo "Hello, $NAME!"\nfi',
         },
         "fail": {
             "description": "Fails with exit code 3 and says why on stderr",

@@ -2391,7 +2391,18 @@ GOOD_SETTINGS = [
     ("description", "Backs up", "description", "Backs up"),
     ("group", "system", "group", "system"),
     ("env_base", "clean", "name", "a"),
-    ("shell", "/bin/bash", "shell", "/bin/bash"),
+    ("shell", "/bin/bash", "shell", ("/bin/bash", "-e", "-c")),
+    ("shell", "dash", "shell", ("dash", "-e", "-c")),
+    ("shell", "./ksh", "shell", ("./ksh", "-e", "-c")),
+    (
+        "shell", "bash", "shell",
+        ("bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c"),
+    ),
+    ("shell", "/bin/busybox", "shell", ("/bin/busybox", "sh", "-e", "-c")),
+    ("shell", "/usr/bin/perl", "shell", ("/usr/bin/perl", "-c")),
+    ("shell", "./bash-wrapper", "shell", ("./bash-wrapper", "-c")),
+    ("shell", ["/usr/bin/perl", "-e"], "shell", ("/usr/bin/perl", "-e")),
+    ("shell", ["/bin/sh", "-c"], "shell", ("/bin/sh", "-c")),
     ("umask", "022", "umask", 0o022),
     ("umask", "0077", "umask", 0o077),
     ("api_trigger", False, "api_trigger", False),
@@ -2447,7 +2458,7 @@ def test_task_without_settings_has_the_defaults(tmp_path: Path) -> None:
         environ={k: v for k, v in os.environ.items() if k[:12] != "TASKRUNNERD_"},
         secrets=(),
         working_dir=task.working_dir,
-        shell="/bin/sh",
+        shell=("/bin/sh", "-e", "-c"),
         umask=-1,
         account=None,
         api_trigger=True,
@@ -2557,6 +2568,9 @@ BAD_SETTINGS = [
     ),
     ("working_dir", 5, "2:16: tasks.a.working_dir: must be text"),
     ("shell", "", "2:10: tasks.a.shell: must not be empty"),
+    ("shell", [], "2:10: tasks.a.shell: must not be empty"),
+    ("shell", ["sh", ""], "2:17: tasks.a.shell[1]: must not be empty"),
+    ("shell", 1, "2:10: tasks.a.shell: must be text or a list"),
     ("umask", 22, "2:10: tasks.a.umask: must be text"),
     ("umask", "088", "2:10: tasks.a.umask: must match ^0?[0-7]{3}$"),
     ("user", "", "2:9: tasks.a.user: must not be empty"),
@@ -7034,6 +7048,18 @@ PROGRAM_TASKS: dict[str, Any] = {
         "run": "the script: $1",
     },
     "stops-at-fault": {"run": "echo before\nfalse\necho after"},
+    "no-shell": {
+        "params": [{"arg": "one", "default": "1"}],
+        "shell": sys.executable,
+        "run": "import sys; print(sys.argv); sys.exit(3)",
+    },
+    "listed": {"shell": [sys.executable, "-Ic"], "run": "import sys; sys.exit(3)"},
+    "listed-shell": {
+        "params": [{"arg": "one", "default": "1"}],
+        "shell": ["/bin/sh", "-c"],
+        "run": 'false; echo "$0" "$1"',
+    },
+    "pipe": {"shell": "bash", "run": 'false | cat; echo "$0"'},
     "stdin": {"run": "readlink /proc/self/fd/0; cat; echo end of input"},
     "stat": {"run": ["cat", "/proc/self/stat"]},
     "files": {"run": ["ls", "/proc/self/fd"]},
@@ -7287,7 +7313,27 @@ def test_text_gets_its_name_and_arguments(programs: Served) -> None:
 
 def test_text_is_given_to_the_shell_of_the_task(programs: Served) -> None:
     lines = programs.raw(programs.run("other-shell")).decode().splitlines()
-    assert lines == ["-e", "-c", "the script: $1", "other-shell", "1"]
+    assert lines == ["-c", "the script: $1", "other-shell", "1"]
+
+
+@pytest.mark.parametrize(
+    "task, code, output",
+    [
+        ("no-shell", 3, b"['-c', 'no-shell', '1']\n"),
+        ("listed", 3, b""),
+        ("listed-shell", 0, b"listed-shell 1\n"),
+        pytest.param(
+            "pipe", 1, b"",
+            marks=pytest.mark.skipif(not shutil.which("bash"), reason="needs bash"),
+        ),
+    ],
+)  # fmt: skip
+def test_text_is_run_by_whatever_shell_is(
+    programs: Served, task: str, code: int, output: bytes
+) -> None:
+    """perl -e -c only checks a program, which was a success."""
+    run = programs.run(task)
+    assert (run["exit_code"], programs.raw(run)) == (code, output)
 
 
 def test_text_ends_at_the_first_fault(programs: Served) -> None:
@@ -18755,13 +18801,65 @@ def test_validate_takes_the_config_of_the_environment(
     assert capsys.readouterr().err.startswith("missing.json: no such file; ")
 
 
+PIPES = [
+    ("pg_dump | gzip >f", True),
+    ("true\nx=$(ls|wc -l)", True),
+    ("make |& tee log", True),
+    ("echo '|' \"|\" \\| # ls | wc", False),
+    ("ls || true; true >|f", False),
+    ("case $1 in a|b) ls;; (c | d)\n ls;; esac", False),
+    ("case $1 in a|b) ls | wc;; esac", True),
+    ("echo ${#a} $((5 | 2))", False),
+    ("cat <<'END' >f\na | b\nEND", False),
+    ("cat <<-END\n\ta | b\n\tEND\nls | wc", True),
+    ("cat <<END | wc\na\nEND", True),
+    ("set -o pipefail; ls | wc", False),
+]
+
+
+@pytest.mark.parametrize(("script", "has_pipe"), PIPES)
+def test_pipe_in_a_script_for_sh_is_a_warning(
+    tmp_path: Path, script: str, has_pipe: bool
+) -> None:
+    def warned(run: Any, shell: Any) -> bool:
+        task = {"run": run, "shell": shell}
+        path = write_config(tmp_path, {"tasks": {"a": task}})
+        return bool(tr.load_config(path).warnings)
+
+    assert warned(script, "/bin/sh") is warned(script, "/opt/bash") is has_pipe
+    others = ("bash", "/usr/bin/perl", ["/bin/sh", "-c"])
+    assert not any(warned(script, shell) for shell in others)
+    assert not warned(["echo", script], "/bin/sh")
+
+
+def test_warnings_are_told_and_stop_nothing(
+    serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = '{"tasks": {"a": {"run": "true"},\n"b": {"run": "ls | wc"}}}'
+    path = write_config(tmp_path, text)
+    assert tr.main(["validate", "--config", path]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{path}: 2 tasks, no faults\n"
+    place, message = "tasks.b.run", '"/bin/sh -e" sees a failure of the last command'
+    assert told.err.startswith(f"warning: {path}:2:14: {place}: {message}")
+    assert tr.main(["validate", "--json", "--config", path]) == 0
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert (warning["line"], warning["place"]) == (2, place)
+    assert warning["message"].startswith(message)
+    daemon = serve({"a": {"run": "ls | wc"}})
+    daemon.post("/api/reload")
+    assert daemon.log.read_text().count(" warning configuration warning=") == 2
+
+
 def test_shipped_tasks_are_the_example() -> None:
     shipped = (HERE / "tasks.json").read_text(encoding="utf-8")
     assert json.loads(shipped) == tr.EXAMPLE
 
 
 def test_shipped_tasks_are_right_and_described() -> None:
-    tasks = tr.load_config(str(HERE / "tasks.json")).tasks
+    config = tr.load_config(str(HERE / "tasks.json"))
+    assert not config.warnings
+    tasks = config.tasks
     assert 5 <= len(tasks) <= 8
     assert all(task.description for task in tasks.values())
     assert any(isinstance(task.run, tuple) for task in tasks.values())
@@ -20823,6 +20921,12 @@ def test_readme_names_the_routes_that_there_are() -> None:
     queries = {key for route in tr.API for key in route.query.split()}
     words = set(re.findall("`([a-z_]+)`", text))
     assert {key.partition(":")[0] for key in queries} <= words | {"wait", "limit"}
+
+
+def test_readme_shows_a_configuration_without_fault_or_warning(tmp_path: Path) -> None:
+    (tmp_path / "backup.env").touch()
+    path = write_config(tmp_path, blocks(chapter("tasks.json"))[0])
+    assert not tr.load_config(path).warnings
 
 
 def test_readme_has_the_keys_of_a_task_with_their_defaults() -> None:
