@@ -300,6 +300,7 @@ SEARCH_BUDGET_BYTES = 256 * MIB
 SEARCH_BUDGET_RUNS = 1000
 
 COMMIT_MAX_WRITES = 512
+STATEMENT_MAX_VALUES = 500  # SQLite before 3.32 takes 999
 BUSY_TIMEOUT_S = 10.0
 READERS_MAX = 8
 FOLLOWERS_AT_ONCE = 8  # of those that look into a log in this moment
@@ -3115,9 +3116,16 @@ def _one_of(column: str, values: Sequence[Any]) -> _Condition:
     return f"{column} in ({', '.join('?' * len(values))})", list(values)
 
 
+def _batches_of_ids(run_ids: Sequence[str]) -> Iterator[_Condition]:
+    """Conditions that mean these runs; a statement takes one and a value more."""
+    most = STATEMENT_MAX_VALUES - 1
+    for start in range(0, len(run_ids), most):
+        yield _one_of("id", run_ids[start : start + most])
+
+
 def _status_condition(status: str) -> _Condition:
-    words = [word.strip() for word in status.split(",")]
-    sql, values = _one_of(_STATE, [word for word in words if word != ENDED])
+    words = {word.strip() for word in status.split(",")}
+    sql, values = _one_of(_STATE, sorted(words - {ENDED}))
     return sql + (" or status = 'ended'" if ENDED in words else ""), values
 
 
@@ -3129,8 +3137,8 @@ _PLAIN_CONDITIONS = {
 }
 
 
-def _conditions(which: RunFilter, task_names: list[str]) -> list[_Condition]:
-    """The filter as SQL. `task_names` are those that the filter's search matches."""
+def _conditions(which: RunFilter) -> list[_Condition]:
+    """The filter as SQL."""
     found: list[_Condition] = []
     for name, sql in _PLAIN_CONDITIONS.items():
         value = getattr(which, name)
@@ -3145,8 +3153,9 @@ def _conditions(which: RunFilter, task_names: list[str]) -> list[_Condition]:
     if which.retries_only:
         found.append(("retry_attempt > 0", []))
     if which.search:
-        sql, values = _one_of("task_name", task_names)
-        found.append((f"{sql} or instr(id, ?)", [*values, which.search.upper()]))
+        names = "select task_name from tallies where instr(lower(task_name), ?)"
+        sql = f"task_name in ({names}) or instr(id, ?)"
+        found.append((sql, [which.search.lower(), which.search.upper()]))
     return found
 
 
@@ -3460,8 +3469,7 @@ class Store:
         """Those of the runs that exist, newest first, without their results; at most
         BULK_MAX_IDS."""
         found: list[Run] = []
-        for start in range(0, len(run_ids), LIST_MAX_RUNS):
-            sql, values = _one_of("id", run_ids[start : start + LIST_MAX_RUNS])
+        for sql, values in _batches_of_ids(run_ids):
             rows = self._rows(f"select {_LISTED_COLUMNS} from runs where {sql}", values)
             found += map(_run_from_row, rows)
         return sorted(found, key=lambda run: run.id, reverse=True)
@@ -3499,7 +3507,7 @@ class Store:
     ) -> list[Run]:
         """A page of the runs that match, without their results; `sort` is (field,
         asc|desc)."""
-        where, values = _where(self._conditions(which))
+        where, values = _where(_conditions(which))
         field, direction = sort
         column = _SORT_COLUMNS.get(field, field)
         order = f"{column} {direction}" + (
@@ -3514,7 +3522,7 @@ class Store:
     ) -> list[str]:
         """Ids of matching runs smaller than `below` ("" for all), newest first; `table`
         may be "trash"."""
-        conditions = self._conditions(which)
+        conditions = _conditions(which)
         if below:
             conditions.append(("id < ?", [below]))
         where, values = _where(conditions)
@@ -3524,27 +3532,18 @@ class Store:
     def count_runs(self, which: RunFilter) -> int:
         """How many runs match: from the tallies where they know, else counted over
         an index."""
-        where, values = _where(self._conditions(which))
+        where, values = _where(_conditions(which))
         counted = which._replace(task_name=None, triggered_by=None, status=None)
         if counted != RunFilter():
             return int(self._rows(f"select count(*) from runs{where}", values)[0][0])
-        conditions = _conditions(which._replace(status=None), [])
+        conditions = _conditions(which._replace(status=None))
         if which.status:
-            words = [word.strip() for word in which.status.split(",")]
-            states = [w for w in words if w != ENDED]
-            states += END_REASONS if ENDED in words else ()
-            conditions.append(_one_of("state", states))
+            states = {word.strip() for word in which.status.split(",")}
+            states |= set(END_REASONS if ENDED in states else ())
+            conditions.append(_one_of("state", sorted(states)))
         where, values = _where(conditions)
         sql = f"select coalesce(sum(runs), 0) from tallies{where}"
         return int(self._rows(sql, values)[0][0])
-
-    def _conditions(self, which: RunFilter) -> list[_Condition]:
-        names: list[str] = []
-        if which.search:
-            found = "instr(lower(task_name), ?)"
-            sql = f"select distinct task_name from tallies where {found}"
-            names = [row[0] for row in self._rows(sql, [which.search.lower()])]
-        return _conditions(which, names)
 
     def tallies(self) -> list[tuple[str, str, str, int]]:
         """(task name, end reason or status, triggered by, number of runs)."""
@@ -3553,7 +3552,7 @@ class Store:
 
     def counted(self, task_names: Sequence[str] | None = None) -> dict[str, Counted]:
         """What ended ever, by task name; of some tasks, or of all that there were."""
-        few = task_names is not None and len(task_names) <= LIST_MAX_RUNS
+        few = task_names is not None and len(task_names) <= STATEMENT_MAX_VALUES
         those, values = _one_of("task_name", task_names or ()) if few else ("true", [])
         kinds = self._rows(_ENDED_KINDS.format(those=those), values)
         sums = self._rows(_SUMS.format(those=those), values)
@@ -3616,29 +3615,34 @@ class Store:
 
 def write_trashed(run_ids: Sequence[str], unix_ms: int) -> Write:
     """Ended runs taken out of the history, restorable; `changed` counts twice."""
-    sql, values = _one_of("id", run_ids)
-    ended_ones = f"{sql} and status = 'ended'"
     columns = f"{_COLUMNS}, deleted_at"
-    chosen = f"select {_COLUMNS}, ? from runs where {ended_ones}"
-    move = f"insert into trash ({columns}) {chosen}"
-    return Write(
-        (move, [unix_ms, *values]), (f"delete from runs where {ended_ones}", values)
-    )
+    statements: list[tuple[str, Sequence[Any]]] = []
+    for sql, values in _batches_of_ids(run_ids):
+        ended_ones = f"from runs where {sql} and status = 'ended'"
+        move = f"insert into trash ({columns}) select {_COLUMNS}, ? {ended_ones}"
+        statements.append((move, [unix_ms, *values]))
+        statements.append((f"delete {ended_ones}", values))
+    return Write(*statements)
 
 
 def write_restored(run_ids: Sequence[str]) -> Write:
     """Deleted runs put back into the history; `changed` counts twice."""
-    sql, values = _one_of("id", run_ids)
-    move = f"insert into runs ({_COLUMNS}) select {_COLUMNS} from trash where {sql}"
-    return Write((move, values), (f"delete from trash where {sql}", values))
+    statements: list[tuple[str, Sequence[Any]]] = []
+    for sql, values in _batches_of_ids(run_ids):
+        those = f"from trash where {sql}"
+        move = f"insert into runs ({_COLUMNS}) select {_COLUMNS} {those}"
+        statements += [(move, values), (f"delete {those}", values)]
+    return Write(*statements)
 
 
 def write_forgotten(run_ids: Sequence[str]) -> Write:
     """Runs removed for good, out of the history and the trash."""
-    sql, values = _one_of("id", run_ids)
     return Write(
-        (f"delete from runs where {sql}", values),
-        (f"delete from trash where {sql}", values),
+        *(
+            (f"delete from {table} where {sql}", values)
+            for sql, values in _batches_of_ids(run_ids)
+            for table in ("runs", "trash")
+        )
     )
 
 

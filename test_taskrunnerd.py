@@ -4884,7 +4884,7 @@ def test_bulk_filter_the_store_cannot_hold_is_the_clients_fault(
 def test_find_runs_gives_the_known_ones_newest_first(
     store: tr.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tr, "LIST_MAX_RUNS", 7)
+    monkeypatch.setattr(tr, "STATEMENT_MAX_VALUES", 7)
     runs = [new_run() for _ in range(30)]
     record(store, *runs)
     ids = [run.id for run in runs] + [RUN_IDS.make(EPOCH_MS)]
@@ -4902,6 +4902,43 @@ def test_store_takes_ten_thousand_ids_at_once(store: tr.Store) -> None:
     assert put(store, tr.write_trashed(ids, 1)).changed == 2
     assert put(store, tr.write_restored(ids)).changed == 2
     assert put(store, tr.write_forgotten(ids)).changed == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="needs Connection.setlimit")
+def test_store_gives_no_statement_more_than_five_hundred_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite before 3.32 takes 999."""
+    connect = sqlite3.connect
+
+    def limited(*args: Any, **named: Any) -> Any:
+        db = connect(*args, **named)
+        db.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, tr.STATEMENT_MAX_VALUES)
+        return db
+
+    assert tr.STATEMENT_MAX_VALUES == 500
+    monkeypatch.setattr(sqlite3, "connect", limited)
+    store = tr.Store(str(tmp_path / "history.sqlite3"))
+    runs = [as_ended(new_run(f"task-{n}")) for n in range(1300)]
+    runs += [as_ended(new_run("task-1")) for _ in range(1100)]
+    record(store, *runs)
+    ids = [run.id for run in runs]
+    assert len(store.find_runs(ids)) == 2400
+    many = tr.RunFilter(search="task-", status=",".join(["success", "ended"] * 1000))
+    assert store.count_runs(many) == 2400
+    ended = tr.RunFilter(status="failed,ended," * 999 + "ended")
+    assert store.count_runs(ended) == 2400
+    assert len(store.list_ids(many, ids[-1], 9999)) == 2399
+    assert len(store.list_runs(many, ("created_at", "desc"), 1000)) == 1000
+    assert len(store.counted([f"task-{n}" for n in range(1300)])) == 1300
+    before = tr.time_text(EPOCH_MS * 2)
+    assert len(store.expired_ids("task-1", 600, before)) > tr.STATEMENT_MAX_VALUES
+    put(store, tr.write_forgotten(store.expired_ids("task-1", 600, before)))
+    assert put(store, tr.write_trashed(ids, 1)).changed > 1000
+    assert put(store, tr.write_restored(ids)).changed > 1000
+    assert put(store, tr.write_forgotten(ids)).changed > 1000
+    assert store.count_runs(tr.RunFilter()) == 0
+    store.close()
 
 
 def test_trash_takes_only_ended_runs(store: tr.Store) -> None:
