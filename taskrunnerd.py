@@ -206,6 +206,7 @@ EX_OSERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 71, 75, 77, 78
 EX_TIMEOUT, EX_NOT_STARTED, EX_SIGNAL = 124, 125, 128
 
 KIB, MIB = 1024, 1024 * 1024
+NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE)
 
 CONFIG_MAX_BYTES = 16 * MIB
 JSON_MAX_DEPTH = 64
@@ -3713,8 +3714,37 @@ def _segment_base(base: str, number: int) -> str:
     return f"{base}.more/{number}" if number else base
 
 
+class LogError(OSError):
+    """The log of a run cannot be read; strerror says why."""
+
+
+@contextlib.contextmanager
+def _as_log_error(base: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        name = os.path.basename(error.filename or base)
+        text = f"the log cannot be read: {name}: {error.strerror}"
+        raise LogError(error.errno, text) from error
+
+
+def _open(path: str, flags: int) -> int:
+    """Open a file of a log, and nothing else that somebody may have put in its place: a
+    FIFO would block. Raises OSError."""
+    try:
+        fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise OSError(errno.EINVAL, "a link to nothing", path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return fd
+
+
 def _create(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    return _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
 def _write_all(fd: int, chunk: bytes) -> None:
@@ -3899,8 +3929,7 @@ class LogWriter:
 
     @classmethod
     def resumed(cls, base: str, record: Mapping[str, Any]) -> LogWriter:
-        """The writer that a record is of; an unfinished segment goes on. Raises
-        OSError."""
+        """The writer that a record is of; an unfinished segment goes on."""
         cap = record["max_bytes"], record["on_full"]
         log = cls(base, cap[0], cap[1], record["secrets"])
         for name in _CARRIED:
@@ -3908,7 +3937,11 @@ class LogWriter:
         for name in _RAW:
             setattr(log, name, [text.encode("latin-1") for text in record[name]])
         if record["open"]:
-            log._open_files(log._segments[-1][0])
+            try:
+                log._open_files(log._segments[-1][0])
+            except OSError as error:
+                # What comes next begins a new segment.
+                log.error = f"output could not be written: {error.strerror}"
         return log
 
     def redacted(self, text: str) -> str:
@@ -4235,8 +4268,8 @@ class _Segment(NamedTuple):
 def _open_for_reading(base: str) -> _Segment | None:
     fds: list[int] = []
     try:
-        fds.append(os.open(base + ".log", os.O_RDONLY | os.O_CLOEXEC))
-        fds.append(os.open(base + ".idx", os.O_RDONLY | os.O_CLOEXEC))
+        fds.append(_open(base + ".log", os.O_RDONLY))
+        fds.append(_open(base + ".idx", os.O_RDONLY))
     except OSError as error:
         for fd in fds:
             os.close(fd)
@@ -4357,18 +4390,18 @@ def _segment_lines(segment: _Segment, start: int) -> Iterator[LogLine]:
 class LogReader:
     """The log of one run as it is now, with all its segments open; a context manager.
     Reads what is on the disk and nothing else, so a live log and an old one are the
-    same to it."""
+    same to it. Raises LogError."""
 
     def __init__(self, base: str) -> None:
-        numbers = [0, *_later_segments(base)]
         self._segments: list[_Segment] = []
         self._fds: list[int] = []
         self.stopped_at: int | None = None
         self.scanned_bytes = 0
         try:
-            for number in numbers:
-                self._add(_open_for_reading(_segment_base(base, number)))
-        except OSError:
+            with _as_log_error(base):
+                for number in [0, *_later_segments(base)]:
+                    self._add(_open_for_reading(_segment_base(base, number)))
+        except LogError:
             self.__exit__()
             raise
 
@@ -4557,7 +4590,7 @@ def find_in_logs(
     """Look for a text in the logs of (run id, base path) pairs. `query` is (text, match
     case), `start` the first line to look at in one of the runs. Returns at most `limit`
     hits, fewer very long ones, and reads about SEARCH_BUDGET_BYTES, then says where to
-    go on."""
+    go on. Passes over logs that cannot be read."""
     compiled = _Query(query[0], match_case=query[1])
     hits: list[LogHit] = []
     budget, room = SEARCH_BUDGET_BYTES, LOG_PAGE_MAX_CHARS
@@ -4565,9 +4598,15 @@ def find_in_logs(
     for run_id, base in runs:
         if budget <= 0 or scanned >= SEARCH_BUDGET_RUNS:
             return LogSearch(hits, scanned, run_id, 0)
-        scanned += 1
         first = start[1] if run_id == start[0] else 0
-        with LogReader(base) as log:
+        try:
+            reader = LogReader(base)
+        except LogError as error:
+            if error.errno in NO_FILE_LEFT:
+                raise
+            continue
+        scanned += 1
+        with reader as log:
             for line in log.matches(compiled, first, budget):
                 if len(hits) >= limit or room <= 0:
                     return LogSearch(hits, scanned, run_id, line.n)
@@ -4583,11 +4622,16 @@ def find_in_logs(
 
 
 def remove_log(base: str) -> None:
-    """Delete all files of a log."""
-    for ending in (".idx", ".log"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(base + ending)
-    shutil.rmtree(base + ".more", ignore_errors=True)
+    """Delete all files of a log, or what stands in their place. Raises OSError."""
+    for path in (base + ".idx", base + ".log", base + ".more"):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            if not os.path.isdir(path):
+                raise
+            shutil.rmtree(path)
 
 
 def _is_sound(mark: _Mark, first: _Mark, size: int) -> bool:
@@ -4618,12 +4662,12 @@ def _repair_segment(log: IO[bytes], index: IO[bytes], begin: _Mark) -> _Mark:
 def is_indexed(base: str) -> bool:
     """Whether the index of a log that has ended tells of all its bytes. After a power
     cut it may not: an end is synced to the disk, output is not (I8)."""
-    numbers = [0, *_later_segments(base)]
-    path = _segment_base(base, numbers[-1])
     try:
+        path = _segment_base(base, [0, *_later_segments(base)][-1])
         size = os.stat(path + ".log").st_size
         segment = _open_for_reading(path)
-    except FileNotFoundError:
+    except OSError:
+        # Nothing is there, or what no repair can mend: whoever reads it is told.
         return True
     if not segment:
         return False
@@ -4634,18 +4678,21 @@ def is_indexed(base: str) -> bool:
 
 def repair_log(base: str) -> int:
     """Make the index of a log fit its bytes after a crash: a torn record is cut off,
-    bytes without one get it. Returns the time of the last write in Unix ms, or 0."""
+    bytes without one get it. Returns the time of the last write in Unix ms, or 0.
+    Raises LogError."""
     last = _Mark(0, 0, 0, SYSTEM, 0)
-    for number in [0, *_later_segments(base)]:
-        path = _segment_base(base, number)
-        if not os.path.exists(path + ".log"):
-            continue
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        index_fd = os.open(path + ".idx", flags, 0o600)
-        with open(path + ".log", "rb") as log, open(index_fd, "a+b") as index:
-            at_ms = int(os.fstat(log.fileno()).st_mtime * 1000)
-            last = last._replace(at_ms=at_ms, stream=SYSTEM, flags=0)
-            last = _repair_segment(log, index, last)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    with _as_log_error(base):
+        for number in [0, *_later_segments(base)]:
+            path = _segment_base(base, number)
+            if not os.path.lexists(path + ".log"):
+                continue
+            with open(_open(path + ".log", os.O_RDONLY), "rb") as log:
+                index_fd = _open(path + ".idx", flags)
+                with open(index_fd, "a+b") as index:
+                    at_ms = int(os.fstat(log.fileno()).st_mtime * 1000)
+                    last = last._replace(at_ms=at_ms, stream=SYSTEM, flags=0)
+                    last = _repair_segment(log, index, last)
     return last.at_ms
 
 
@@ -6174,7 +6221,8 @@ def _summary(
     """The sentence of a run whose log is closed."""
     words = ""
     if outcome.end_reason == FAILED and live.log:
-        with LogReader(live.log.base) as log:
+        # The end must not be lost for want of its last words.
+        with contextlib.suppress(LogError), LogReader(live.log.base) as log:
             words = log.last_error_line()
     return summary_text(outcome, took_s, error, words)
 
@@ -6361,7 +6409,12 @@ class Housekeeper:
         """Remove (task name, run id) pairs for good: the logs first, so that a crash in
         between leaves no log that nobody knows of."""
         for task_name, run_id in runs:
-            remove_log(log_base(self._folder.logs, task_name, run_id))
+            base = log_base(self._folder.logs, task_name, run_id)
+            try:
+                remove_log(base)
+            except OSError as error:
+                # Else nothing would be forgotten any more.
+                LOG.error("log cannot be removed path=%s.log error=%s", base, error)
         run_ids = [run_id for _, run_id in runs]
         # Of what a program left behind, and what that wrote after the end.
         self._folder.remove_results(run_ids)
@@ -6369,15 +6422,18 @@ class Housekeeper:
 
 
 def _crashed_run(
-    run: Run, base: str, end_at: str, leftovers: int, undead: str
+    run: Run, base: str, end_at: str, leftovers: int, faults: list[str]
 ) -> Run:
     error = f"the daemon died while the run was running; last sign of life {end_at}"
     if leftovers:
         error += f"; {leftovers} of its processes were left and have been killed"
-    if undead:
-        error += f"; {undead}"
-    with LogReader(base) as log:
-        written, kept = log.written_bytes, log.kept_bytes
+    written = dropped = None
+    try:
+        with LogReader(base) as log:
+            written, dropped = log.written_bytes, log.written_bytes - log.kept_bytes
+    except LogError as unreadable:
+        faults.append(str(unreadable.strerror))
+    error = "; ".join([error, *dict.fromkeys(filter(None, faults))])
     return run._replace(
         status=ENDED,
         end_reason=CRASHED,
@@ -6385,7 +6441,7 @@ def _crashed_run(
         error=error,
         summary=f"crashed: {error}",
         output_bytes=written,
-        output_dropped_bytes=written - kept,
+        output_dropped_bytes=dropped,
     )
 
 
@@ -6408,12 +6464,17 @@ def settle_crashed(
     writes = []
     for run in runs:
         base = log_base(folder.logs, run.task_name, run.id)
-        known_ms = max(folder.last_sign_of_life_ms, repair_log(base))
+        faults = [processes.left.pop(run.id, "")]
+        known_ms = folder.last_sign_of_life_ms
+        try:
+            known_ms = max(known_ms, repair_log(base))
+        except LogError as unreadable:
+            # The run has its end, whatever became of its log.
+            faults.append(str(unreadable.strerror))
         began_ms = parse_time(run.start_at or run.created_at)
         # Never before its start, also when the clock was set back since.
         end_at = time_text(max(began_ms, min(known_ms, daemon.started_ms)))
-        count, undead = leftovers.get(run.id, 0), processes.left.pop(run.id, "")
-        ended = _crashed_run(run, base, end_at, count, undead)
+        ended = _crashed_run(run, base, end_at, leftovers.get(run.id, 0), faults)
         daemon.note_last_run(ended)
         writes.append(daemon.store.enqueue(write_ended(ended)))
         log_end(ended)
@@ -6525,7 +6586,8 @@ class Monitor:
         """Without the lock: reads the disk."""
         base = log_base(self.folder.logs, task_name, run_id)
         if has_ended and not is_indexed(base):
-            with self._repairing:
+            # What cannot be mended is read as it is.
+            with self._repairing, contextlib.suppress(LogError):
                 repair_log(base)
         return base
 
@@ -8179,10 +8241,18 @@ def _resumed(daemon: Daemon, request: Request, run: Run) -> tuple[Run, int]:
     return run, 0
 
 
+def _check_readable(daemon: Daemon, run: Run) -> None:
+    """Raises LogError while that can still become an answer of its own."""
+    with LogReader(daemon.log_of(run)):
+        pass
+
+
 def _live_run(daemon: Daemon, request: Request, run: Run, answer: Answer) -> Stream:
     """The run as it goes on, in the form that the request asks for, with the status and
     the headers of its answer."""
     until_s = daemon.clock.monotonic_s() + _wanted_wait(request).seconds
+    if answer.status == 200:
+        _check_readable(daemon, run)
     headers = {**answer.headers, "Run-Id": run.id, **_UNBUFFERED}
     if request.media == TEXT:
         text = _live_text(daemon, run, until_s)
@@ -8196,6 +8266,16 @@ def _live_run(daemon: Daemon, request: Request, run: Run, answer: Answer) -> Str
 
 def _replay_header(*, replayed: bool) -> dict[str, str]:
     return {REPLAYED_HEADER: "true"} if replayed else {}
+
+
+def _last_lines(daemon: Daemon, run: Run, count: int) -> list[LogLine]:
+    """The last lines of a run, or one that says why they cannot be read: the run is
+    worth more than they are."""
+    try:
+        with daemon.following, LogReader(daemon.log_of(run)) as log:
+            return log.last_lines(count)
+    except LogError as error:
+        return [LogLine(0, daemon.clock.wall_ms(), SYSTEM, str(error.strerror))]
 
 
 def _run_answer(
@@ -8219,8 +8299,7 @@ def _run_answer(
     if status == 200 and headers["ETag"] in request.headers.get("if-none-match", ""):
         return Answer(304, document, headers)
     if "output" in request.query:
-        with daemon.following, LogReader(daemon.log_of(run)) as log:
-            lines = log.last_lines(request.query["output"])
+        lines = _last_lines(daemon, run, request.query["output"])
         document["output"] = [line.document() for line in lines]
     return Answer(status, document, headers)
 
@@ -8665,6 +8744,7 @@ def stream_log_parts(daemon: Daemon, request: Request) -> Stream:
     run = _find_run(daemon, request)
     last_seen = _last_seen(request)
     start = request.query["from"] if last_seen is None else last_seen
+    _check_readable(daemon, run)
     if request.query["follow"]:
         events = _part_events(daemon, run, start)
     else:
@@ -8706,6 +8786,7 @@ def _runs_to_search(
         run = daemon.find_run(only_id)
         if not run or run.task_name != task_name:
             raise Problem(404, f'no run {only_id} of task "{task_name}"')
+        _check_readable(daemon, run)
         return iter([only_id])
     return _ids_from(daemon, task_name, first_id)
 
@@ -10057,7 +10138,6 @@ def problem_document(problem: Problem, path: str) -> dict[str, Any]:
 
 
 _SECURITY_HEADERS = ("X-Content-Type-Options: nosniff", "Referrer-Policy: no-referrer")
-_NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE)
 
 
 def _wants_keep_alive(head: Head) -> bool:
@@ -10212,10 +10292,12 @@ class Connection(http.server.BaseHTTPRequestHandler):
             self.server.complaints.say(f"store failed error={error}")
             return Problem(503, f"the history cannot be used: {error}")
         except Exception as error:
-            if getattr(error, "errno", None) in _NO_FILE_LEFT:
+            if getattr(error, "errno", None) in NO_FILE_LEFT:
                 self.server.complaints.say("no file descriptor is left")
                 detail = "the daemon has no file descriptor left; try again"
                 return Problem(503, detail, headers=RETRY_LATER)
+            if isinstance(error, LogError):
+                return Problem(503, str(error.strerror))
             LOG.exception(
                 "bug method=%s path=%s request=%r",
                 head.method, head.path, self._request_id,
@@ -10623,7 +10705,7 @@ class Server(http.server.ThreadingHTTPServer):
             try:
                 self._take_some(poll)
             except OSError as error:
-                if error.errno not in _NO_FILE_LEFT:
+                if error.errno not in NO_FILE_LEFT:
                     self.complaints.say(f"cannot take a connection error={error}")
                     time.sleep(ACCEPT_PAUSE_S)
                     continue

@@ -6225,6 +6225,22 @@ def test_run_whose_output_cannot_be_written_is_not_disturbed(
     assert daemon.lines(run) == []
 
 
+def test_log_whose_file_was_replaced_goes_on_in_a_new_segment_after_an_upgrade(
+    open_log: Callable[..., tr.LogWriter],
+) -> None:
+    log = open_log()
+    log.write(OUT, b"before\n", AT_MS, 1.0)
+    record = json.loads(json.dumps(log.record()))
+    log.close(AT_MS)
+    os.unlink(log.base + ".log")
+    os.mkfifo(log.base + ".log")
+    after = in_thread(lambda: tr.LogWriter.resumed(log.base, record))()
+    assert after.error == "output could not be written: No such device or address"
+    after.write(OUT, b"after\n", AT_MS, 1.0)
+    after.close(AT_MS)
+    assert Path(log.base + ".more/1.log").read_bytes() == b"after\n"
+
+
 def test_log_that_cannot_be_read_is_answered_with_a_problem(
     serve: Callable[..., Served],
 ) -> None:
@@ -6236,10 +6252,7 @@ def test_log_that_cannot_be_read_is_answered_with_a_problem(
     (logs / "talk").write_text("in the way")
     path = f"/api/tasks/talk/runs/{run['id']}/log"
     for end in ("", "/raw", "/stream"):
-        assert daemon.request("GET", path + end).status in (500, 503)
-    assert run["id"] in daemon.log.read_text()
-    # That this is in the daemon's log, with a traceback, is right here.
-    daemon.log.write_text("")
+        assert "Not a directory" in daemon.get(path + end, 503).json["detail"]
 
 
 # -- repair
@@ -10658,6 +10671,38 @@ def finished(daemon: tr.Daemon, count: int, task: str = "ok") -> list[tr.Run]:
     return [end_of(daemon, daemon.trigger(task, {}, "api")) for _ in range(count)]
 
 
+def test_retention_goes_on_where_a_log_cannot_be_removed(
+    in_process: Any, monkeypatch: Any, caplog: Any
+) -> None:
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "true", "keep_runs": 1}}, clock)
+    runs = finished(daemon, 3)
+
+    def refuse(base: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), base)
+
+    monkeypatch.setattr(tr, "remove_log", refuse)
+    clock.pass_time(tr.RETENTION_PAUSE_S)
+    daemon.tick()
+    assert kept_ids(daemon) == [runs[2].id]
+    assert caplog.text.count("log cannot be removed") == 2
+
+
+def test_run_whose_log_was_replaced_has_its_end_and_no_last_words(
+    in_process: Any, fifos: Any
+) -> None:
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    fd = reach(path, daemon)
+    put_folder(daemon.log_of(run) + ".log")
+    os.write(fd, b"3\n")
+    os.close(fd)
+    ended = end_of(daemon, run)
+    assert (ended.end_reason, ended.exit_code) == ("failed", 3)
+    assert ended.summary.startswith("exit 3 after")
+
+
 def log_files(daemon: tr.Daemon, run: tr.Run) -> list[Path]:
     """What a run has left under logs/."""
     return list(Path(daemon.folder.logs).rglob(f"{run.id}*"))
@@ -11016,6 +11061,59 @@ def test_crashed_run_has_its_output_when_its_index_is_lost(
     kept = read_log(daemon.log_of(run))
     assert kept.raw == b"".join(b"line %d\n" % n for n in range(5))
     assert kept.texts == [f"line {n}" for n in range(5)]
+
+
+def put_folder(path: str) -> None:
+    """A folder that is not empty."""
+    os.makedirs(path + "/within")
+
+
+# What may stand in the place of a file of a log, and what is said of it.
+OBSTACLES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "folder": (put_folder, "not a regular file"),
+    "fifo": (os.mkfifo, "not a regular file"),
+    "device": (functools.partial(os.symlink, "/dev/zero"), "not a regular file"),
+    "loop": (lambda path: os.symlink(path, path), "Too many levels of symbolic links"),
+    "dangling": (functools.partial(os.symlink, "no/where"), "a link to nothing"),
+    "locked": (lambda path: os.close(os.open(path, os.O_CREAT, 0)), "Permission"),
+}
+needs_no_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
+every_obstacle = pytest.mark.parametrize(
+    ("ending", "obstacle"),
+    [
+        pytest.param(ending, name, marks=[needs_no_root] * (name == "locked"))
+        for ending, name in itertools.product((".log", ".idx"), OBSTACLES)
+    ],
+)
+
+
+def obstruct(base: str, ending: str, obstacle: str) -> str:
+    """Put something in the place of a file; returns what is to be said of it."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(base + ending)
+    put, said = OBSTACLES[obstacle]
+    put(base + ending)
+    return f"the log cannot be read: {os.path.basename(base)}{ending}: {said}"
+
+
+@every_obstacle
+def test_crashed_run_whose_log_cannot_be_read_does_not_stop_the_start(
+    remains: Remains, ending: str, obstacle: str
+) -> None:
+    bad, good = (remains.leave("ok", 60, status="running") for _ in range(2))
+    for run in (bad, good):
+        base = tr.log_base(remains.data.logs, "ok", run.id)
+        writer = tr.LogWriter(base, tr.MIB, "drop_old", [])
+        writer.write(0, b"before\n", remains.clock.ms, 1.0)
+        writer.close(remains.clock.ms)
+    said = obstruct(tr.log_base(remains.data.logs, "ok", bad.id), ending, obstacle)
+    daemon = in_thread(lambda: remains.revive({"ok": {"run": "true"}}))()
+    run = state_of(daemon, bad)
+    assert (run.end_reason, run.output_bytes) == ("crashed", None)
+    assert said in run.error
+    run = state_of(daemon, good)
+    assert (run.end_reason, run.output_bytes) == ("crashed", 7)
+    assert "log" not in run.error
 
 
 def test_crashed_run_never_ends_before_it_began(remains: Remains) -> None:
@@ -13652,6 +13750,28 @@ def test_log_raw_of_a_range_beyond_all_numbers(ops: Served) -> None:
     run = ops.run("good")
     reply = ops.request("GET", place(run) + "/log/raw", headers=headers)
     assert reply.status in (200, 416)
+
+
+@every_obstacle
+def test_log_that_cannot_be_read_is_a_problem_of_whoever_reads_it(
+    ops: Served, ending: str, obstacle: str
+) -> None:
+    run = ops.run("say", {"TEXT": "some text"})
+    logs = str(ops.folder / ".taskrunnerd" / "logs")
+    base = tr.log_base(logs, run["task_name"], run["id"])
+    said = obstruct(base, ending, obstacle)
+    search = f"/api/tasks/say/log/search?q=e&run_id={run['id']}"
+    ways = ("", "/raw", "/stream", "/parts", "/parts?follow=false")
+    for path in (search, *(f"{place(run)}/log{way}" for way in ways)):
+        assert ops.get(path, 503).json["detail"].startswith(said)
+    assert ops.get(place(run), 503, Accept="text/plain").status == 503
+    assert ops.get("/api/tasks/say/log/search?q=e").json["exhausted"]
+    told = ops.get(f"{place(run)}?output=5").json
+    (line,) = told["output"]
+    assert line["stream"] == "system" and line["text"].startswith(said)
+    assert ops.request("DELETE", place(run)).status == 204
+    tr.remove_log(base)
+    assert not os.path.lexists(base + ending)
 
 
 def test_log_raw_of_no_output(ops: Served) -> None:
