@@ -77,7 +77,8 @@ Invariants
     I8  Output is in the log before the index tells of it.
     I9  An upgrade in place finds every running run parked: its last chunk written, its
         record whole, nobody reading its pipes; what is decided is durable, and nothing
-        more is decided.
+        more is decided. The program on disk has taken a copy of all that in a process
+        of its own, which changes nothing.
     I10 A tick is claimed by the first row with its task and time, so that no restart
         and no step of the clock makes two runs of it.
 
@@ -348,7 +349,8 @@ STATUS_ROWS = 5
 # Of the record that an upgrade in place hands to the new program.
 HANDOVER_VERSION = 1
 HANDOVER_WAIT_S = 10.0
-REPLACEMENT_CHECK_S = 30.0
+REHEARSAL_WAIT_S = 30.0
+REHEARSAL_ANSWER_S = 10.0
 UPGRADE_WAIT_S = 60.0
 
 LOG = logging.getLogger(PROGRAM)
@@ -3280,8 +3282,9 @@ class Store:
     one for everybody who is waiting (I2). Reads use a few connections of their own,
     taken from a pool rather than one per thread, since most threads only wait."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, look_only: bool = False) -> None:
         self._path = path
+        self._look_only = look_only
         self._pending: collections.deque[Write] = collections.deque()
         self._lock = threading.Lock()
         self._committing = False
@@ -3317,6 +3320,7 @@ class Store:
             # module was imported; this holds for all connections.
             folder = os.path.dirname(self._path).replace("'", "''")
             self._db.execute(f"pragma temp_store_directory = '{folder}'")
+        self._db.execute(f"pragma query_only = {int(self._look_only)}")
         self._db.execute("pragma journal_mode = wal")
         # FULL: a commit is on the disk when it returns, not only in the log (I1).
         self._db.execute("pragma synchronous = full")
@@ -5124,6 +5128,71 @@ def _is_oom_protected() -> bool:
         return False
 
 
+class UpgradeError(Exception):
+    """An upgrade in place that cannot be done, and why."""
+
+
+class Rehearsal:
+    """A program that says in JSON, a line each, whether it can take over from this
+    one. Anything else that it writes is told when it fails."""
+
+    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+        assert popen.stdout
+        self._popen = popen
+        self._fd = popen.stdout.fileno()
+        self._heard = self._last = b""
+
+    def hear(self, timeout_s: float) -> dict[str, Any]:
+        """The next object that it says. Raises UpgradeError when there is none."""
+        give_up_s = time.monotonic() + timeout_s
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        while True:
+            while b"\n" in self._heard:
+                self._last, _, self._heard = self._heard.partition(b"\n")
+                if self._last.startswith(b"{"):
+                    with contextlib.suppress(ValueError):
+                        return cast(dict[str, Any], json.loads(self._last))
+            left_s = give_up_s - time.monotonic()
+            if left_s <= 0 or not poll.poll(math.ceil(left_s * 1000)):
+                raise self._late(timeout_s)
+            chunk = os.read(self._fd, PIPE_READ_BYTES)
+            if not chunk:
+                self._await_end(self._heard, timeout_s)
+                raise self._fault()
+            self._heard = self._heard[-PIPE_READ_BYTES:] + chunk
+
+    def tell(self, content: bytes, timeout_s: float) -> None:
+        """Hand it something; returns when its last word is an object. Raises
+        UpgradeError."""
+        self._last = b""
+        try:
+            rest = self._popen.communicate(content, timeout_s)[0]
+        except subprocess.TimeoutExpired:
+            raise self._late(timeout_s) from None
+        self._await_end(rest, timeout_s)
+        if self._popen.returncode or not self._last.startswith(b"{"):
+            raise self._fault()
+
+    def _await_end(self, rest: bytes, timeout_s: float) -> None:
+        self._last = rest.rstrip().rpartition(b"\n")[2] or self._last
+        try:
+            self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise self._late(timeout_s) from None
+
+    def _late(self, timeout_s: float) -> UpgradeError:
+        limit = f"{timeout_s:.0f} s"
+        return UpgradeError(f"the program on disk hangs: no answer within {limit}")
+
+    def _fault(self) -> UpgradeError:
+        said = self._last.decode("utf-8", "replace") or "it says nothing"
+        code = self._popen.returncode
+        return UpgradeError(
+            f"the program on disk does not work (exit code {code}): {said}"
+        )
+
+
 class Processes:
     """Starts programs and remembers, for the next daemon, which ones were started. The
     journal has a line each: run id, pid, started between and, boot id. Enough to
@@ -5175,32 +5244,37 @@ class Processes:
             self._known.add(child.pid)
         return child
 
-    def call(self, argv: Sequence[str], timeout_s: float) -> tuple[int, str]:
-        """(exit code, what it printed) of a program of the daemon's own. Raises
-        OSError, subprocess.TimeoutExpired."""
+    @contextlib.contextmanager
+    def rehearsal(
+        self, argv: Sequence[str], environ: Mapping[str, str]
+    ) -> Iterator[Rehearsal]:
+        """A program beside the daemon, which is gone when the block ends. Raises
+        UpgradeError."""
         spawn = object()
         self._spawns.add(spawn)
         try:
             popen = subprocess.Popen(
                 argv,
-                stdin=self._null_fd,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
+                env=environ,
             )
             self._known.add(popen.pid)
+        except OSError as error:
+            text = f"the program on disk could not be checked: {error}"
+            raise UpgradeError(text) from error
         finally:
             self._spawns.discard(spawn)
         try:
-            text = popen.communicate(timeout=timeout_s)[0]
-        except subprocess.TimeoutExpired:
-            popen.kill()
-            popen.communicate()
-            raise
+            yield Rehearsal(popen)
         finally:
+            popen.kill()
+            popen.wait()
+            for pipe in (popen.stdin, popen.stdout):
+                assert pipe
+                pipe.close()
             self._known.discard(popen.pid)
-        return popen.returncode, text
 
     def spawn(self, command: Command, run_id: str) -> Child:
         """Start a program as a session of its own. Raises StartError. Blocks while
@@ -5514,6 +5588,8 @@ class DataFolder:
         self._reserve = os.path.join(self.path, "reserve")
         self._lock_path = os.path.join(self.path, "lock")
         self._lock_fd = -1
+        # For the rehearsal of an upgrade, which must not change anything.
+        self.look_only = False
         self.last_sign_of_life_ms = 0
         # Why what is open here is not in its place any more; empty if it is.
         self.gone = ""
@@ -6500,7 +6576,7 @@ class Monitor:
         self.folder = folder
         self.clock = clock
         self.disk = DiskWatch(folder.path, min_free_bytes, clock)
-        self.store = Store(folder.database)
+        self.store = Store(folder.database, look_only=folder.look_only)
         self.started_ms = clock.wall_ms()
         self.draining = False
         # Set while the daemon gets ready to be replaced by another program.
@@ -7581,12 +7657,14 @@ class Daemon(Schedules):
     def recover(self, handover: Mapping[str, Any] | None = None) -> None:
         """Settle what the last daemon left: the runs that it handed over go on, other
         running ones crashed, pending ones go on in their order. Called once, before
-        anything else. Raises StoreError."""
+        anything else. A rehearsal ends where the first change would be. Raises
+        StoreError."""
+        rehearses = self.folder.look_only
         unended = self.store.unended_runs()
         records = {r["run_id"]: r for r in (handover or {"runs": ()})["runs"]}
         running = [run for run, _ in unended if run.status == RUNNING]
         orphaned = [run for run in running if run.id not in records]
-        writes = settle_crashed(self, orphaned, records)
+        writes = [] if rehearses else settle_crashed(self, orphaned, records)
         if handover:
             self._events.resume(handover["events"])
             self.anchor_s = handover["anchor_s"]
@@ -7602,6 +7680,8 @@ class Daemon(Schedules):
                 if run.status == PENDING:
                     writes += self._requeue(run, secret)
             begun = self._promote_all()
+        if rehearses:
+            return
         if handover:
             # What goes on must not end because of what cannot be written now.
             self._persist(writes, "")
@@ -11365,7 +11445,9 @@ def _validate(settings: dict[str, str], *, as_json: bool) -> int:
         facts = {"valid": not faults, "tasks": count, "handover": HANDOVER_VERSION}
         shown = {"faults": faults, "warnings": config.warnings}
         found = {name: [x._asdict() for x in these] for name, these in shown.items()}
-        print(json.dumps({**facts, **found}))
+        if _REHEARSAL_VARIABLE in os.environ:
+            facts["rehearses"] = True
+        print(json.dumps({**facts, **found}), flush=True)
         return EX_CONFIG if faults else EX_OK
     for fault in faults:
         print(fault, file=sys.stderr)
@@ -12471,7 +12553,11 @@ def _upgrade_daemon(settings: dict[str, str]) -> int:
     give_up_s = time.monotonic() + UPGRADE_WAIT_S
     while time.monotonic() < give_up_s:
         time.sleep(SURVIVOR_CHECK_S)
-        now = _lock_record(path)
+        try:
+            now = _lock_record(path)
+        except UsageError as gone:
+            text = f"{gone} any more; see the daemon's log; {_BACK}"
+            raise UsageError(text, gone.code) from None
         if now.get("refused", before.get("refused")) != before.get("refused"):
             print(f"{PROGRAM}: refused: {now['refused']['error']}", file=sys.stderr)
             return EX_CONFIG
@@ -12969,35 +13055,59 @@ class _Watchdog:
 _HANDOVER_VARIABLE = "TASKRUNNERD_HANDOVER"
 
 
-def _replacement_fault(daemon: Daemon) -> str:
-    """Why the program and the tasks.json now on disk cannot take over; else empty."""
+_REHEARSAL_VARIABLE = "TASKRUNNERD_REHEARSAL"
+_BACK = (
+    "to have the program before it back, put its file there again and start it: what "
+    "was running is recorded as crashed, what was queued goes on"
+)
+
+
+def _check_ground(daemon: Daemon) -> None:
+    """Check what no program could take over. Raises UpgradeError."""
     if daemon.why_gone():
         # It would find nothing of the runs.
-        return daemon.folder.gone
+        raise UpgradeError(daemon.folder.gone)
     low = daemon.disk.why_low()
     if low:
         # SQLite needs some to open the history again, or the runs would be lost.
-        return f"no room for it: {low}"
+        raise UpgradeError(f"no room for it: {low}")
     try:
         daemon.load_beside()
     except ConfigError as error:
-        return "; ".join(map(str, error.faults))
-    argv = [*_own_program(), "--config", daemon.config.path, "validate", "--json"]
+        raise UpgradeError("; ".join(map(str, error.faults))) from error
+
+
+def _rehearsal_words() -> list[str]:
+    """How the program on disk is asked whether it takes this one's arguments, among
+    other things: as an old one is asked for the faults of tasks.json."""
+    flags: list[str] = []
+    for word in sys.argv[1:]:
+        if word.startswith("-"):
+            flags.append(word)
+        else:
+            # The value of a flag that is not known would be taken for a command.
+            flags[-1] += f"={word}"
+    flags = [flag for flag in flags if flag != "--"]
+    return [*_own_program(), *flags, "validate", "--json"]
+
+
+def _hear_first(rehearsal: Rehearsal) -> None:
+    """Hear what the program on disk says of everything but the handover. Raises
+    UpgradeError."""
+    told = rehearsal.hear(REHEARSAL_WAIT_S)
     try:
-        code, text = daemon.processes.call(argv, REPLACEMENT_CHECK_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"the program on disk could not be checked: {error}"
-    last_line = text.strip().rpartition("\n")[2]
-    try:
-        told = json.loads(last_line)
         faults = [str(ConfigFault(**fault)) for fault in told["faults"]]
-    except (ValueError, KeyError, TypeError):
-        return f"the program on disk does not work (exit code {code}): {last_line}"
+    except (KeyError, TypeError):
+        faults = ["the program on disk says nothing of tasks.json"]
     if faults:
-        return "; ".join(faults)
+        raise UpgradeError("; ".join(faults))
     if told.get("handover") != HANDOVER_VERSION:
-        return "the program on disk cannot take over running runs from this one"
-    return ""
+        text = "the program on disk cannot take over running runs from this one"
+        raise UpgradeError(text)
+    if not told.get("rehearses"):
+        text = "the program on disk is too old to tell whether it can take over"
+        raise UpgradeError(f"{text}; stop the daemon and start that one")
+    rehearsal.hear(REHEARSAL_ANSWER_S)
 
 
 def _write_whole(fd: int, content: bytes) -> None:
@@ -13020,26 +13130,33 @@ def _unnamed_file(content: bytes) -> int:
     return fd
 
 
-class UpgradeError(Exception):
-    """An upgrade that was begun and cannot be done, and why."""
+def _handed_over(server: Server, signals: tuple[int, int]) -> dict[str, Any]:
+    """What the next program needs besides what the daemon hands over."""
+    return {
+        "listeners": [listener.hand_over() for listener in server.listeners],
+        "lock_fd": server.daemon.folder.hand_over_lock(),
+        "signal_fds": signals,
+        "answered": [[*key, n] for key, n in server.answered().items()],
+    }
 
 
-def _replace(server: Server, signals: tuple[int, int]) -> NoReturn:
-    """Become the program on disk. Raises UpgradeError when that does not work, and then
-    `_go_on` has to follow."""
+def _replace(
+    server: Server, signals: tuple[int, int], rehearsal: Rehearsal
+) -> NoReturn:
+    """Become the program on disk, if it takes a copy of what it will get. Raises
+    UpgradeError, OSError, StoreError; then everything goes on as before."""
     daemon = server.daemon
-    server.pause()
-    if not daemon.pause(HANDOVER_WAIT_S):
-        raise UpgradeError(f"runs did not come to rest within {HANDOVER_WAIT_S:.0f} s")
-    server.wait_answered()
-    argv = [*_own_program(), *sys.argv[1:]]
     try:
-        facts = {
-            "listeners": [listener.hand_over() for listener in server.listeners],
-            "lock_fd": daemon.folder.hand_over_lock(),
-            "signal_fds": signals,
-            "answered": [[*key, n] for key, n in server.answered().items()],
-        }
+        server.pause()
+        if not daemon.pause(HANDOVER_WAIT_S):
+            text = f"runs did not come to rest within {HANDOVER_WAIT_S:.0f} s"
+            raise UpgradeError(text)
+        server.wait_answered()
+        facts = _handed_over(server, signals)
+        with daemon.handover() as record:
+            copy = json.dumps({**record, **facts}).encode()
+        rehearsal.tell(copy, REHEARSAL_ANSWER_S)
+        argv = [*_own_program(), *sys.argv[1:]]
         for fd in signals:
             os.set_inheritable(fd, True)
         with daemon.handover() as record:
@@ -13048,17 +13165,12 @@ def _replace(server: Server, signals: tuple[int, int]) -> NoReturn:
             signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             _ignore_alone(alone=False)
             os.execve(sys.executable, argv, environ)
-    except (OSError, StoreError) as error:
+    finally:
         _ignore_alone()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        raise UpgradeError(str(error)) from error
-
-
-def _go_on(server: Server) -> None:
-    """Go on as before after an upgrade that failed."""
-    server.daemon.unpause()
-    server.unpause()
-    _start_thread(server.serve_forever, "accept")
+        daemon.unpause()
+        server.unpause()
+        _start_thread(server.serve_forever, "accept")
 
 
 def _sign(server: Server, **more: Any) -> None:
@@ -13075,29 +13187,50 @@ def _upgrade(server: Server, signals: tuple[int, int]) -> None:
     """Replace this program by the one on disk: same pid, same socket, same children.
     Returns only when that is refused."""
     _notify_reloading()
-    error = _replacement_fault(server.daemon)
-    if not error:
-        try:
-            _replace(server, signals)
-        except UpgradeError as failed:
-            error = str(failed)
-        except Exception as failed:
-            # A bug here must not end the daemon, and its runs with it.
-            LOG.exception("bug in an upgrade")
-            error = f"internal error: {failed!r}"
-        _go_on(server)
+    environ = {**os.environ, _REHEARSAL_VARIABLE: "1"}
+    try:
+        _check_ground(server.daemon)
+        argv = _rehearsal_words()
+        with server.daemon.processes.rehearsal(argv, environ) as rehearsal:
+            _hear_first(rehearsal)
+            _replace(server, signals, rehearsal)
+    except (UpgradeError, OSError, StoreError) as failed:
+        error = str(failed)
+    except Exception as failed:
+        # A bug here must not end the daemon, and its runs with it.
+        LOG.exception("bug in an upgrade")
+        error = f"internal error: {failed!r}"
     LOG.error("upgrade refused error=%s", error)
     _notify_ready(f"upgrade refused: {error}")
     _sign(server, refused={"at": time.time_ns(), "error": error})
 
 
-def _take_over() -> dict[str, Any] | None:
-    """The record that the program before this one left in an upgrade."""
+def _take_over() -> dict[str, Any]:
+    """The record that the program before this one left in an upgrade; else empty."""
     fd = os.environ.pop(_HANDOVER_VARIABLE, "")
     if not fd:
-        return None
+        return {}
     with open(int(fd), "rb") as file:
         return cast(dict[str, Any], json.load(file))
+
+
+def _rehearsed_handover(settings: dict[str, str]) -> dict[str, Any]:
+    """In a rehearsal: say that all is well so far, and return what the daemon would
+    hand over. Other descriptors stand in for those that only an exec keeps open."""
+    database = os.path.join(settings["data"], "history.sqlite3")
+    try:
+        Store(database, look_only=True).close()
+    except StoreError as error:
+        raise UsageError(str(error), EX_OSERR) from None
+    print("{}", flush=True)
+    record: dict[str, Any] = json.load(sys.stdin)
+    for kept in record["listeners"]:
+        kept["fd"] = socket.socket(socket.AF_UNIX).detach()
+    own = {"lock_fd": os.dup(0), "signal_fds": os.pipe()}
+    record.update({name: fds for name, fds in own.items() if name in record})
+    for run in record["runs"]:
+        run["child"]["pipes"] = [(os.dup(0), to) for _, to in run["child"]["pipes"]]
+    return record
 
 
 # -- serving: from the start to the end
@@ -13224,18 +13357,20 @@ def leave_script(go_on: Callable[[], NoReturn]) -> NoReturn:
     raise RuntimeError("the body of the script ends here")
 
 
-def _serve(settings: dict[str, str], page: str) -> Callable[[], NoReturn]:
-    """Start the daemon; returns what to call then, which lasts until its end."""
+def _prepare(
+    settings: dict[str, str], page: str, *, rehearses: bool
+) -> tuple[Server, tuple[int, int]]:
+    """The server, whose daemon has taken over what the one before it left, and the pipe
+    of signals."""
     log_tail = _start_logging(settings["log-level"])
     config = load_config(settings["config"])
-    handover = _take_over() or {}
-    left = [inherited_listener(**kept) for kept in handover.get("listeners", ())]
-    given = [] if left else _given_sockets()
-    options = _server_options(settings, _hosts(settings, left or given))
-    options = options._replace(page=page)
     tls = _load_tls(settings)
-    shutdown_s = _shutdown_s(settings)
     min_free_bytes = _min_free_bytes(settings)
+    handover = _rehearsed_handover(settings) if rehearses else _take_over()
+    left = [inherited_listener(**kept) for kept in handover.get("listeners", ())]
+    given = left or _given_sockets()
+    options = _server_options(settings, _hosts(settings, given))
+    options = options._replace(page=page)
     is_shut = _parse_port(settings["port"]) is None and not settings["socket"]
     if is_shut and not given:
         raise UsageError("--port none: nobody could ask; use --socket PATH", EX_USAGE)
@@ -13243,6 +13378,7 @@ def _serve(settings: dict[str, str], page: str) -> Callable[[], NoReturn]:
     if not become_subreaper():
         LOG.warning("orphans that leave their process group may not be found")
     folder = _open_folder(settings["data"], handover.get("lock_fd", -1))
+    folder.look_only = rehearses
     server = Server(None, options, left or _listen(settings, given), tls)
     server.resume_counts(handover.get("answered", ()))
     try:
@@ -13254,10 +13390,31 @@ def _serve(settings: dict[str, str], page: str) -> Callable[[], NoReturn]:
     except StoreError as error:
         server.stop_listening()
         raise UsageError(str(error), EX_OSERR) from None
-    _start_thread(daemon.run_schedule, "schedule")
+    return server, signals
+
+
+def _rehearse(settings: dict[str, str]) -> int:
+    """Tell the daemon that asks whether this program could take over from it."""
+    _shutdown_s(settings)
+    _prepare(settings, "", rehearses=True)
+    print("{}")
+    return EX_OK
+
+
+def _serve(settings: dict[str, str], page: str) -> Callable[[], NoReturn]:
+    """Start the daemon; returns what to call then, which lasts until its end."""
+    is_new = _HANDOVER_VARIABLE not in os.environ
+    shutdown_s = _shutdown_s(settings)
+    try:
+        server, signals = _prepare(settings, page, rehearses=False)
+    except Exception:
+        if not is_new:
+            LOG.error("the upgrade has failed; %s program=%s", _BACK, _FILE)
+        raise
+    _start_thread(server.daemon.run_schedule, "schedule")
     _start_thread(server.serve_forever, "accept")
     watchdog = _Watchdog(server, signals[1])
-    _tell_ready(server, is_new=not handover)
+    _tell_ready(server, is_new=is_new)
     if _watchdog_s():
         watch = functools.partial(watchdog.run, _watchdog_s() / 2)
         _start_thread(watch, "watchdog")
@@ -13752,7 +13909,9 @@ def main(
     settings = _settings(arguments)
     try:
         if arguments.command == "validate":
-            return _validate(settings, as_json=arguments.json)
+            code = _validate(settings, as_json=arguments.json)
+            rehearses = _REHEARSAL_VARIABLE in os.environ and code == EX_OK
+            return _rehearse(settings) if rehearses else code
         if arguments.command == "schema":
             return _print_schema()
         if arguments.command == "init":

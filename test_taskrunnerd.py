@@ -17930,6 +17930,147 @@ def test_upgrade_that_cannot_work_is_refused_and_nothing_changes(
         assert daemon.ended(run)["exit_code"] == 6
 
 
+@pytest.fixture
+def replaceable(
+    serve: Any, tmp_path: Path, fifos: Any, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """replaceable(old, new, …): a daemon with a run, the FIFO that the run reads, and a
+    program on disk that has these texts in the place of those. It may hang shortly."""
+
+    def make(*edits: str) -> tuple[Served, Any, int]:
+        program = tmp_path / "next.py"
+        source = (HERE / "taskrunnerd.py").read_text()
+        for old, new in zip(edits[::2], edits[1::2]):
+            assert old in source
+            source = source.replace(old, new)
+        program.write_text(source)
+        argv = [sys.executable, str(program)]
+        monkeypatch.setattr(tr, "_own_program", lambda: argv)
+        daemon = serve({"hold": HELD}, "--heartbeat", "5s")
+        path = fifos()
+        run = daemon.trigger("hold", {"fifo": path})
+        return daemon, run, reach(path)
+
+    return make
+
+
+HANGING = "time.sleep(1000)"
+TAKES = "        rehearses = self.folder.look_only\n"
+
+
+@pytest.mark.parametrize(
+    ("edits", "words"),
+    [
+        (("_LAYOUT_VERSION = 1", "_LAYOUT_VERSION = 2"), "made by another version"),
+        (('heartbeat"', 'pulse"'), "arguments: --heartbeat=5s"),
+        (('handover["anchor_s"]', 'handover["anchor"]'), "KeyError: 'anchor'"),
+        (('record["survivors"]', 'record["left"]'), "KeyError: 'left'"),
+        (("result_uid = record.get", "result_uid = record.uid"), "AttributeError"),
+        ((TAKES, "        exit()\n"), "it says nothing"),
+        (('if __name__ == "__main__":', "raise OSError(7, 'no')\nif 1:"), "Errno 7"),
+        (('if __name__ == "__main__":', f"{HANGING}\nif 1:"), "disk hangs"),
+        ((TAKES, f"        {HANGING}\n"), "disk hangs"),
+        (('facts["rehearses"] = True', "pass"), "too old to tell"),
+    ],
+)
+def test_upgrade_to_a_program_that_would_not_get_ready_is_refused(
+    replaceable: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    edits: tuple[str, ...],
+    words: str,
+) -> None:
+    if words == "disk hangs":
+        monkeypatch.setattr(tr, "REHEARSAL_WAIT_S", 0.3)
+        monkeypatch.setattr(tr, "REHEARSAL_ANSWER_S", 0.3)
+    daemon, run, held = replaceable(*edits)
+    assert words in upgrade(daemon, 78)
+    assert daemon.run_now(run)["status"] == "running"
+    finish_with(held, "6\n")
+    assert daemon.ended(run)["exit_code"] == 6
+
+
+def test_upgrade_that_fails_all_the_same_says_how_to_have_the_old_program_back(
+    replaceable: Any,
+) -> None:
+    daemon, run, held = replaceable("else _take_over()", "else 1 / 0")
+    assert tr._BACK in upgrade(daemon, 69)
+    assert daemon.wait() == 1
+    assert tr._BACK in daemon.log.read_text()
+    daemon.log.write_text("")
+    daemon.start()
+    assert daemon.run_now(run)["end_reason"] == "crashed"
+    os.close(held)
+
+
+PREDECESSORS_RUN = "01M8H71DVE2RBH4W702ZHAFJ2F"
+PREDECESSORS_EVENT = [
+    1795874141269001, "run.created",
+    [PREDECESSORS_RUN, "hold", "running", "api", "2026-11-28T13:55:42.062Z", None, -1,
+     None, None, None, "2026-11-28T13:55:42.062Z", None, None, None, 0, None, 0, None,
+     None, None, None, None, None, "783533ee8e967dd655cc8a663cce1dc6", None, None],
+]  # fmt: skip
+# What the first release hands over.
+PREDECESSORS_HANDOVER: dict[str, Any] = {
+    "anchor_s": 1795874141,
+    "samples": [["2026-11-28T13:55:52.000Z", 1.5, 20.0, 0.1, 40000000]],
+    "log_tail": {"first_n": 7, "messages": [[7, 1795874141273, "info", "ready"]]},
+    "runs": [
+        {
+            "run_id": PREDECESSORS_RUN,
+            "task": {
+                "timeout_s": None, "graceful_stop_s": 5.0, "stop_signal": 15,
+                "exit_codes": [0], "orphans": "kill", "log_max_bytes": 104857600,
+                "log_on_full": "drop_old", "retry_attempts": 0, "retry_delay_s": 5.0,
+                "retry_backoff": "constant",
+            },
+            "child": {"pid": 2682, "pipes": [[21, 0], [23, 1]], "reaped": False},
+            "log": {
+                "full": False, "error": "", "output_bytes": 60, "dropped_bytes": 0,
+                "_held_since_s": [1169.3, 0.0], "_broken": [False, False], "_end": 60,
+                "_lines": 23, "_ends_in_gap": False, "_head_kept": 0, "_records": 24,
+                "_segments": [[0, 0, 60, 0]], "_unsure": ["", ""], "_held": ["", ""],
+                "max_bytes": 104857600, "on_full": "drop_old", "secrets": ["secret12"],
+                "open": False,
+            },
+            "usage": None, "started_s": 1166.9, "kill_at_s": None, "cause": None,
+            "error": None, "survivors": [], "result_uid": 0,
+        }
+    ],
+    "events": [PREDECESSORS_EVENT],
+    "listeners": [{"fd": 6, "made": None}],
+    "lock_fd": 5,
+    "signal_fds": [3, 4],
+    "answered": [["/api/tasks/{task_name}/run", 201, 1]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [("", ""), ("lock_fd", "in use by"), ("listeners", "listeners"), ("runs", "runs")],
+)
+def test_handover_of_a_released_program_is_taken_whole_and_changes_nothing(
+    serve: Any, missing: str, words: str
+) -> None:
+    daemon = serve({"hold": HELD})
+    data = daemon.folder / ".taskrunnerd"
+    store = tr.Store(str(data / "history.sqlite3"))
+    run = as_running(new_run("hold", id=PREDECESSORS_RUN))
+    store.flush(store.enqueue(tr.write_created(run)))
+    handover = {k: v for k, v in PREDECESSORS_HANDOVER.items() if k != missing}
+    told = subprocess.run(
+        daemon.command("--port", "0", "validate", "--json"),
+        input=json.dumps(handover).encode(),
+        capture_output=True,
+        env={**daemon.environment(), tr._REHEARSAL_VARIABLE: "1"},
+        cwd=daemon.folder,
+        timeout=DEADLINE_S,
+    )
+    assert words in told.stderr.decode()
+    assert (told.returncode == 0) == (not missing), told
+    assert store.find_run(run.id) == run
+    store.close()
+
+
 def test_upgrade_without_a_daemon_says_so(tmp_path: Path) -> None:
     write_config(tmp_path, {"tasks": {"ok": {"run": "true"}}})
     daemon = Served(tmp_path, {"ok": {"run": "true"}})
