@@ -2373,9 +2373,59 @@ def unquoted(text: str) -> str:
     return text[1:-1] if quoted else text
 
 
+# Nothing or a comment; an assignment; or what is neither.
+_ENV_STATEMENT = re.compile(
+    r"""
+      [ \t]* (?:[#][^\n]*)? (?:\n|\Z)
+    | [ \t]* (?:export[ \t]+)? (?P<name>(?!export\b)[A-Za-z_][A-Za-z0-9_]*)
+      [ \t]* = [ \t]*
+      (?: (?: '(?P<single>[^']*)' | "(?P<double>(?:[^"\\]|\\.)*)" )
+          [ \t]* (?:(?<=[ \t])[#][^\n]*)?
+        | (?P<bare>(?![ \t'"])[^\n]*) )
+      (?:\n|\Z)
+    | (?P<wrong>[^\n]*) (?:\n|\Z)
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+
+
+def _env_value(statement: re.Match[str]) -> tuple[str, str]:
+    """The value of an assignment; and what to write instead, where Docker Compose and
+    systemd differ in what they expand, unescape or take for a comment."""
+    single, double, bare = statement.group("single", "double", "bare")
+    if single is not None:
+        unclear, better = single.endswith("\\"), r'"…\\" for a \ before the quote'
+        return single, better if unclear else ""
+    if double is not None:
+        unclear = bool(re.search(r"[\\$]", re.sub(r'\\["\\$]', "", double)))
+        better = r'\$, \\ and \" in double quotes, and no other \ there'
+        return re.sub(r'\\(["\\$])', r"\1", double), better if unclear else ""
+    unclear = bool(re.search(r"[\\$]|(?:^|[ \t])#", bare))
+    better = r"'…' around a value with a $, a \ or a # after a blank"
+    return bare.strip(" \t"), better if unclear else ""
+
+
+def _env_statements(text: str) -> Iterator[tuple[int, str, str, str]]:
+    """Line number, name and value of every assignment, and what is wrong with it. That
+    never shows the line, which may be a secret."""
+    at, number = 0, 1
+    while at < len(text):
+        statement = _ENV_STATEMENT.match(text, at)
+        assert statement  # anything is at least wrong
+        name, value, fault = statement["name"] or "", "", "not a KEY=VALUE line"
+        if name and "\0" not in statement[0]:
+            value, better = _env_value(statement)
+            fault = f"ambiguous; write {better}" if better else ""
+            fault = _TAKEN if name.startswith(_OWN_PREFIX) else fault
+        elif not name and re.match(r"[\w \t]+=[ \t]*['\"]", statement[0]):
+            fault = "a quote that is not closed, or text behind the closing one"
+        if name or statement["wrong"] is not None:
+            yield number, name, value, fault
+        at, number = statement.end(), number + statement[0].count("\n")
+
+
 def _read_env_file(source: _Source, at: Where, path: str | None) -> dict[str, str]:
-    """The KEY=VALUE lines of a file; blank lines and # comments are passed over, one
-    pair of quotes around a value is taken off."""
+    """The variables in a file, read as Docker Compose and systemd.exec(5) agree to."""
     if path is None:
         return {}
     try:
@@ -2389,22 +2439,10 @@ def _read_env_file(source: _Source, at: Where, path: str | None) -> dict[str, st
         source.fault(at, f'"{path}" is larger than {size_text(CONFIG_MAX_BYTES)}')
         return {}
     variables: dict[str, str] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        name, equals, value = line.strip().partition("=")
-        name = name[7:].strip() if name.startswith("export ") else name.strip()
-        if not line.strip() or name.startswith("#"):
-            continue
-        if (
-            not equals
-            or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name)
-            or "\0" in value
-        ):
-            # The line itself may be a secret and is not shown.
-            source.fault(at, f"{path}:{number}: not a KEY=VALUE line")
-            continue
-        if name.startswith(_OWN_PREFIX):
-            source.fault(at, f"{path}:{number}: {_TAKEN}")
-        variables[name] = unquoted(value.strip())
+    for number, name, value, fault in _env_statements(text):
+        if fault:
+            source.fault(at, f"{path}:{number}: {fault}")
+        variables[name] = value
     return variables
 
 

@@ -3078,9 +3078,17 @@ def test_env_file_is_read_by_lines(tmp_path: Path) -> None:
         "EQUALS=a=b=c\n"
         'DOUBLE="two  words "\n'
         "SINGLE='it is'\n"
-        "MIXED='half\"\n"
-        "HASH=a # b\n"
-        "DOLLAR=$HOME\n"
+        "QUOTED=\"it's\"\n"
+        "INSIDE=it's \"so\"\n"
+        "HASH=a#b#\n"
+        'NOTED="a b" # note\n'
+        "NOTED_TOO='#1'\t#\n"
+        "AFTER= 'blanks' \t\n"
+        r'ESCAPED="a \"b\" \\ \$HOME #1"'
+        "\n"
+        "LITERAL='$HOME \\n \\\"'\n"
+        "KEY='-----BEGIN-----\nabc=\n\n# no comment\nB=1\n'\n"
+        'JSON="{\n  \\"a\\": 1\n}" # of lines\n'
         "TWICE=1\n"
         "TWICE=2\n"
         "#OFF=1\r\n"
@@ -3098,9 +3106,16 @@ def test_env_file_is_read_by_lines(tmp_path: Path) -> None:
         "EQUALS": "a=b=c",
         "DOUBLE": "two  words ",
         "SINGLE": "it is",
-        "MIXED": "'half\"",
-        "HASH": "a # b",
-        "DOLLAR": "$HOME",
+        "QUOTED": "it's",
+        "INSIDE": "it's \"so\"",
+        "HASH": "a#b#",
+        "NOTED": "a b",
+        "NOTED_TOO": "#1",
+        "AFTER": "blanks",
+        "ESCAPED": 'a "b" \\ $HOME #1',
+        "LITERAL": '$HOME \\n \\"',
+        "KEY": "-----BEGIN-----\nabc=\n\n# no comment\nB=1\n",
+        "JSON": '{\n  "a": 1\n}',
         "TWICE": "2",
         "WINDOWS": "dos",
         "UNICODE": "\u20ac",
@@ -3164,6 +3179,54 @@ def test_env_file_line_at_fault_is_named_but_not_shown(
         f"tasks.json:2:{len(key) + 5}: tasks.a.{key}: "
         f"some.env:{line}: not a KEY=VALUE line"
     )
+
+
+BARE = "ambiguous; write '…' around a value with a $, a \\ or a # after a blank"
+DOUBLE = r'ambiguous; write \$, \\ and \" in double quotes, and no other \ there'
+SINGLE = r"""ambiguous; write "…\\" for a \ before the quote"""
+OPEN_QUOTE = "a quote that is not closed, or text behind the closing one"
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        # What Docker Compose, systemd or both of them do not take as it stands.
+        ("A=hunter2 # note", BARE),
+        ("A=hunter2\t#", BARE),
+        ("A=#hunter2", BARE),
+        ("A= # hunter2", BARE),
+        ("A=$hunter2", BARE),
+        ("A=hunter2$", BARE),
+        ("A=${HUNTER:-hunter2}", BARE),
+        (r"A=C:\hunter2", BARE),
+        ("A=hunter2\\\nB=2", BARE),
+        ('A="hunter2 $HOME"', DOUBLE),
+        (r'A="hunter2\n"', DOUBLE),
+        (r'A="hunter2\\\t"', DOUBLE),
+        (r'A="hunter2\d"', DOUBLE),
+        ('A="hunter2\\\nB"', DOUBLE),
+        (r"A='hunter\'", SINGLE),
+        (r"A='hunter\'s'", OPEN_QUOTE),
+        ("A='hunter2", OPEN_QUOTE),
+        ("A='hunter2\"", OPEN_QUOTE),
+        ('export A = "hunter2', OPEN_QUOTE),
+        ('A="hunter" 2', OPEN_QUOTE),
+        ("A='hunter''2'", OPEN_QUOTE),
+        ("A='hunter2'# note", OPEN_QUOTE),
+        ("A='hunter\n2' note", OPEN_QUOTE),
+        ("A: hunter2", "not a KEY=VALUE line"),
+        ("; hunter2", "not a KEY=VALUE line"),
+        ("A", "not a KEY=VALUE line"),
+        ("A='hunter\0'", "not a KEY=VALUE line"),
+    ],
+)
+def test_env_file_line_that_is_read_in_two_ways_is_refused(
+    tmp_path: Path, line: str, fault: str
+) -> None:
+    (tmp_path / "some.env").write_text(f"Z='1\n2'\n{line}\n")
+    found = faults_of(tmp_path, one_setting("env_file", "some.env"))
+    assert found[0] == f"tasks.json:2:13: tasks.a.env_file: some.env:3: {fault}"
+    assert not any("unter" in each for each in found)
 
 
 def test_env_file_shows_all_lines_at_fault(tmp_path: Path) -> None:
