@@ -1995,6 +1995,7 @@ class Account(NamedTuple):
 
     name: str
     home: str
+    shell: str
     uid: int
     gid: int
     groups: tuple[int, ...]
@@ -2364,7 +2365,8 @@ def _find_account(source: _Source, at: Where, user: str | None) -> Account | Non
     if os.geteuid() != 0 and (entry.pw_uid, gid) != (os.geteuid(), os.getegid()):
         source.fault(at, f'running as "{user}" needs root')
         return None
-    return Account(entry.pw_name, entry.pw_dir, entry.pw_uid, gid, groups)
+    shell = entry.pw_shell or "/bin/sh"  # passwd(5)
+    return Account(entry.pw_name, entry.pw_dir, shell, entry.pw_uid, gid, groups)
 
 
 def unquoted(text: str) -> str:
@@ -2481,16 +2483,30 @@ def environment_of_others() -> dict[str, str]:
     }
 
 
-def _base_environment(env_base: str, account: Account | None) -> dict[str, str]:
+def _plain_path(path: str) -> str:
+    """An absolute path without `.` and `..`, as PWD has to be. Links are kept, but for
+    those in front of a `..`, which leads to the parent of what they mean."""
+    parts = path.split("/")
+    if ".." in parts:
+        behind = len(parts) - parts[::-1].index("..")
+        path = os.path.join(os.path.realpath("/".join(parts[:behind])), *parts[behind:])
+    return os.path.normpath(path)
+
+
+def _base_environment(
+    env_base: str, account: Account | None, working_dir: str
+) -> dict[str, str]:
     base = {"PATH": _CLEAN_PATH, "LANG": "C.UTF-8"}
     if env_base == "inherit":
         base = environment_of_others()
+        # That of the shell which started the daemon means nothing here.
+        base.pop("OLDPWD", None)
     elif "HOME" in os.environ:
         base["HOME"] = os.environ["HOME"]
     if account:
         name = account.name
-        base.update(HOME=account.home, USER=name, LOGNAME=name)
-    return base
+        base.update(HOME=account.home, USER=name, LOGNAME=name, SHELL=account.shell)
+    return {**base, "PWD": working_dir}
 
 
 def _checked_zone(source: _Source, at: Where, name: str) -> str:
@@ -2578,7 +2594,8 @@ def _build_task(
     special = _build_layer(source, ("tasks", name), own)
     if len(source.faults) > before or "run" not in setting:
         return None
-    base = _base_environment(setting["env_base"], account)
+    working_dir = _plain_path(os.path.join(source.folder, setting["working_dir"]))
+    base = _base_environment(setting["env_base"], account, working_dir)
     run = setting["run"]
     timeout, keep_for = setting.get("timeout"), setting.get("keep_for")
     return Task(
@@ -2589,7 +2606,7 @@ def _build_task(
         params=params,
         environ=_joined(base, common, special),
         secrets=_redacted(common, special),
-        working_dir=os.path.join(source.folder, setting["working_dir"]),
+        working_dir=working_dir,
         shell=_shell_words(setting["shell"]),
         umask=int(setting["umask"], 8) if "umask" in setting else -1,
         account=account,
@@ -2683,7 +2700,7 @@ def with_record(task: Task, record: Mapping[str, Any]) -> Task:
 
 def undeclared_task(name: str) -> Task:
     """A task with every default, for the runs of one that is no longer declared."""
-    task = _build_task(_Source("", "{}"), name, {"run": "true"}, {})
+    task = _build_task(_Source("/", "{}"), name, {"run": "true"}, {})
     assert task
     return task
 

@@ -2448,6 +2448,8 @@ def test_setting_reaches_the_task(
 
 def test_task_without_settings_has_the_defaults(tmp_path: Path) -> None:
     task = task_of(tmp_path)
+    own = ("TASKRUNNERD_", "OLDPWD")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(own)}
     assert os.path.samefile(task.working_dir, tmp_path)
     assert task == tr.Task(
         name="a",
@@ -2455,7 +2457,7 @@ def test_task_without_settings_has_the_defaults(tmp_path: Path) -> None:
         description="",
         group="",
         params=(),
-        environ={k: v for k, v in os.environ.items() if k[:12] != "TASKRUNNERD_"},
+        environ={**inherited, "PWD": str(tmp_path)},
         secrets=(),
         working_dir=task.working_dir,
         shell=("/bin/sh", "-e", "-c"),
@@ -3122,7 +3124,7 @@ def test_env_file_is_read_by_lines(tmp_path: Path) -> None:
         "LAST": "end",
     }
     assert {name: environ.get(name) for name in expected} == expected
-    assert set(environ) - set(expected) <= {"PATH", "LANG", "HOME"}
+    assert set(environ) - set(expected) <= {"PATH", "LANG", "HOME", "PWD"}
 
 
 def test_env_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -3340,8 +3342,42 @@ def test_env_base_clean_starts_from_next_to_nothing(
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
         "HOME": "/somewhere",
+        "PWD": str(tmp_path),
         "A": "1",
     }
+
+
+@pytest.mark.parametrize(
+    "written, expected",
+    [
+        (".", "home"),
+        ("", "home"),
+        ("./sub/", "home/sub"),
+        ("sub//.", "home/sub"),
+        ("current", "home/current"),
+        ("current/../x", "elsewhere/x"),
+        ("../home/current", "home/current"),
+        ("..", ""),
+    ],
+)
+@pytest.mark.parametrize("env_base", ["inherit", "clean"])
+def test_pwd_is_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    env_base: str, written: str, expected: str,
+) -> None:  # fmt: skip
+    """A link that a deployment points elsewhere is still the directory's name."""
+    monkeypatch.setenv("PWD", "/wrong")
+    monkeypatch.setenv("OLDPWD", "/wrong")
+    tmp_path = tmp_path.resolve()
+    for name in ("home/sub", "elsewhere/v1", "elsewhere/x"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "home" / "current").symlink_to("../elsewhere/v1")
+    task = task_of(tmp_path / "home", env_base=env_base, working_dir=written)
+    assert task.environ["PWD"] == task.working_dir == str(tmp_path / expected)
+    assert "OLDPWD" not in task.environ
+    for base in (tmp_path, tmp_path / "home"):
+        given = task_of(base, env_base=env_base, env={"PWD": "/chosen"})
+        assert given.environ["PWD"] == "/chosen"
 
 
 def test_env_base_clean_may_be_corrected_by_env(tmp_path: Path) -> None:
@@ -3443,13 +3479,16 @@ def test_user_is_found_by_name_and_number_and_may_have_a_group(
 def test_user_gets_an_environment_of_the_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pwd = pytest.importorskip("pwd")
     monkeypatch.setattr(tr.os, "geteuid", lambda: 0)
     monkeypatch.setenv("HOME", "/wrong")
+    monkeypatch.setenv("SHELL", "/wrong")
     for env_base in ("inherit", "clean"):
         task = task_of(tmp_path, user="root", env_base=env_base)
         assert task.account
         assert task.environ["HOME"] == task.account.home != "/wrong"
         assert task.environ["USER"] == task.environ["LOGNAME"] == "root"
+        assert task.environ["SHELL"] == pwd.getpwuid(0).pw_shell
     own = task_of(tmp_path, user="root", env={"HOME": "/chosen"})
     assert own.environ["HOME"] == "/chosen"
 
@@ -7180,6 +7219,7 @@ PROGRAM_TASKS: dict[str, Any] = {
     "umask-027": {"umask": "027", "run": "umask"},
     "umask-own": {"run": "umask"},
     "folder": {"working_dir": "sub", "run": "pwd -P; cat note"},
+    "folder-told": {"working_dir": "sub/.", "run": ["printenv", "PWD"]},
     "secrets": {
         "secrets": {"LONG": "hunter2 and more", "SHORT": "abc"},
         "params": [{"env": "GIVEN", "secret": True}],
@@ -7597,6 +7637,8 @@ def test_umask_is_that_of_the_task(programs: Served) -> None:
 def test_working_dir_is_relative_to_tasks_json(programs: Served) -> None:
     lines = programs.raw(programs.run("folder")).decode().splitlines()
     assert lines == [str((programs.folder / "sub").resolve()), "a note"]
+    told = programs.raw(programs.run("folder-told")).decode()
+    assert told == f"{programs.folder.resolve() / 'sub'}\n"
 
 
 def test_secrets_reach_the_program_and_not_its_output(programs: Served) -> None:
@@ -10150,7 +10192,7 @@ def test_result_of_another_user_is_safe_from_all_others(
 def test_result_file_of_somebody_else_is_refused(open_folder: Path) -> None:
     """A hard link would let a user show what only the daemon may read."""
     data = tr.DataFolder(str(open_folder / "data"))
-    account = tr.Account("nobody", "/", 65534, 65534, ())
+    account = tr.Account("nobody", "/", "/bin/sh", 65534, 65534, ())
     data.admit_results(account)
     for run_id, uid in (("a", 0), ("b", 65534)):
         path = data.result_path(run_id, 65534)
