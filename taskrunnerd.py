@@ -213,6 +213,7 @@ CONFIG_MAX_BYTES = 16 * MIB
 JSON_MAX_DEPTH = 64
 PARAM_MAX_BYTES = 32_768
 ECHO_MAX_CHARS = 200
+FAULTS_LISTED = 50  # of one request
 SECRET_MIN_CHARS = 6
 
 CRON_MAX_CHARS = 1000
@@ -1851,7 +1852,8 @@ def nearest(word: Any, known: Iterable[str]) -> str:
     import difflib  # 3 ms that only a mistake has to pay
 
     by_lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(str(word).lower(), by_lower, n=1)
+    text = str(word)[:ECHO_MAX_CHARS].lower()
+    close = difflib.get_close_matches(text, by_lower, n=1)
     return f"; did you mean {by_lower[close[0]]}?" if close else ""
 
 
@@ -1874,12 +1876,13 @@ def _object_faults(
     for name in schema.get("required", ()):
         if name not in value:
             yield Fault((*at, name), "must be there")
-    for name, member in value.items():
+    for index, (name, member) in enumerate(value.items()):
         here = (*at, name)
         if name in fields:
             yield from find_faults(fields[name], member, here)
         elif others is False:
-            message = "unknown key" + nearest(name, fields)
+            near = nearest(name, fields) if index < FAULTS_LISTED else ""
+            message = "unknown key" + near
             yield Fault(here, message, member, of_name=True)
         elif "pattern" in names and not matches(names["pattern"], name):
             message = f"the name must match {names['pattern']}"
@@ -2713,11 +2716,12 @@ def param_faults(task: Task, given: Mapping[str, Any]) -> Iterator[Fault]:
     """Every fault of the parameters that a trigger gives."""
     at: Where = ("body", "params")
     declared = {param.key: param for param in task.params}
-    for key, value in given.items():
+    for index, (key, value) in enumerate(given.items()):
         here = (*at, key)
         param = declared.get(key)
         if param is None:
-            yield Fault(here, "unknown parameter" + nearest(key, declared))
+            near = nearest(key, declared) if index < FAULTS_LISTED else ""
+            yield Fault(here, "unknown parameter" + near)
         elif value is not None and not isinstance(value, str):
             yield Fault(
                 here, 'must be text, such as "5" in quotes', *_shown(param, value)
@@ -9641,6 +9645,9 @@ class _Malformed(Exception):
         self.detail = detail
 
 
+_CHUNK_HEAD = re.compile(
+    rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n"
+)
 _TOKEN_TEXT = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _ONLY_ONCE = ("host", "content-length", "content-type", "authorization", "origin")
@@ -9980,7 +9987,7 @@ def check_caller(
 
 # -- the bytes of a connection
 
-_POLL_HANGUP = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
+_POLL_GONE = select.POLLHUP | select.POLLERR
 
 
 def _pem_fault(path: str, mark: str) -> str:
@@ -10169,42 +10176,65 @@ class _Wire:
             raise ConnectionError("closed in the middle of a body")
         return fresh
 
-    def _take(self, size: int, deadline_s: float) -> bytes:
-        """Exactly this many bytes."""
+    def _fill(self, size: int, deadline_s: float) -> None:
+        """Have at least this many bytes in the buffer."""
         parts, have = [self._buffer], len(self._buffer)
         while have < size:
             parts.append(self._receive_more(deadline_s))
             have += len(parts[-1])
-        whole = b"".join(parts)
-        self._buffer = whole[size:]
-        return whole[:size]
+        self._buffer = b"".join(parts)
+
+    def _take(self, size: int, deadline_s: float) -> bytes:
+        """Exactly this many bytes."""
+        self._fill(size, deadline_s)
+        taken, self._buffer = self._buffer[:size], self._buffer[size:]
+        return taken
 
     def _take_line(self, deadline_s: float) -> bytes:
         while b"\r\n" not in self._buffer:
-            if len(self._buffer) > REQUEST_LINE_MAX_BYTES:
-                raise _Malformed(400, "a chunk header is too long")
-            self._buffer += self._receive_more(deadline_s)
+            self._receive_line(deadline_s)
         line, _, self._buffer = self._buffer.partition(b"\r\n")
         return line
 
+    def _receive_line(self, deadline_s: float) -> None:
+        """More of a line between chunks, of which there is only a part."""
+        if b"\n" in self._buffer:
+            raise _Malformed(400, "lines between chunks must end with CR LF")
+        if len(self._buffer) > REQUEST_LINE_MAX_BYTES:
+            raise _Malformed(400, "a chunk header is too long")
+        self._buffer += self._receive_more(deadline_s)
+
     def _receive_chunked(self, deadline_s: float) -> bytes:
         """A chunked body (RFC 9112, 7.1); trailers are read and dropped."""
-        body = bytearray()
+        body, at = bytearray(), 0
         while True:
-            size_text = self._take_line(deadline_s).partition(b";")[0].strip()
-            if not re.fullmatch(rb"[0-9A-Fa-f]{1,8}", size_text):
-                raise _Malformed(400, "a chunk must begin with its size in hex")
-            size = int(size_text, 16)
+            # A chunk may have one byte: the buffer is cut only when it has to grow.
+            found = _CHUNK_HEAD.match(self._buffer, at)
+            if not found:
+                self._buffer, at = self._buffer[at:], 0
+                if b"\r\n" in self._buffer:
+                    raise _Malformed(400, "a chunk must begin with its size in hex")
+                self._receive_line(deadline_s)
+                continue
+            size, at = int(found[1], 16), found.end()
             if size == 0:
                 break
             if len(body) + size > BODY_MAX_BYTES:
                 raise _Malformed(413, f"the body is over {BODY_MAX_BYTES} bytes")
-            body += self._take(size, deadline_s)
-            if self._take(2, deadline_s) != b"\r\n":
+            if at + size + 2 > len(self._buffer):
+                self._buffer, at = self._buffer[at:], 0
+                self._fill(size + 2, deadline_s)
+            end = at + size
+            if self._buffer[end : end + 2] != b"\r\n":
                 raise _Malformed(400, "a chunk is longer than its size")
+            body += self._buffer[at:end]
+            at = end + 2
+        self._buffer = self._buffer[at:]
         for _ in range(HEADERS_MAX_COUNT):
-            if not self._take_line(deadline_s):
+            line = self._take_line(deadline_s)
+            if not line:
                 return bytes(body)
+            _parse_fields([line.decode("latin-1")])
         raise _Malformed(431, "too many trailers")
 
     def discard_body(self, head: Head) -> bool:
@@ -10230,19 +10260,18 @@ class _Wire:
         while self._receive(deadline_s):
             pass
 
-    def still_there(self) -> bool:
-        """Whether the client still listens; a half-closed connection counts as gone."""
+    def look(self) -> tuple[bool, bool]:
+        """Whether the client still listens as far as the kernel knows, and whether it
+        has closed its sending half, or all: what is sent then is taken, or refused."""
         poll = select.poll()
-        poll.register(self._socket, _POLL_HANGUP)
-        if poll.poll(0):
-            return False
-        if hasattr(select, "POLLRDHUP"):
-            return True
-        poll.modify(self._socket, select.POLLIN)
-        if not poll.poll(0):
-            return True
-        # Not the recv of a TLS socket, which cannot peek.
-        return len(socket.socket.recv(self._socket, 1, socket.MSG_PEEK)) > 0
+        half = getattr(select, "POLLRDHUP", 0)
+        poll.register(self._socket, half or select.POLLIN)
+        events = sum(found for _, found in poll.poll(0))
+        closed = bool(events & half)
+        if events & select.POLLIN:
+            # Not the recv of a TLS socket, which cannot peek.
+            closed = not socket.socket.recv(self._socket, 1, socket.MSG_PEEK)
+        return not events & _POLL_GONE, closed
 
 
 # -- answering
@@ -10267,8 +10296,12 @@ def problem_document(problem: Problem, path: str) -> dict[str, Any]:
         "detail": problem.detail,
         "instance": problem.instance or path,
     }
-    if problem.faults:
-        document["errors"] = [fault.detail() for fault in problem.faults]
+    listed = problem.faults[:FAULTS_LISTED]
+    if listed:
+        document["errors"] = [fault.detail() for fault in listed]
+    more = len(problem.faults) - len(listed)
+    if more:
+        document["detail"] += f"; {more} more faults are not listed"
     return document
 
 
@@ -10277,6 +10310,9 @@ _SECURITY_HEADERS = ("X-Content-Type-Options: nosniff", "Referrer-Policy: no-ref
 
 def _wants_keep_alive(head: Head) -> bool:
     words = [w.strip() for w in head.headers.get("connection", "").lower().split(",")]
+    if head.version == "HTTP/1.0" and "transfer-encoding" in head.headers:
+        # Others on the way may have seen another end of the body (RFC 9112, 6.1).
+        return False
     return "close" not in words and (
         head.version == "HTTP/1.1" or "keep-alive" in words
     )
@@ -10356,6 +10392,8 @@ class Connection(http.server.BaseHTTPRequestHandler):
         return False
 
     def _handle_one(self) -> None:
+        # Whether a client that has closed its sending half was sent something since.
+        self._probed = False
         self._keep_alive = self._begun = False
         self._head = None
         self._template = UNKNOWN_ROUTE
@@ -10479,17 +10517,37 @@ class Connection(http.server.BaseHTTPRequestHandler):
     def _keep_held(self, held: Hold) -> bool:
         """Whether the client of a held request still listens. Silence that lasts makes
         proxies cut the connection: then the answer begins, and blanks follow, which
-        JSON allows before its text."""
-        now_s = time.monotonic()
+        JSON allows before its text. When the client has closed its sending half, a
+        blank follows at once, which it refuses if it has gone."""
         assert self._head
-        if now_s >= self._beat_at_s and self._head.method != "HEAD":
+        there, closed = self._wire.look()
+        if not there or self._head.method == "HEAD":
+            return there and not closed
+        now_s = time.monotonic()
+        if now_s >= self._beat_at_s or (closed and not self._probed):
             try:
                 self._beat(held)
             except OSError:
                 # Reset since the last look, which is no bug.
                 return False
+            self._probed = closed
             self._beat_at_s = now_s + self.server.options.heartbeat_s
-        return self._wire.still_there()
+            there, _ = self._wire.look()
+        return there
+
+    def _still_streams(self, stream: Stream) -> bool:
+        """Whether the client of a stream still listens. When it has closed its sending
+        half, it is sent something that means nothing: the size of a chunk may begin
+        with a 0 (RFC 9112, 7.1), events may be apart by more than an empty line."""
+        there, closed = self._wire.look()
+        if not closed or self._probed:
+            return there
+        events = stream.content_type == EVENT_STREAM
+        self._probed = self._chunked or events
+        if self._probed:
+            self._wire.send(b"0" if self._chunked else b"\n")
+            there, _ = self._wire.look()
+        return there and self._probed
 
     # -- writing
 
@@ -10581,7 +10639,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
                 trailers = chunk
             elif chunk:
                 self._write_chunk(chunk)
-            elif not self._wire.still_there():
+            elif not self._still_streams(stream):
                 return
         # Without an end the client sees that something is missing.
         if trailers or not stream.trailers:

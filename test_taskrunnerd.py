@@ -14879,6 +14879,17 @@ def test_malformed_request_is_a_problem_and_closes(
         (b"123456789\r\n", 400, "size in hex"),
         (b"\r\n", 400, "size in hex"),
         (b"2\r\n{}}\r\n0\r\n\r\n", 400, "longer than its size"),
+        *((size + b"\r\n{}\r\n0\r\n\r\n", 400, "size in hex") for size in (
+            b"2\n", b"2\v", b"2\f", b"2\r", b"2\x1c", b"2\0", b"2\xa0", b"2x", b"2_",
+            b" 2", b"\t2", b"\n2", b"\v2", b"\f2", b"\r2", b"+2", b"0x2", b";2",
+        )),
+        (b"2;a\nb\r\n{}\r\n0\r\n\r\n", 400, "size in hex"),
+        (b'2;a="\r"\r\n{}\r\n0\r\n\r\n', 400, "size in hex"),
+        (b"2\n{}\n0\n\n", 400, "CR LF"),
+        (b"2\r\n{}\n0\r\n\r\n", 400, "longer than its size"),
+        (b"2\r\n{}\r\n0\r\nA: 1\nB: 2\r\n\r\n", 400, "control characters"),
+        (b"2\r\n{}\r\n0\r\n A: 1\r\n\r\n", 400, "NAME: VALUE"),
+        (b"2\r\n{}\r\n0\r\n\n", 400, "CR LF"),
         (b"1;" + b"e" * tr.REQUEST_LINE_MAX_BYTES, 400, "chunk header is too long"),
         (b"100001\r\n", 413, "1048576"),
         (b"0\r\n" + b"T: 1\r\n" * (tr.HEADERS_MAX_COUNT + 1), 431, "trailers"),
@@ -14891,6 +14902,30 @@ def test_malformed_chunks_are_a_problem_and_close(
     (answer,) = split_answers(shared.exchange(request + chunks))
     assert answer.status == status and answer.headers["connection"] == "close"
     assert detail in answer.problem["detail"]
+
+
+def test_chunks_of_one_byte_do_not_cost_a_copy_of_all_that_came() -> None:
+    body = b"x" * (tr.BODY_MAX_BYTES // 16)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wire = tr._Wire(ours)
+        wire._buffer = b"1\r\nx\r\n" * len(body) + b"0\r\n\r\n"
+        started_s = time.thread_time()
+        chunked = {"transfer-encoding": "chunked"}
+        assert wire.receive_body(tr.Head("POST", "/", "", "HTTP/1.1", chunked)) == body
+        # It is 0.05 s, and was 20.
+        assert time.thread_time() - started_s < 5
+
+
+@pytest.mark.parametrize("end", ["", "Connection: keep-alive"])
+def test_chunks_of_http_1_0_are_read_and_the_connection_is_closed(
+    shared: Served, end: str
+) -> None:
+    fields = ["Transfer-Encoding: chunked", *([end] if end else [])]
+    request = head("POST /api/tasks/true/run?wait=true HTTP/1.0", *fields)
+    chunks = b"2\r\n{}\r\n0\r\n\r\n"
+    (answer,) = split_answers(shared.exchange(request + chunks + LAST))
+    assert (answer.status, answer.headers["connection"]) == (201, "close")
 
 
 def test_chunked_body_with_extensions_and_trailers_is_read(shared: Served) -> None:
@@ -14996,6 +15031,32 @@ def test_value_over_200_characters_is_cut(shared: Served) -> None:
     for path in (f"/{word}", f"/api/tasks/true/run?wait={word}"):
         reply = shared.request("POST", path)
         assert reply.status in (404, 422) and b"b" * 210 not in reply.raw
+
+
+@pytest.mark.parametrize("path, named", [
+    ("/api/tasks/echo/run", '{"params": {%s}}'), ("/api/tasks/echo/run", "{%s}"),
+    ("/api/runs/bulk/delete", '{"ids": ["x"], %s}'),
+])  # fmt: skip
+def test_of_many_faults_fifty_are_listed_and_the_rest_is_counted(
+    shared: Served, path: str, named: str
+) -> None:
+    body = named % ",".join(f'"TEXTS{n}":""' for n in range(50_000))
+    reply = shared.post(path, body.encode(), 422)
+    assert len(reply.faults) == tr.FAULTS_LISTED == 50
+    more = 50_000 + ("ids" in named) - 50
+    assert reply.json["detail"].endswith(f"; {more} more faults are not listed")
+
+
+def test_only_faults_that_are_listed_cost_a_search_for_a_near_name(
+    monkeypatch: pytest.MonkeyPatch, in_process: Any
+) -> None:
+    searched: list[Any] = []
+    monkeypatch.setattr(tr, "nearest", lambda word, _: searched.append(word) or "")
+    task = in_process({"a": {"run": "true"}}).task("a")
+    given = {f"TEXT{n}": "" for n in range(1000)}
+    assert len(list(tr.param_faults(task, given))) == 1000
+    faults = tr.find_faults(tr.SCHEMAS["Trigger"], given, ())
+    assert (len(list(faults)), len(searched)) == (1000, 2 * tr.FAULTS_LISTED)
 
 
 def test_all_faults_come_in_one_answer_path_query_body(shared: Served) -> None:
@@ -15951,7 +16012,7 @@ def test_hang_up_is_noticed_where_the_kernel_does_not_tell(
 ) -> None:
     tls = made_tls(tmp_path)
     monkeypatch.delattr(tr.select, "POLLRDHUP", raising=False)
-    monkeypatch.setattr(tr, "_POLL_HANGUP", tr.select.POLLERR)
+    monkeypatch.setattr(tr, "_POLL_GONE", tr.select.POLLERR)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         wire = tr._Wire(ours)
@@ -15961,13 +16022,13 @@ def test_hang_up_is_noticed_where_the_kernel_does_not_tell(
             client.maximum_version = ssl.TLSVersion.TLSv1_2
             theirs = client.wrap_socket(theirs, server_hostname="localhost")
             shaken()
-        assert wire.still_there()
+        assert wire.look() == (True, False)
         theirs.sendall(healthz())
-        assert wire.still_there()
+        assert wire.look() == (True, False)
         assert wire.receive_head().path == "/healthz"
-        assert wire.still_there()
+        assert wire.look() == (True, False)
         theirs.close()
-        assert not wire.still_there()
+        assert wire.look() == (True, True)
         wire.close()
 
 
@@ -16315,20 +16376,44 @@ def test_half_closed_client_gets_the_answers_to_all_it_asked(shared: Served) -> 
     assert [answer.status for answer in answers] == [200, 404, 200]
 
 
-def test_half_closed_client_that_waits_frees_its_thread(
-    shared: Served, fifo: Path
+@pytest.mark.parametrize("form, version", [
+    ("application/json", "1.1"), ("application/json", "1.0"), ("text/plain", "1.1"),
+    ("text/event-stream", "1.1"), ("text/event-stream", "1.0"),
+])  # fmt: skip
+def test_half_closed_client_that_waits_gets_its_answer(
+    serve_here: Any, fifo: Path, form: str, version: str
 ) -> None:
+    daemon = serve_here({"hold": {**HELD, "run": 'read -r it <"$1"; echo "got $it"'}})
+    # No silence is long enough to begin an answer.
+    daemon.server.options = daemon.server.options._replace(heartbeat_s=3600)
     body = json.dumps({"params": {"fifo": str(fifo)}}).encode()
-    path = "/api/tasks/wait-for-fifo/run?wait=true&wait_timeout=3600"
-    request = head(f"POST {path} HTTP/1.1", f"Content-Length: {len(body)}") + body
-    with socket.create_connection(("127.0.0.1", shared.port), DEADLINE_S) as client:
-        client.sendall(request)
-        within(DEADLINE_S, lambda: waiting(shared) == 1, "a waiting request")
+    first = f"POST /api/tasks/hold/run?wait=true&output=1 HTTP/{version}"
+    with daemon.dial() as client:
+        client.sendall(head(first, f"Accept: {form}", f"Content-Length: {len(body)}"))
+        client.sendall(body)
         client.shutdown(socket.SHUT_WR)
-        assert read_all(client) == b""
-    (run,) = shared.get("/api/runs?status=running").json["runs"]
-    fifo.write_bytes(b"more")
-    assert shared.ended(run)["end_reason"] == "success"
+        holding = daemon.server.holding
+        within(DEADLINE_S, lambda: [c for c in holding if c._probed], "the probe")
+        let_go(fifo, "it\n")
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert answer.status == 201 and b"got it" in answer.read()
+
+
+def test_half_closed_client_that_leaves_frees_its_thread(
+    serve_here: Any, fifo: Path
+) -> None:
+    daemon = serve_here({"hold": HELD})
+    daemon.server.options = daemon.server.options._replace(heartbeat_s=0.05)
+    body = json.dumps({"params": {"fifo": str(fifo)}}).encode()
+    first = "POST /api/tasks/hold/run?wait=true HTTP/1.1"
+    with daemon.dial() as client:
+        client.sendall(head(first, f"Content-Length: {len(body)}") + body)
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(65536).startswith(b"HTTP/1.1 201 ")
+        assert daemon.server.holding
+    within(DEADLINE_S, lambda: not daemon.server.holding, "the request given up")
+    let_go(fifo)
 
 
 @pytest.mark.parametrize("secure", [False, True])
