@@ -14012,6 +14012,16 @@ def _mend_inheritance() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+def speak_utf8() -> None:
+    """Start anew in Python's UTF-8 mode (PEP 540) where the locale says otherwise: text
+    of tasks.json and of requests is UTF-8, and so are file names in it and what is
+    printed, while bytes of the environment that are none come through as they came."""
+    if sys.getfilesystemencoding() != "utf-8":
+        python, *more = _own_program()
+        # Of options given twice the first one holds.
+        os.execv(python, [python, "-X", "utf8", *more, *sys.argv[1:]])
+
+
 def main(
     argv: Sequence[str] | None = None, page: str = ""
 ) -> int | Callable[[], NoReturn]:
@@ -14457,6 +14467,7 @@ addEventListener("hashchange", route); keepListening();
 """  # noqa: E501
 
 if __name__ == "__main__":
+    speak_utf8()
     outcome = main(page=PAGE)
     if isinstance(outcome, int):
         leave_at_once(outcome)

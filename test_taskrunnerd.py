@@ -7520,6 +7520,56 @@ def test_program_dies_of_a_broken_pipe_as_usual(programs: Served) -> None:
     assert not mask & 1 << signal.SIGPIPE - 1
 
 
+class Abroad(Served):
+    """A daemon that starts a Python of its own, in a locale that is not UTF-8."""
+
+    is_fresh = True
+
+    def __init__(self, folder: Path, tasks: Any, encoding: str) -> None:
+        variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        if encoding != "ascii":
+            variables.update(LC_ALL="made", LOCPATH=str(folder))
+            made = ["localedef", "-i", "en_US", "-f", encoding, str(folder / "made")]
+            if not shutil.which("localedef") or subprocess.run(made).returncode:
+                pytest.skip("needs localedef and its sources")
+        # One byte that is é in one of these encodings, and no text in UTF-8.
+        super().__init__(folder, tasks, **variables, BYTE="\udce9")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ISO-8859-1"])
+def test_text_reaches_programs_as_utf8_in_any_locale(
+    tmp_path: Path, encoding: str
+) -> None:
+    folder = tmp_path.resolve() / "dé€"
+    folder.mkdir()
+    (folder / "é€.env").write_text("FILE=é€\n", encoding="utf-8")
+    script = 'printf "%s\\n" é€ "$ENV" "$FILE" "$PARAM" "$1" "$BYTE" "$SECRET"; pwd'
+    task = {
+        "run": script,
+        "env": {"ENV": "é€"},
+        "env_file": "é€.env",
+        "secrets": {"SECRET": "geheim-é€"},
+        "params": [{"env": "PARAM"}, {"arg": "arg", "default": "é€"}],
+        "working_dir": "../dé€",
+    }
+    listed = {"run": ["./é€"], "working_dir": str(folder)}
+    daemon = Abroad(tmp_path, {"text": task, "listed": listed}, encoding)
+    daemon.folder = folder
+    daemon.write_tasks({"text": task, "listed": listed})
+    daemon.start()
+    seen = daemon.raw(daemon.run("text", {"PARAM": "é€"})).splitlines()
+    text = "é€".encode()
+    assert seen == [*[text] * 5, b"\xe9", b"[redacted]", os.fsencode(folder)]
+    assert '"./é€"' in daemon.run("listed")["error"]
+    assert daemon.get("/api/info").json["config_path"] == str(folder / "tasks.json")
+    daemon.close()
+    told = subprocess.run(
+        daemon.command("import-crontab", "-"), cwd=folder, env=daemon.environment(),
+        input="@daily echo é€".encode(), stdout=subprocess.PIPE, timeout=DEADLINE_S,
+    )  # fmt: skip
+    assert text in told.stdout
+
+
 @contextlib.contextmanager
 def handing_down_signals(ignored: list[int]) -> Iterator[None]:
     """Let what is started meanwhile find some signals ignored and all blocked."""
