@@ -215,6 +215,8 @@ PARAM_MAX_BYTES = 32_768
 ECHO_MAX_CHARS = 200
 FAULTS_LISTED = 50  # of one request
 SECRET_MIN_CHARS = 6
+# Those in which a program may write a secret, whatever its locale and the daemon's.
+SECRET_ENCODINGS = ("utf-8", "iso-8859-1", "iso-8859-15", sys.getfilesystemencoding())
 
 CRON_MAX_CHARS = 1000
 NEXT_MAX_TICKS = 1000
@@ -3344,6 +3346,8 @@ class Store:
     def __init__(self, path: str, *, look_only: bool = False) -> None:
         self._path = path
         self._look_only = look_only
+        # Whether it was not closed when it was used last.
+        self.found_log = os.path.exists(f"{path}-wal")
         self._pending: collections.deque[Write] = collections.deque()
         self._lock = threading.Lock()
         self._committing = False
@@ -3365,10 +3369,10 @@ class Store:
         names = (path + ending for ending in ("", "-wal", "-shm"))
         self.files = {name: file_id(name) for name in names if os.path.exists(name)}
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:
         return sqlite3.connect(
             self._path,
-            timeout=BUSY_TIMEOUT_S,
+            timeout=timeout_s,
             isolation_level=None,
             check_same_thread=False,
         )
@@ -3381,6 +3385,8 @@ class Store:
             self._db.execute(f"pragma temp_store_directory = '{folder}'")
         self._db.execute(f"pragma query_only = {int(self._look_only)}")
         self._db.execute("pragma journal_mode = wal")
+        # Not every build overwrites what it deletes, such as secret parameters.
+        self._db.execute("pragma secure_delete = on")
         # FULL: a commit is on the disk when it returns, not only in the log (I1).
         self._db.execute("pragma synchronous = full")
         (version,) = self._db.execute("pragma user_version").fetchone()
@@ -3488,10 +3494,16 @@ class Store:
                 db.execute("rollback")
             raise
 
-    def fold(self) -> None:
-        """Put what is in the write-ahead log into the database, as far as nobody else
-        is reading it there. Raises StoreError."""
-        self._rows("pragma wal_checkpoint")
+    def fold(self, mode: str) -> bool:
+        """Put what is in the write-ahead log into the database, waiting for nobody:
+        `passive` as much as can be, `truncate` all of it, and empty the log. Returns
+        whether that was done. Raises StoreError."""
+        try:
+            with contextlib.closing(self._connect(0)) as db:
+                (busy, _, _) = db.execute(f"pragma wal_checkpoint({mode})").fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: {error}") from error
+        return not busy
 
     # -- reading
 
@@ -3941,6 +3953,17 @@ _CARRIED = (
 _RAW = ("_unsure", "_held")
 
 
+def _written_secrets(secrets: Sequence[str]) -> list[bytes]:
+    """Secrets in all encodings that have their characters, longest first, so that none
+    hides behind its own beginning."""
+    found = set()
+    for secret in secrets:
+        for encoding in SECRET_ENCODINGS:
+            with contextlib.suppress(UnicodeEncodeError):
+                found.add(secret.encode(encoding, "surrogateescape"))
+    return sorted(found, key=len, reverse=True)
+
+
 class LogWriter:
     """Takes what one run writes and keeps it, up to a cap. Used by one thread; `grown`
     and `closed` are for the followers. Files appear with the first output."""
@@ -3963,8 +3986,8 @@ class LogWriter:
         # Head, LOG_SEGMENTS - 1 whole segments and a growing one are within the cap.
         self._segment_bytes = max(1, (max_bytes - self._head_bytes) // LOG_SEGMENTS)
         self._line_bytes = min(LINE_MAX_BYTES, self._segment_bytes)
-        self._secrets = [s.encode() for s in sorted(secrets, key=len, reverse=True)]
-        # Longest first, so that no secret hides behind its own beginning.
+        self._given_secrets = list(secrets)
+        self._secrets = _written_secrets(secrets)
         self._secret_pattern = re.compile(b"|".join(map(re.escape, self._secrets)))
         self._unsure = [b"", b""]
         self._held = [b"", b""]
@@ -3987,7 +4010,7 @@ class LogWriter:
             {name: [b.decode("latin-1") for b in getattr(self, name)] for name in _RAW}
         )
         record.update(max_bytes=self._max_bytes, on_full=self._on_full)
-        record.update(secrets=[secret.decode() for secret in self._secrets])
+        record.update(secrets=self._given_secrets)
         return {**record, "open": bool(self._fds)}
 
     @classmethod
@@ -6433,6 +6456,8 @@ class Housekeeper:
         self._clock = clock
         self._unkempt: set[str] = set()
         self._reserve_failed = False
+        # Whether a run with secret parameters has ended; one of a daemon that died may.
+        self.secret_ended = store.found_log
         self._sign_at_s = self._all_at_s = self._look_at_s = clock.monotonic_s()
         self._was_gone = False
         self._began_ms, self._began_s = clock.wall_ms(), clock.monotonic_s()
@@ -6475,6 +6500,7 @@ class Housekeeper:
             self._sign_at_s = now_s + (REAP_AGAIN_S if soon else SIGN_OF_LIFE_S)
             if not self._folder.gone:
                 self._trim_journal(daemon)
+            self._forget_secrets()
         if now_s >= self._look_at_s and not self._folder.gone:
             self._forget(daemon, now_s)
 
@@ -6486,6 +6512,13 @@ class Housekeeper:
                 LOG.error("no reserve for ends on a full disk error=%s", error)
             self._reserve_failed = True
             return True
+
+    def _forget_secrets(self) -> None:
+        """Have nothing of secret parameters on the disk that the store has deleted."""
+        if self.secret_ended:
+            self.secret_ended = False
+            # While somebody reads or writes it is left to the next time.
+            self.secret_ended = not self._store.fold("truncate")
 
     def _trim_journal(self, daemon: Monitor) -> None:
         end = self._processes.journal_bytes()
@@ -6915,7 +6948,7 @@ class Monitor:
             # A write-ahead log that is folded in is written from its beginning again.
             # That needs a little room as well.
             with contextlib.suppress(StoreError):
-                self.store.fold()
+                self.store.fold("passive")
         return found
 
     def _note_unwritten(self, run_id: str, error: StoreError) -> None:
@@ -7137,6 +7170,8 @@ class Endings(Monitor):
         self._announce(live)
         live.run = ended
         self._live.pop(ended.id, None)
+        if HIDDEN in (ended.params or {}).values():
+            self._housekeeper.secret_ended = True
         self._uncounted.add(ended.task_name)
         live.changed.notify_all()
         # What stays in memory must not hold a result.
@@ -7720,6 +7755,7 @@ class Daemon(Schedules):
         StoreError."""
         rehearses = self.folder.look_only
         unended = self.store.unended_runs()
+        self._housekeeper.secret_ended |= any(secret for _, secret in unended)
         records = {r["run_id"]: r for r in (handover or {"runs": ()})["runs"]}
         running = [run for run, _ in unended if run.status == RUNNING]
         orphaned = [run for run in running if run.id not in records]
@@ -7760,6 +7796,7 @@ class Daemon(Schedules):
         and schedules are for the next daemon. Instead of `recover`. Raises
         StoreError."""
         unended = self.store.unended_runs()
+        self._housekeeper.secret_ended |= any(secret for _, secret in unended)
         running = [run for run, _ in unended if run.status == RUNNING]
         self.store.flush(*settle_crashed(self, running, ()))
 

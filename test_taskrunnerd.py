@@ -6040,6 +6040,34 @@ def test_log_redacts_a_secret_split_at_any_byte(
         assert log.output_bytes == len(written)
 
 
+@pytest.mark.parametrize(
+    ("secret", "encoding"),
+    [
+        ("geheimnüs", "utf-8"),
+        ("geheimnüs", "iso-8859-1"),
+        ("100 € Glück", "iso-8859-15"),
+        ("пароль", "utf-8"),
+        ("пароль", "koi8-r"),
+    ],
+)
+def test_log_redacts_a_secret_whatever_the_locale(
+    open_log: Callable[..., tr.LogWriter],
+    monkeypatch: pytest.MonkeyPatch,
+    secret: str,
+    encoding: str,
+) -> None:
+    """KOI8-R as the locale of the daemon; the others without."""
+    monkeypatch.setattr(tr, "SECRET_ENCODINGS", (*tr.SECRET_ENCODINGS[:3], "koi8-r"))
+    written = f"it is {secret}!\n".encode(encoding)
+    for at in range(len(written)):
+        log = open_log(secrets=[secret, "hunter2"])
+        log.write(OUT, written[:at], AT_MS, 1.0)
+        log = tr.LogWriter.resumed(log.base, json.loads(json.dumps(log.record())))
+        log.write(OUT, written[at:] + b"hunter2\n", AT_MS, 1.0)
+        log.close(AT_MS)
+        assert read_log(log.base).raw == b"it is [redacted]!\n[redacted]\n", at
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_log_redacts_secrets_in_random_chunks(
     open_log: Callable[..., tr.LogWriter], seed: int
@@ -9215,6 +9243,79 @@ def test_reserve_is_given_up_in_parts_and_made_again_where_there_is_room(
 
 def test_disk_that_cannot_be_asked_is_not_low(tmp_path: Path) -> None:
     assert tr.DiskWatch(str(tmp_path / "gone"), 1, tr.Clock()).why_low() == ""
+
+
+@pytest.fixture
+def careless_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An SQLite that by itself does not overwrite what it deletes."""
+    connect = sqlite3.connect
+
+    def careless(*args: Any, **named: Any) -> Any:
+        db = connect(*args, **named)
+        db.execute("pragma secure_delete = off")
+        return db
+
+    monkeypatch.setattr(sqlite3, "connect", careless)
+
+
+def files_with(word: bytes, daemon: tr.Daemon) -> list[Path]:
+    """The files of the data directory in which a word stands."""
+    files = [path for path in Path(daemon.folder.path).rglob("*") if path.is_file()]
+    return [path for path in files if word in path.read_bytes()]
+
+
+@pytest.mark.parametrize("times", [2, 2000])
+def test_secret_parameters_are_in_no_file_once_their_runs_have_ended(
+    in_process: Any, careless_sqlite: None, fifos: Any, times: int
+) -> None:
+    """Also very long ones, and those of a run that never began."""
+    clock = FakeClock()
+    task = {**HELD, "params": [*HELD["params"], {"env": "KEY", "secret": True}]}
+    daemon = in_process({"hold": task}, clock)
+    daemon.tick()
+    path = fifos()
+    params = {"fifo": path, "KEY": "hunter2-" * times}
+    run, queued = (daemon.trigger("hold", params, "api") for _ in range(2))
+    assert files_with(b"hunter2", daemon)
+    assert daemon.stop(queued.id)
+    os.close(reach(path, daemon))
+    end_of(daemon, run)
+    database = daemon.folder.database
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as reader:
+        reader.execute("begin")
+        reader.execute("select id from runs").fetchone()
+        clock.pass_time(tr.SIGN_OF_LIFE_S)
+        daemon.tick()
+        assert files_with(b"hunter2", daemon), "left alone while somebody reads"
+    clock.pass_time(tr.SIGN_OF_LIFE_S)
+    daemon.tick()
+    assert files_with(b"hunter2", daemon) == []
+    assert os.stat(f"{database}-wal").st_size == 0
+
+
+def test_secret_parameters_of_crashed_runs_are_in_no_file(
+    remains: Any, careless_sqlite: None
+) -> None:
+    shown = {"KEY": tr.HIDDEN}
+    remains.leave("ok", 9, {"KEY": "hunter2"}, status="running", params=shown)
+    daemon = remains.revive({"ok": {"run": "true"}})
+    daemon.tick()
+    assert files_with(b"hunter2", daemon) == []
+
+
+def test_secret_parameters_are_not_left_in_the_log_of_a_dead_daemon(
+    tmp_path: Path,
+) -> None:
+    store = tr.Store(str(tmp_path / "history.sqlite3"))
+    assert not store.found_log
+    again = tr.Store(store._path)
+    assert again.found_log
+    clock = FakeClock()
+    folder = tr.DataFolder(str(tmp_path))
+    processes = tr.Processes(str(tmp_path))
+    assert tr.Housekeeper(folder, again, processes, clock).secret_ended
+    for closed in (processes, again, store):
+        closed.close()
 
 
 def test_low_disk_refuses_triggers_until_there_is_room(
