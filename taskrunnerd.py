@@ -5059,28 +5059,117 @@ def signal_process(pid: int, number: int) -> bool:
     return may_signal(pid)
 
 
-def _missing_interpreter(command: Command, error: Exception) -> str:
-    """The interpreter that a script names and that does not exist; else empty."""
-    if not isinstance(error, FileNotFoundError):
-        return ""
-    try:
-        with open(os.path.join(command.working_dir, command.argv[0]), "rb") as file:
-            first = file.readline(256)
-    except OSError:
-        return ""
-    words = first[2:].decode("utf-8", "replace").split()
-    return words[0] if first.startswith(b"#!") and words else ""
+# e_machine of elf(5), as uname(2) names them.
+_ELF_MACHINES = {
+    3: "i686", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64",
+    183: "aarch64", 243: "riscv64",
+}  # fmt: skip
+
+
+class _Unstarted(NamedTuple):
+    """A program that could not be started, as it lies on the disk; mode 0 if it does
+    not."""
+
+    name: str
+    path: str
+    mode: int
+    head: bytes
+    folders: str  # where its name was looked for
+    user: str
+    own: str = os.uname().machine
+
+    @property
+    def interpreter(self) -> str:
+        """What the first line of a script says is to run it."""
+        words = self.head[2:].decode("utf-8", "replace").split()
+        return words[0] if self.head.startswith(b"#!") and words else ""
+
+    @property
+    def machine(self) -> str:
+        """What a binary was made for; empty for other files."""
+        if not self.head.startswith(b"\x7fELF"):
+            return ""
+        number = int.from_bytes(self.head[18:20], sys.byteorder)
+        return _ELF_MACHINES.get(number, f"number {number}")
+
+
+def _look_at(command: Command) -> _Unstarted:
+    name, account = command.argv[0], command.account
+    user = f"user {account.name}" if account else "the daemon's user"
+    folders = "" if "/" in name else os.fsdecode(command.environ.get(b"PATH", b""))
+    for folder in folders.split(":"):
+        path = os.path.join(command.working_dir, folder, name)
+        with contextlib.suppress(OSError):
+            mode, head = os.stat(path).st_mode, b""
+            if stat.S_ISREG(mode):
+                with open(path, "rb") as file:
+                    head = file.read(256)
+            return _Unstarted(name, path, mode, head, folders, user)
+    return _Unstarted(name, path, 0, b"", shortened(folders), user)
+
+
+_NOEXEC = getattr(os, "ST_NOEXEC", 0)
+# What is to be done when execve(2) fails with an error: the first line that fits.
+_START_WORDS: tuple[tuple[int, Callable[[_Unstarted], Any], str], ...] = (
+    (errno.E2BIG, bool, "pass long text in a file; one argument has 128 KiB at most"),
+    (errno.ENOENT, lambda x: re.match(rb"#!.*\r(\n|$)", x.head),
+     "its lines end with CR LF; save it with LF"),
+    (errno.ENOENT, lambda x: x.interpreter,
+     "its interpreter {interpreter} is not there; install it or correct line 1"),
+    (errno.ENOENT, lambda x: x.machine,
+     "its loader is not there; take what was made for this system and C library"),
+    (errno.ENOENT, lambda x: os.path.islink(x.path), "it is a link to nothing"),
+    (errno.ENOENT, lambda x: x.name[0] in "~$",
+     "without a shell ~ and $ stand for themselves; write the whole path"),
+    (errno.ENOENT, lambda x: " " in x.name,
+     "that is one name; write a list of the program and its arguments"),
+    (errno.ENOENT, lambda x: x.folders,
+     "install it or write its path; it is in no folder of its PATH {folders}"),
+    (errno.ENOENT, bool, "correct the path; it begins at working_dir"),
+    (errno.ENOEXEC, lambda x: x.head.startswith(b"\xef\xbb\xbf#!"),
+     "a byte order mark stands in front of its #!; save it without one"),
+    (errno.ENOEXEC, lambda x: x.machine not in ("", x.own),
+     "it was made for another machine ({machine}); this one is {own}"),
+    (errno.ENOEXEC, lambda x: x.machine or not x.head,
+     "it is damaged or empty; install it again"),
+    (errno.ENOEXEC, bool, "write #!/bin/sh, or what else is to run it, into line 1"),
+    (errno.EACCES, lambda x: stat.S_ISDIR(x.mode),
+     "it is a directory; name a program in it"),
+    (errno.EACCES, lambda x: x.mode and not x.mode & 0o111,
+     "it is not executable; use chmod +x"),
+    (errno.EACCES, lambda x: x.mode and os.statvfs(x.path).f_flag & _NOEXEC,
+     "its file system is mounted noexec; put it elsewhere"),
+    (errno.EACCES, bool,
+     "{user} may not execute it or its interpreter, or not enter a folder above"),
+    (errno.ETXTBSY, bool, "it is still being written; replace programs with mv"),
+    (errno.EAGAIN, bool, "there are too many processes; see ulimit -u and TasksMax"),
+    (errno.EMFILE, bool, "raise ulimit -n or LimitNOFILE"),
+)  # fmt: skip
+_FOLDER_WORDS = {
+    errno.ENOENT: "make it or correct working_dir",
+    errno.ENOTDIR: "it or what is above it is a file; name a folder",
+    errno.EACCES: "{user} may not enter it or a folder above",
+}
 
 
 def _start_error_text(command: Command, error: Exception) -> str:
+    """Why a program was not started, and what is to be done."""
     name, program = getattr(error, "filename", None), command.argv[0]
-    reason = getattr(error, "strerror", None) or str(error)
+    number = getattr(error, "errno", None)
+    found, words = _look_at(command), ""
+    with contextlib.suppress(OSError):
+        fitting = (w for n, fits, w in _START_WORDS if n == number and fits(found))
+        words = next(fitting, "")
+    what = f'cannot start "{program}"'
     if name == command.working_dir and name != program:
-        return f'cannot use the working directory "{name}": {reason}'
-    interpreter = _missing_interpreter(command, error)
-    if interpreter:
-        return f'cannot start "{program}": its interpreter {interpreter} is not there'
-    return f'cannot start "{program}": {reason}'
+        what = f'cannot use the working directory "{name}"'
+        words = _FOLDER_WORDS.get(number or 0, "")
+    if name != program and command.account and number in (errno.EPERM, errno.EINVAL):
+        what = f"cannot become {found.user}"
+    reason = getattr(error, "strerror", None) or str(error)
+    facts = {**found._asdict(), "interpreter": found.interpreter}
+    advice = words.format(**facts, machine=found.machine)
+    return ": ".join(filter(None, (what, reason, advice)))
 
 
 def _run_id_of(pid: int) -> str:

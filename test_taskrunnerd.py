@@ -7392,33 +7392,83 @@ def test_used_time_and_memory_are_counted(programs: Served) -> None:
     assert 0 < run["duration"] < DEADLINE_S * 1e9
 
 
-def make_file(path: Path, text: str, mode: int) -> None:
-    """A file with a text and a mode."""
-    path.write_text(text)
-    path.chmod(mode)
+def elf(machine: int, loader: str) -> bytes:
+    """The head of a 64-bit program for a machine, which wants a loader."""
+    name = loader.encode() + b"\0"
+    order = "<" if sys.byteorder == "little" else ">"
+    mark = b"\x7fELF\2" + bytes([1 if order == "<" else 2, 1]) + bytes(9)
+    sizes = (64, 56, 1, 0, 0, 0)
+    header = struct.pack(f"{order}HHIQQQIHHHHHH", 3, machine, 1, 0, 64, 0, 0, *sizes)
+    wants = struct.pack(f"{order}IIQQQQQQ", 3, 4, 120, 0, 0, len(name), len(name), 1)
+    return mark + header + wants + name
 
 
+OWN_HEAD = Path(sys.executable).read_bytes()[:20]
+OWN_MACHINE = int.from_bytes(OWN_HEAD[18:20], sys.byteorder)
+OTHER_MACHINE = 183 if OWN_MACHINE != 183 else 62
+START_FILES: dict[str, tuple[bytes, int]] = {
+    "plain": (b"#!/bin/sh\n", 0o644),
+    "script": (b"#!/no/interpreter\n", 0o755),
+    "formless": (b"\x01\x02", 0o755),
+    "dos": (b"#!/bin/sh\r\necho\r\n", 0o755),
+    "marked": (b"\xef\xbb\xbf#!/bin/sh\n", 0o755),
+    "empty": (b"", 0o755),
+    "foreign": (elf(OTHER_MACHINE, "/no/loader"), 0o755),
+    "loaderless": (elf(OWN_MACHINE, "/no/loader"), 0o755),
+    "damaged": (elf(OWN_MACHINE, "/no/loader")[:40], 0o755),
+}
+NO_FILE, DENIED = "No such file or directory", "Permission denied"
 START_FAULTS = {
     # With a PATH of its own: a folder there that may not be read gives another reason.
     "no-program": (
         {"run": ["no-such-program"], "env_base": "clean"},
-        ["no-such-program", "No such file"],
+        f'cannot start "no-such-program": {NO_FILE}: install it or write its path',
     ),
-    "no-file": ({"run": ["./no-such-file"]}, ["./no-such-file", "No such file"]),
-    "no-shell": ({"run": "true", "shell": "/no/shell"}, ["/no/shell", "No such file"]),
+    "no-file": ({"run": ["./no"]}, f'"./no": {NO_FILE}: correct the path; it begins'),
+    "no-shell": ({"run": "true", "shell": "/no/sh"}, f'start "/no/sh": {NO_FILE}'),
+    "shell-words": (
+        {"run": "true", "shell": "sh -e", "env_base": "clean"},
+        "that is one name; write a list",
+    ),
+    "blanks": ({"run": ["ls -l"], "env_base": "clean"}, "write a list of the program"),
+    "home": ({"run": ["~/x"]}, "without a shell ~ and $ stand for themselves"),
+    "dangling": ({"run": ["./dangling"]}, "it is a link to nothing"),
     "no-folder": (
         {"run": "true", "working_dir": "no-folder"},
-        ["working directory", "no-folder", "No such file"],
+        f'no-folder": {NO_FILE}: make it or correct working_dir',
     ),
     "file-as-folder": (
         {"run": "true", "working_dir": "plain"},
-        ["working directory", "plain", "Not a directory"],
+        'plain": Not a directory: it or what is above it is a file; name a folder',
     ),
-    "not-executable": ({"run": ["./plain"]}, ["./plain", "ermission"]),
-    "a-folder": ({"run": ["./sub"]}, ["./sub", "ermission"]),
-    "no-interpreter": ({"run": ["./script"]}, ["./script", "/no/interpreter"]),
-    "no-format": ({"run": ["./formless"]}, ["./formless", "format"]),
+    "not-executable": (
+        {"run": ["./plain"]},
+        f'"./plain": {DENIED}: it is not executable; use chmod +x',
+    ),
+    "not-in-path": ({"run": ["plain"], "env": {"PATH": "."}}, "use chmod +x"),
+    "a-folder": ({"run": ["./sub"]}, f"{DENIED}: it is a directory; name a program"),
+    "no-interpreter": (
+        {"run": ["./script"]},
+        f'"./script": {NO_FILE}: its interpreter /no/interpreter is not there',
+    ),
+    "dos": ({"run": ["./dos"]}, "its lines end with CR LF; save it with LF"),
+    "no-format": ({"run": ["./formless"]}, "Exec format error: write #!/bin/sh, or"),
+    "marked": ({"run": ["./marked"]}, "a byte order mark stands in front of its #!"),
+    "empty": ({"run": ["./empty"]}, "it is damaged or empty; install it again"),
+    "too-long": (
+        {"run": ["true", "x" * 200_000], "env_base": "clean"},
+        "Argument list too long: pass long text in a file",
+    ),
+    "foreign": (
+        {"run": ["./foreign"]},
+        f"for another machine ({tr._ELF_MACHINES[OTHER_MACHINE]}); this one is ",
+    ),
+    "loaderless": ({"run": ["./loaderless"]}, "its loader is not there; take what"),
+    "damaged": ({"run": ["./damaged"]}, "it is damaged or empty; install it again"),
 }
+if OWN_HEAD[:5] != b"\x7fELF\2":
+    for binary in ("foreign", "loaderless", "damaged"):
+        del START_FAULTS[binary]
 
 
 @pytest.fixture(scope="module")
@@ -7426,9 +7476,10 @@ def unstartable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A daemon whose tasks cannot be started."""
     folder = tmp_path_factory.mktemp("unstartable")
     (folder / "sub").mkdir()
-    make_file(folder / "plain", "#!/bin/sh\n", 0o644)
-    make_file(folder / "script", "#!/no/interpreter\n", 0o755)
-    make_file(folder / "formless", "\x01\x02", 0o755)
+    (folder / "dangling").symlink_to("nowhere")
+    for name, (content, mode) in START_FILES.items():
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(mode)
     tasks = {name: settings for name, (settings, _) in START_FAULTS.items()}
     daemon = Served(folder, tasks).start()
     yield daemon
@@ -7439,12 +7490,46 @@ def unstartable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def test_program_that_cannot_start_says_why(unstartable: Served, name: str) -> None:
     run = unstartable.run(name)
     assert (run["end_reason"], run["exit_code"]) == ("start_failed", -1)
-    for word in START_FAULTS[name][1]:
-        assert word in run["error"]
+    assert START_FAULTS[name][1] in run["error"]
     assert {"signal", "cpu_seconds", "duration"}.isdisjoint(run)
     assert run["output_bytes"] == 0
     # The slot is free again.
     assert unstartable.run(name)["end_reason"] == "start_failed"
+
+
+@pytest.mark.parametrize(
+    "number, filename, words",
+    [
+        (errno.EACCES, "./x", "user nobody may not execute it or its interpreter"),
+        (errno.EACCES, "/", "user nobody may not enter it or a folder above"),
+        (errno.EPERM, "/", "cannot become user nobody: Operation not permitted"),
+        (errno.EINVAL, None, "cannot become user nobody: Invalid argument"),
+        (errno.EAGAIN, None, "there are too many processes; see ulimit -u and"),
+        (errno.EMFILE, None, "raise ulimit -n or LimitNOFILE"),
+        (errno.EIO, "./x", "Input/output error"),
+    ],
+)
+def test_start_that_fails_for_the_machine_says_why(
+    number: int, filename: str | None, words: str
+) -> None:
+    account = tr.Account("nobody", "/", "/bin/sh", 65534, 65534, ())
+    command = tr.Command(["./x"], {}, "/", -1, account)
+    error = OSError(number, os.strerror(number), filename)
+    assert words in tr._start_error_text(command, error)
+
+
+def test_program_on_a_file_system_without_programs_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x").write_text("#!/bin/sh\n")
+    (tmp_path / "x").chmod(0o755)
+    command = tr.Command(["./x"], {}, str(tmp_path), -1, None)
+    error = OSError(errno.EACCES, "Permission denied", "./x")
+    assert "the daemon's user may not" in tr._start_error_text(command, error)
+    flags = types.SimpleNamespace(f_flag=tr._NOEXEC)
+    monkeypatch.setattr(tr.os, "statvfs", lambda _: flags)
+    if tr._NOEXEC:
+        assert "is mounted noexec" in tr._start_error_text(command, error)
 
 
 def test_program_sees_its_run(programs: Served) -> None:
