@@ -1965,14 +1965,36 @@ def _finite(text: str) -> float:
     return number
 
 
-def json_value(raw: bytes, parse_float: Callable[[str], Any] = _finite) -> Any:
-    """The value of a JSON text. Raises ValueError, also for one nested too deeply."""
+class RepeatedName(ValueError):
+    """An object of a JSON text has two members of the same name."""
+
+
+def _unique_members(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(members)
+    if len(unique) < len(members):
+        raise RepeatedName("a name is repeated")
+    return unique
+
+
+def json_value(
+    raw: bytes,
+    parse_float: Callable[[str], Any] = _finite,
+    *,
+    unique: bool = False,
+) -> Any:
+    """The value of a JSON text. Raises ValueError, also for one nested too deeply, and
+    RepeatedName if names have to be `unique`."""
     # The parser recurses in C; a bound on nesting keeps a small thread stack safe.
     opened = raw.count(b"[") + raw.count(b"{")
     if opened > JSON_MAX_DEPTH and _is_too_deep(raw):
         raise ValueError(f"nested deeper than {JSON_MAX_DEPTH} levels")
     text = raw.decode("utf-8-sig")
-    return json.loads(text, parse_constant=_refuse_constant, parse_float=parse_float)
+    return json.loads(
+        text,
+        parse_constant=_refuse_constant,
+        parse_float=parse_float,
+        object_pairs_hook=_unique_members if unique else None,
+    )
 
 
 # ---- 6. Tasks and configuration: tasks.json, parameters ---------------------
@@ -2057,10 +2079,11 @@ class Config(NamedTuple):
     warnings: Sequence[ConfigFault] = ()  # what is allowed and hardly meant
 
 
+REPEATED = "repeated; each name may stand only once"
 _TOKEN = re.compile(r'"(?:[^"\\]+|\\.)*"|[\[\]{},:]|[^\s,\[\]{}:"]+')
 
 
-class _Places:
+class Places:
     """Offsets of every value and member name in a text that is known to be JSON, and
     the names that stand twice."""
 
@@ -2105,7 +2128,7 @@ class _Places:
             self._walk(here, *next(self._words))
 
 
-def _offset(fault: Fault, places: _Places) -> int:
+def _offset(fault: Fault, places: Places) -> int:
     """Where a fault is shown: at its value, its name, or what should hold it."""
     at = fault.at
     if fault.of_name and at in places.names:
@@ -2146,9 +2169,8 @@ class _Source:
     def checked_warnings(self) -> list[ConfigFault]:
         """What is hardly meant, in the order of the file. Raises ConfigError with all
         faults, in that order, if there are any."""
-        places = _Places(self.text)
-        message = "repeated; each name may stand only once"
-        faults = [(offset, Fault(at, message)) for at, offset in places.repeated]
+        places = Places(self.text)
+        faults = [(offset, Fault(at, REPEATED)) for at, offset in places.repeated]
         faults += [(_offset(fault, places), fault) for fault in self.faults]
         if faults:
             raise ConfigError(self._in_order(faults))
@@ -9868,6 +9890,7 @@ def _compile(path: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _STATIC: dict[str, list[Route]] = {}
 _DYNAMIC: dict[str, tuple[re.Pattern[str], list[Route]]] = {}
 for _route in API:
@@ -9951,10 +9974,25 @@ def _bind_path(texts: dict[str, str]) -> list[Fault]:
 def _query_texts(text: str) -> dict[str, str]:
     """The parameters of a query string, the first of each name."""
     given: dict[str, str] = {}
-    for part in text.split("&") if text else ():
+    for part in filter(None, text.split("&")):
         name, _, value = part.partition("=")
         given.setdefault(unquote_plus(name), unquote_plus(value))
     return given
+
+
+_IN_BODY = '; a parameter of the task belongs into the body: {"params": {…}}'
+
+
+def _unknown_names(route: Route, given: Mapping[str, str]) -> Iterator[Fault]:
+    """What means nothing in the query of a request that changes something: it would be
+    done in another way than was meant."""
+    known = [key.partition(":")[0] for key in route.query.split()]
+    fields = SCHEMAS[route.body]["properties"] if route.body else ()
+    hint = _IN_BODY if "params" in fields else ""
+    for index, name in enumerate(name for name in given if name not in known):
+        near = nearest(name, known) if index < FAULTS_LISTED else ""
+        # The value is not shown: it may be a secret.
+        yield Fault(("query", name), f"unknown query parameter{hint}{near}")
 
 
 def _bind_query(
@@ -9974,7 +10012,19 @@ def _bind_query(
             faults += find_faults(schema, values[name], ("query", name))
         except ValueError as error:
             faults.append(Fault(("query", name), str(error), given[name]))
+    if route.method not in _SAFE_METHODS:
+        faults += _unknown_names(route, given)
     return values, faults
+
+
+def _read_body(raw: bytes) -> tuple[Any, list[Fault]]:
+    """A JSON value and the names that stand in it twice. Raises ValueError."""
+    try:
+        return json_value(raw, unique=True), []
+    except RepeatedName:
+        twice = Places(raw.decode("utf-8-sig")).repeated
+        places = dict.fromkeys(at for at, _ in twice)
+        return json_value(raw), [Fault(("body", *at), REPEATED) for at in places]
 
 
 def _bind_body(route: Route, raw: bytes, content_type: str) -> tuple[Any, list[Fault]]:
@@ -9993,7 +10043,7 @@ def _bind_body(route: Route, raw: bytes, content_type: str) -> tuple[Any, list[F
     ):
         raise Problem(415, "the body must be application/json")
     try:
-        body = json_value(raw)
+        body, faults = _read_body(raw)
     except RecursionError:
         reason = "nested too deeply"
     except UnicodeDecodeError:
@@ -10001,7 +10051,7 @@ def _bind_body(route: Route, raw: bytes, content_type: str) -> tuple[Any, list[F
     except ValueError as error:
         reason = str(error)
     else:
-        return body, list(find_faults(SCHEMAS[route.body], body, ("body",)))
+        return body, [*faults, *find_faults(SCHEMAS[route.body], body, ("body",))]
     fault = Fault(("body",), f"not JSON: {reason}")
     raise Problem(400, "the body is not JSON", faults=[fault])
 
@@ -10052,9 +10102,6 @@ def host_name(host_header: str) -> str:
     if host_header.startswith("["):
         return host_header[1:].partition("]")[0]
     return host_header.partition(":")[0]
-
-
-_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 def _check_token(authorization: str, token: str) -> None:

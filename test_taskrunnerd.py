@@ -13029,9 +13029,61 @@ def test_trigger_refuses_bad_queries_also_without_wait(
     assert shared.get("/api/tasks/true/runs?limit=1").json["total"] == before
 
 
+IN_BODY = '; a parameter of the task belongs into the body: {"params": {…}}'
+
+
+@pytest.mark.parametrize("method, path, hint", [
+    ("POST", "/api/tasks/strict/run", IN_BODY + "; did you mean wait?"),
+    ("DELETE", "/api/tasks/good/runs/{id}", ""), ("POST", "/api/reload", ""),
+    ("POST", "/api/tasks/good/runs/{id}/stop", ""),
+    *(("POST", f"/api/runs/bulk/{verb}", "")
+      for verb in ("cancel", "delete", "restore", "rerun")),
+])  # fmt: skip
+def test_query_of_a_change_may_have_no_unknown_name(
+    ops: Served, method: str, path: str, hint: str
+) -> None:
+    """Also no parameter of the task, whose value is not shown."""
+    changed = f"/api/runs?task_name={'strict' if hint else 'good'}"
+    run = ops.run("good")
+    before = ops.get(changed).json["total"]
+    body = None
+    if "bulk" in path or hint:
+        body = {"params": {"MUST": ""}} if hint else {"ids": [run["id"]]}
+    query = f"?waitt=true&KEY={SECRET}&=1&a"
+    reply = ops.request(method, path.format(**run) + query, body)
+    assert reply.status == 422 and SECRET not in reply.raw.decode()
+    told = dict(reply.faults)
+    assert list(told) == [f"query.{name}" for name in ("waitt", "KEY", "", "a")]
+    assert told["query.waitt"] == f"unknown query parameter{hint}"
+    assert ops.get(changed).json["total"] == before
+    for other in ("GET", "HEAD"):
+        assert ops.request(other, place(run) + query).status == 200
+
+
+@pytest.mark.parametrize("path, body, places", [
+    ("/api/tasks/say/run", '{"params": {"TEXT": "a", "TEXT": "b"}}', ["params.TEXT"]),
+    ("/api/tasks/say/run", '{"params": {"TEXT": "a", "TEXT": "a"}}', ["params.TEXT"]),
+    ("/api/tasks/say/run", '{"params": {"TEXT": "a", "\\u0054EXT": "b", "TEXT": ""}}',
+     ["params.TEXT"]),
+    ("/api/tasks/say/run", '{"params": {}, "params": {"TEXT": "b"}}', ["params"]),
+    ("/api/tasks/say/run", '{"params": {"X": [{"a": 1, "a": 2}], "TEXT": ""}}',
+     ["params.X[0].a", "params.X"]),
+    ("/api/runs/bulk/delete", '{"filter": {"search": "a", "search": "b"}, "ids": []}',
+     ["filter.search", "ids", "filter"]),
+])  # fmt: skip
+def test_name_that_stands_twice_in_a_body_is_a_fault(
+    ops: Served, path: str, body: str, places: list[str]
+) -> None:
+    reply = ops.post(path, body.encode(), 422)
+    found = [at for at, message in reply.faults]
+    assert list(dict.fromkeys(found)) == [f"body.{place}" for place in places]
+    assert reply.faults[0][1] == tr.REPEATED
+    assert ops.run("say", {"TEXT": '{"a": 1, "a": 2}'})["end_reason"] == "success"
+
+
 @pytest.mark.parametrize("seconds", ["1", "3600"])
 def test_trigger_takes_the_edges_of_wait_timeout(shared: Served, seconds: str) -> None:
-    query = f"wait=true&wait_timeout={seconds}&unknown=1"
+    query = f"&wait=true&&wait_timeout={seconds}&"
     shared.post(f"/api/tasks/true/run?{query}", status=201)
 
 
