@@ -11478,6 +11478,11 @@ def _add_others(commands: Any) -> None:
     crontab.add_argument(
         "file", nargs="?", default="-", metavar="FILE", help="else it is stdin"
     )
+    crontab.add_argument(
+        "--system",
+        action=argparse.BooleanOptionalAction,
+        help="a user stands before each command, as in /etc/crontab",
+    )
     add("systemd-unit", help="print a unit of systemd for this installation")
     add("dockerfile", help="print a Dockerfile, and a compose file in its comments")
     coming = add("next", help="print the coming ticks of schedules")
@@ -11792,6 +11797,22 @@ def _print_next(settings: dict[str, str], arguments: argparse.Namespace) -> int:
 
 _CRONTAB_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 _CRONTAB_OWN = ("SHELL", "CRON_TZ", "MAILTO", "MAILFROM")
+_NOT_IMPORTED = "not imported"
+_NO_MAIL = "MAILTO: nothing is mailed; GET /api/runs?status=failed lists failures"
+_ONE_AT_A_TIME = (
+    "all: a job that still runs at its next tick is queued, cron would start a second"
+    " one; see max_concurrent and on_overlap"
+)
+# The names of the fields, `m h dom mon dow command`, or a line of a drawing of them.
+_CRONTAB_HEADER = re.compile(
+    r"m(?:m|in(?:ute)?s?)?[^a-z]+h(?:h|(?:ou)?rs?)?\b|[.|`┌│└┬]", re.IGNORECASE
+)
+_QUOTED = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\.", re.DOTALL)
+_IN_BACKGROUND = re.compile(r"(?<![&|<>])&(?![&>])")
+_STARTS_SERVICE = re.compile(
+    r"(?:^|[\s;&|(/\"'])(?:(?:nohup|setsid|screen|tmux|daemonize|start-stop-daemon)\s"
+    r"|(?:service\s+\S+|init\.d/\S+)\s+(?:re)?start\b)|&[\s)]*[\"']"
+)
 
 
 def _crontab_name(comment: str, command: str, taken: Collection[str]) -> str:
@@ -11799,19 +11820,36 @@ def _crontab_name(comment: str, command: str, taken: Collection[str]) -> str:
     words = command.rpartition("&& ")[2].split() if command[:3] == "cd " else []
     words = words or command.split()
     programs = [word for word in words if not _CRONTAB_VARIABLE.match(word)]
+    programs = [word for word in programs if word not in ("nohup", "setsid")]
     text = comment or os.path.basename((programs or words)[0])
     base = re.sub("[^a-z0-9._-]+", "-", text.lower())[:40].strip("-.") or "job"
     numbered = (f"{base}-{number}" for number in itertools.count(2))
     return next(n for n in itertools.chain([base], numbered) if n not in taken)
 
 
-def _crontab_job(line: str, env: dict[str, str], *, has_user: bool) -> dict[str, Any]:
-    """The task of a job's line. Raises ValueError when there can be none."""
+def _crontab_parts(line: str, *, has_user: bool) -> tuple[str, str, str]:
+    """Time, user and command of a job's line. Raises ValueError."""
+    line = line[line.startswith("-") :]  # cronie does not log such a job
     count = 1 if line.startswith("@") else 5
     parts = line.split(None, count + has_user)
     if len(parts) <= count + has_user:
         raise ValueError("no command behind the time")
-    when, command = " ".join(parts[:count]), parts[-1]
+    return " ".join(parts[:count]), parts[count] if has_user else "", parts[-1]
+
+
+def _home_of(user: str) -> str | None:
+    """The home of a user, if there is one of that name."""
+    import pwd
+
+    try:
+        return pwd.getpwnam(user).pw_dir
+    except KeyError:
+        return None
+
+
+def _crontab_job(line: str, env: dict[str, str], *, has_user: bool) -> dict[str, Any]:
+    """The task of a job's line. Raises ValueError when there can be none."""
+    when, user, command = _crontab_parts(line, has_user=has_user)
     if re.search(r"(?<!\\)%", command):
         raise ValueError("text behind % is for stdin; put it into a here-document")
     task: dict[str, Any] = {"cron": when, "timezone": env.get("CRON_TZ", "")}
@@ -11820,11 +11858,12 @@ def _crontab_job(line: str, env: dict[str, str], *, has_user: bool) -> dict[str,
     else:
         parse_cron(when, task["timezone"] or "UTC")
     command = command.replace("\\%", "%")
-    # cron's shell goes on after a command that fails.
-    task["run"] = f"set +e\n{command}" if ";" in command else command
-    task["user"] = parts[count] if has_user else ""
-    task["shell"] = env.get("SHELL", "")
-    task["working_dir"] = env.get("HOME", "")
+    lasting = _IN_BACKGROUND.search(_QUOTED.sub("_", command))
+    task["run"] = command
+    task["user"] = user
+    task["shell"] = [env["SHELL"], "-c"] if env.get("SHELL") else ""
+    task["working_dir"] = env.get("HOME") or _home_of(user)
+    task["orphans"] = LEAVE if lasting or _STARTS_SERVICE.search(command) else ""
     task["env"] = {k: v for k, v in env.items() if k not in _CRONTAB_OWN}
     return {key: value for key, value in task.items() if value}
 
@@ -11838,60 +11877,111 @@ def _is_crontab_job(text: str) -> bool:
     return True
 
 
+def _commented(comment: list[str], line: str) -> list[str]:
+    """The comment above a job after one more line. A blank one, a job that is switched
+    off and the names of the fields end what came before."""
+    text = line.strip("# \t")
+    if not line or _CRONTAB_HEADER.match(text) or _is_crontab_job(text):
+        return []
+    return [*comment, *filter(None, [text.strip("=-*~ \t")])]
+
+
+def _begin_with_users(lines: list[str]) -> tuple[bool, list[str]]:
+    """Whether every job begins with a user, as in /etc/crontab, and a note of that."""
+    users = []
+    for line in lines:
+        if line and line[0] != "#" and not _CRONTAB_VARIABLE.fullmatch(line):
+            try:
+                users.append(_crontab_parts(line, has_user=True)[1])
+            except ValueError:
+                users.append("")  # no command would be left
+    if users and all(_home_of(user) is not None for user in users):
+        every = "every job begins with a user's name, which is taken for its user"
+        return True, [f"all: {every}; if it is a program, use --no-system"]
+    if "root" in users:
+        return False, ["all: root is taken for a program; if it is none, use --system"]
+    return False, []
+
+
+def _job_notes(task: Mapping[str, Any]) -> Iterator[str]:
+    """What needs a look in an imported job."""
+    if "run_on_start" in task:
+        yield "@reboot: runs at every start of the daemon, not only of the machine"
+    user, folder = task.get("user"), task.get("working_dir", "")
+    if user and not os.path.isdir(folder):
+        reason = f"its home {folder} is not there" if folder else "no such user here"
+        yield f"user {user}: {reason}; set working_dir"
+
+
 def import_crontab(
-    text: str, home: str, *, has_user: bool
+    text: str, home: str, *, has_user: bool | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """The tasks.json that does what a crontab does, and what needs a look. `has_user`:
-    a user stands between time and command, as in /etc/crontab (crontab(5))."""
+    a user stands between time and command, as in /etc/crontab (crontab(5)); None finds
+    it out."""
     tasks: dict[str, Any] = {}
     notes: list[str] = []
     env: dict[str, str] = {}
-    comment = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
-        variable = _CRONTAB_VARIABLE.fullmatch(line)
+    lines = [line.strip() for line in text.split("\n")]
+    comment: list[str] = []
+    found = _begin_with_users(lines) if has_user is None else (has_user, [])
+    has_user, more = found
+    for number, line in enumerate(lines, 1):
         if line.startswith("#") or not line:
-            comment = line.strip("# \t")
-        elif variable:
-            name = variable[1]
-            env[name] = unquoted(variable[2].strip())
-            if name == "MAILTO":
-                mail = "nothing is mailed; GET /api/runs?status=failed lists failures"
-                notes.append(f"line {number}: MAILTO: {mail}")
-        else:
-            try:
-                task = _crontab_job(line, env, has_user=has_user)
-            except ValueError as error:
-                notes.append(f"line {number}: not imported: {error}")
-                continue
-            about = "" if _is_crontab_job(comment) else comment
-            command = task["run"].rpartition("set +e\n")[2]
-            described = {"description": about} if about else {}
-            tasks[_crontab_name(about, command, tasks)] = {**described, **task}
-            comment = ""
-    if tasks:
-        more = "cron would start a second one; see max_concurrent and on_overlap"
-        notes.append(f"all: a job that still runs at its next tick is queued, {more}")
-    # What cron does: it starts in the home directory and never catches up.
-    defaults = {"working_dir": home, "catch_up": CATCH_SKIP}
+            comment = _commented(comment, line)
+            continue
+        about, comment = comment, []
+        variable = _CRONTAB_VARIABLE.fullmatch(line)
+        if variable:
+            env[variable[1]] = unquoted(variable[2].strip())
+            if variable[1] == "MAILTO" and env["MAILTO"]:
+                notes.append(f"line {number}: {_NO_MAIL}")
+            continue
+        try:
+            task = _crontab_job(line, env, has_user=has_user)
+        except ValueError as error:
+            notes.append(f"line {number}: {_NOT_IMPORTED}: {error}")
+            continue
+        notes += [f"line {number}: {note}" for note in _job_notes(task)]
+        described = {"description": " ".join(about)} if about else {}
+        name = _crontab_name(about[0] if about else "", task["run"], tasks)
+        tasks[name] = {**described, **task}
+    notes += [*more, _ONE_AT_A_TIME] if tasks else []
+    # What cron does: it starts in the home directory, goes on after a command that
+    # fails, and never catches up.
+    shell = ["/bin/sh", "-c"]
+    defaults = {"working_dir": home, "catch_up": CATCH_SKIP, "shell": shell}
     return {"defaults": defaults, "tasks": tasks}, notes
 
 
-def _print_import(path: str) -> int:
+def _crontab_text(raw: bytes) -> tuple[str, list[str]]:
+    """The text of a crontab, which may be none of UTF-8, and notes of such lines."""
+    lines, notes = [], []
+    for number, line in enumerate(raw.split(b"\n"), 1):
+        try:
+            lines.append(line.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            lines.append(line.decode("latin-1"))
+            notes.append(f"line {number}: not UTF-8; read as Latin-1, written as UTF-8")
+    return "\n".join(lines), notes
+
+
+def _print_import(path: str, *, has_user: bool | None) -> int:
     """Print the tasks.json of a crontab, and on stderr what needs a look."""
     try:
-        with open(0 if path == "-" else path, encoding="utf-8") as file:
-            text = file.read(CONFIG_MAX_BYTES)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UsageError(f"{path}: cannot be read: {reason}") from None
-    has_user = path == "/etc/crontab" or path.startswith("/etc/cron.d/")
+        with open(0 if path == "-" else path, "rb") as file:
+            text, notes = _crontab_text(file.read(CONFIG_MAX_BYTES))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    place = os.path.abspath(path)
+    if has_user is None and place.startswith(("/etc/cron", "/var/spool/cron/")):
+        has_user = place.startswith("/etc/")
     home = os.path.expanduser("~")
-    document, notes = import_crontab(text, home, has_user=has_user)
+    document, more = import_crontab(text, home, has_user=has_user)
     print(json.dumps(document, indent=2, ensure_ascii=False))
-    for note in notes:
+    for note in notes + more:
         print(note, file=sys.stderr)
-    return EX_OK
+    return EX_DIFFERS if any(f": {_NOT_IMPORTED}: " in note for note in more) else EX_OK
 
 
 # -- asking a running daemon
@@ -14217,7 +14307,7 @@ def main(
         if arguments.command == "selftest":
             return _selftest()
         if arguments.command == "import-crontab":
-            return _print_import(arguments.file)
+            return _print_import(arguments.file, has_user=arguments.system)
         if arguments.command in _ASKING:
             return _ask_daemon(settings, arguments)
         if arguments.command in _DEPLOYMENTS:

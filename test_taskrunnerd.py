@@ -20953,13 +20953,15 @@ def test_crontab_becomes_a_configuration(tmp_path: Path) -> None:
     document, notes = tr.import_crontab(CRONTAB, "/root", has_user=False)
     assert faults_of(tmp_path, document) == []
     path = {"PATH": "/opt/bin:/usr/bin"}
-    assert document["defaults"] == {"working_dir": "/root", "catch_up": "skip"}
-    weekdays = {"timezone": "UTC", "shell": "/bin/bash", "env": path}
+    assert document["defaults"] == {
+        "working_dir": "/root", "catch_up": "skip", "shell": ["/bin/sh", "-c"],
+    }  # fmt: skip
+    weekdays = {"timezone": "UTC", "shell": ["/bin/bash", "-c"], "env": path}
     assert document["tasks"] == {
         "nightly-backup": {
             "description": "Nightly backup",
             "cron": "30 3 * * *",
-            "run": "set +e\n/opt/bin/backup.sh --all; date '+%F'",
+            "run": "/opt/bin/backup.sh --all; date '+%F'",
             "env": path,
         },
         "warm-up": {
@@ -20974,6 +20976,7 @@ def test_crontab_becomes_a_configuration(tmp_path: Path) -> None:
     }  # fmt: skip
     assert [note.partition(";")[0] for note in notes] == [
         "line 2: MAILTO: nothing is mailed",
+        "line 7: @reboot: runs at every start of the daemon, not only of the machine",
         "line 13: not imported: text behind % is for stdin",
         'line 14: not imported: "61" is not a minute',
         "line 15: not imported: no command behind the time",
@@ -20997,17 +21000,147 @@ def test_crontab_of_the_system_has_users() -> None:
     assert notes[0] == "line 3: not imported: no command behind the time"
 
 
+@pytest.mark.parametrize(
+    ("has_user", "users", "note"),
+    [
+        (None, "root nobody", "all: every job begins with a user's name"),
+        (None, "root no-such-user", "all: root is taken for a program"),
+        (None, "nobody no-such-user", ""),
+        (None, "no-such-user a", ""),
+        (True, "root no-such-user", "line 3: user no-such-user: no such user here"),
+        (False, "root nobody", ""),
+    ],
+)
+def test_crontab_users_are_found_out(
+    monkeypatch: pytest.MonkeyPatch, has_user: bool | None, users: str, note: str
+) -> None:
+    homes = {"root": "/", "nobody": "/nonexistent"}
+    monkeypatch.setattr(tr, "_home_of", homes.get)
+    first, second = users.split()
+    text = f"A=1\n17 * * * *\t{first} ls\n-@daily {second} ls -l\n#@daily x y"
+    document, notes = tr.import_crontab(text, "/me", has_user=has_user)
+    tasks = list(document["tasks"].values())
+    if "program" in note or not note:
+        assert [task["run"].split()[0] for task in tasks] == [first, second]
+        assert not any("user" in task or "working_dir" in task for task in tasks)
+    else:
+        assert [task["run"] for task in tasks] == ["ls", "ls -l"]
+        assert [task["user"] for task in tasks] == [first, second]
+        assert [task.get("working_dir") for task in tasks] == [
+            "/", homes.get(second)
+        ]  # fmt: skip
+    assert any(found.startswith(note) for found in notes)
+    missing = "line 3: user nobody: its home /nonexistent is not there"
+    assert any(found.startswith(missing) for found in notes) == (
+        (has_user, second) == (None, "nobody")
+    )
+
+
+def test_crontab_programs_may_be_called_as_users(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tr, "_home_of", {"mail": "/", "sync": "/"}.get)
+    document, _ = tr.import_crontab("@daily mail ops\n@daily sync", "/")
+    assert [task["run"] for task in document["tasks"].values()] == ["mail ops", "sync"]
+
+
+@pytest.mark.parametrize(
+    ("line", "changes"),
+    [
+        ("-*/15 * * * * x", {"cron": "*/15 * * * *", "run": "x"}),
+        ("-@hourly x", {"cron": "@hourly", "run": "x"}),
+        ("@reboot nohup x &", {"run": "nohup x &", "orphans": "leave"}),
+        ("@daily x >/dev/null 2>&1 &", {"orphans": "leave"}),
+        ("@daily (x; y) & echo $! >pid", {"orphans": "leave"}),
+        ("@daily su bob -c 'x &'", {"orphans": "leave"}),
+        ("@daily screen -dmS a x", {"orphans": "leave"}),
+        ("@daily cd a && /usr/bin/tmux new -d x", {"orphans": "leave"}),
+        ("@daily setsid x", {"orphans": "leave"}),
+        ("@daily /etc/init.d/x restart", {"orphans": "leave"}),
+        ("@daily x && y 2>&1 | z &>a", {"orphans": None}),
+        ("@daily curl 'http://a/?b=1&c=2' \"&d\" \\&", {"orphans": None}),
+        ("@daily /opt/tmux-report new", {"orphans": None}),
+    ],
+)
+def test_crontab_job_is_taken_as_cron_takes_it(
+    tmp_path: Path, line: str, changes: dict[str, Any]
+) -> None:
+    document, _ = tr.import_crontab(line, "/", has_user=False)
+    (task,) = document["tasks"].values()
+    assert {key: task.get(key) for key in changes} == changes
+    assert faults_of(tmp_path, document) == []
+
+
+@pytest.mark.parametrize(
+    ("comment", "description"),
+    [
+        ("# Backup\n#\n#  of all,\n# but one", "Backup of all, but one"),
+        ("# ======\n# == Backup ==\n# ------", "Backup"),
+        ("# at night\n\n# Backup", "Backup"),
+        ("# Backup\n", None),
+        ("# about A\nA=1", None),
+        ("# Edit this file\n# m h  dom mon dow   command", None),
+        ("# m h dom mon dow user command\n# Backup", "Backup"),
+        ("# Minute Hour Day Month Weekday", None),
+        ("#min  hr  mday", None),
+        ("# was:\n# 0 5 * * 1 tar", None),
+        ("# .---- minute (0 - 59)\n# |  .-- hour (0 - 23)\n# *  *  * * * u x", None),
+        ("# ┌───── minute\n# │ ┌─── hour\n# │ │\n# * * * * * x", None),
+        ("#@daily x\n# Backup", "Backup"),
+    ],
+)
+def test_crontab_comment_is_the_description(
+    comment: str, description: str | None
+) -> None:
+    text = f"{comment}\n0 3 * * * /bin/dump\n0 4 * * * /bin/dump"
+    tasks, _ = tr.import_crontab(text, "/", has_user=False)
+    (name, task), (_, other) = tasks["tasks"].items()
+    assert task.get("description") == description
+    assert (name == "dump") == (description is None)
+    assert "description" not in other
+
+
+@pytest.mark.parametrize("shell", ["", "SHELL=/bin/sh\n"])
+def test_crontab_script_goes_on_after_a_failure(tmp_path: Path, shell: str) -> None:
+    """As after a file of settings whose last command fails, which cron never minds."""
+    (tmp_path / "settings").write_text("A=1\nfalse\n")
+    job = f"{shell}@daily . {tmp_path}/settings; echo $A"
+    document, _ = tr.import_crontab(job, "/", has_user=False)
+    config = tr.load_config(write_config(tmp_path, document))
+    (task,) = config.tasks.values()
+    command = tr.command_line(task, [])
+    assert subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout == b"1\n"
+
+
 def test_import_crontab_prints_what_the_daemon_can_load(tmp_path: Path) -> None:
     (tmp_path / "crontab").write_text(CRONTAB)
     told = call(tmp_path, "import-crontab", "crontab")
-    assert told.code == 0
+    assert told.code == 1  # for what could not be taken
     assert told.err.startswith("line 2: MAILTO: nothing is mailed")
     (tmp_path / "tasks.json").write_text(told.out)
     checked = call(tmp_path, "validate")
-    assert checked.out == "tasks.json: 4 tasks, no faults\n"
+    assert (checked.out, checked.err) == ("tasks.json: 4 tasks, no faults\n", "")
     nothing = call(tmp_path, "import-crontab")
-    assert json.loads(nothing.out)["tasks"] == {}
+    assert (nothing.code, json.loads(nothing.out)["tasks"]) == (0, {})
     assert nothing.err == ""
+
+
+def test_import_crontab_takes_what_is_not_utf8_and_a_copy_with_users(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "copy").write_bytes(
+        b"\xef\xbb\xbf# caf\xc3\xa9\r\n@daily a \xc3\xa9\r\n"
+        b"# \xe9t\xe9\x85\r\n@daily b c\n"
+    )
+    told = call(tmp_path, "import-crontab", "copy", PYTHONIOENCODING="utf-8")
+    assert told.code == 0
+    first, second = json.loads(told.out)["tasks"].values()
+    assert (first["description"], first["run"]) == ("caf\xe9", "a \xe9")
+    assert (second["description"], second["run"]) == ("\xe9t\xe9", "b c")
+    assert told.err.startswith("line 3: not UTF-8; read as Latin-1, written as UTF-8\n")
+    told = call(tmp_path, "import-crontab", "--system", "copy")
+    users = [task["user"] for task in json.loads(told.out)["tasks"].values()]
+    assert (told.code, users) == (0, ["a", "b"])
 
 
 def test_import_crontab_says_when_it_cannot_read(tmp_path: Path) -> None:
