@@ -3856,9 +3856,20 @@ def _character_start(chunk: bytes, at: int) -> int:
     return next(starts, at)
 
 
+def _put_in_place(path: str, content: bytes, fresh: str) -> None:
+    """Replace a file by one with other content, by way of a third path."""
+    fd = _open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        _write_all(fd, content)
+    finally:
+        os.close(fd)
+    os.replace(fresh, path)
+
+
 def _keep_head(base: str, head_bytes: int) -> int:
-    """Cut a segment down to its first lines; returns how many bytes are left."""
-    with open(base + ".log", "r+b") as log, open(base + ".idx", "r+b") as index:
+    """Put the first lines of a segment in its place; returns how many bytes they are.
+    Whoever has it open for reading goes on to have all of it."""
+    with open(base + ".log", "rb") as log, open(base + ".idx", "rb") as index:
         head = log.read(head_bytes)
         cut = head.rfind(b"\n") + 1 or len(head)
         before = mark = _Mark(0, 0, 0, SYSTEM, 0)
@@ -3869,13 +3880,17 @@ def _keep_head(base: str, head_bytes: int) -> int:
                 break
             before = mark
             whole += 1
-        index.truncate(whole * _RECORD.size)
-        part = head[before.end : cut]
-        if part:
-            lines = before.lines + part.count(b"\n") + (not part.endswith(b"\n"))
-            index.seek(0, os.SEEK_END)
-            index.write(_RECORD.pack(*mark._replace(end=cut, lines=lines)))
-        log.truncate(cut)
+        index.seek(0)
+        records = index.read(whole * _RECORD.size)
+    part = head[before.end : cut]
+    if part:
+        lines = before.lines + part.count(b"\n") + (not part.endswith(b"\n"))
+        records += _RECORD.pack(*mark._replace(end=cut, lines=lines))
+    fresh = base + ".more/head"
+    os.makedirs(os.path.dirname(fresh), mode=0o700, exist_ok=True)
+    # The index first: it must never tell of more than there is (I8).
+    _put_in_place(base + ".idx", records, fresh)
+    _put_in_place(base + ".log", head[:cut], fresh)
     return cut
 
 
@@ -4339,7 +4354,7 @@ class _Segment(NamedTuple):
     def mark(self, index: int) -> _Mark:
         """The record with this index."""
         raw = os.pread(self.index_fd, _RECORD.size, index * _RECORD.size)
-        # A live log may have been cut to its head since it was opened.
+        # A live segment may have been given up since it was opened.
         whole = len(raw) == _RECORD.size
         return _Mark._make(_RECORD.unpack(raw)) if whole else self.last
 
@@ -4603,7 +4618,7 @@ class LogReader:
                 yield part
                 start = part.end
             if start < before.end:
-                # Cut to its head since it was opened; the next reader sees that.
+                # Cut since it was opened; the next reader sees that.
                 return
 
     def next_parts(self, offset: int) -> tuple[list[LogPart], int]:
@@ -4669,7 +4684,12 @@ class LogReader:
             size = segment.last.end - segment.first.end
             low, high = max(start - passed, 0), min(end - passed, size)
             for at in range(low, high, LOG_BLOCK_BYTES):
-                yield os.pread(segment.log_fd, min(LOG_BLOCK_BYTES, high - at), at)
+                length = min(LOG_BLOCK_BYTES, high - at)
+                block = os.pread(segment.log_fd, length, at)
+                yield block
+                if len(block) < length:
+                    # What follows would stand in the wrong place.
+                    return
             passed += size
 
 
@@ -8917,13 +8937,21 @@ def get_log_page(daemon: Daemon, request: Request) -> Answer:
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 
 
+def _live_chunks(log: LogReader, start: int, end: int) -> Iterator[bytes]:
+    """The kept bytes of a live log between two positions. Segments may be dropped
+    meanwhile, but not what is open. The first chunk is empty: from it on the log is
+    closed at the end of this generator, however that comes."""
+    with log:
+        yield b""
+        for block in log.raw(start, end):
+            start += len(block)
+            yield block
+    if start < end:
+        raise OSError(errno.EIO, "cut while it was read")
+
+
 def _raw_chunks(daemon: Daemon, run: Run, start: int, end: int) -> Iterator[bytes]:
     base = daemon.log_of(run)
-    if not run.ended:
-        # Segments may be dropped meanwhile, but not what is open.
-        with LogReader(base) as log:
-            yield from log.raw(start, end)
-        return
     while start < end:
         # Closed while the client takes its time: slow ones must not use up the files.
         with daemon.following, LogReader(base) as log:
@@ -8949,17 +8977,23 @@ def _range(first: str, last: str, size: int) -> tuple[int, int]:
 def get_log_raw(daemon: Daemon, request: Request) -> Stream:
     """Download a run's output, the bytes as the program wrote them."""
     run = _find_run(daemon, request)
-    with LogReader(daemon.log_of(run)) as log:
-        size = log.kept_bytes
-    start, end, status = 0, size, 200
-    match = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
-    if match and match[0] != "bytes=-":
-        start, end = _range(match[1], match[2], size)
-        status = 206
+    with contextlib.ExitStack() as until_closed:
+        log = until_closed.enter_context(LogReader(daemon.log_of(run)))
+        start, end, status = 0, log.kept_bytes, 200
+        size = end
+        match = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
+        if match and match[0] != "bytes=-":
+            start, end = _range(match[1], match[2], size)
+            status = 206
+        chunks = _raw_chunks(daemon, run, start, end)
+        if not run.ended:
+            # What decided on the size also gives the bytes.
+            chunks = _live_chunks(log, start, end)
+            next(chunks)
+            until_closed.pop_all()
     headers = {"Accept-Ranges": "bytes"}
     if status == 206:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    chunks = _raw_chunks(daemon, run, start, end)
     return Stream(status, PLAIN_TEXT, chunks, end - start, headers)
 
 
