@@ -320,6 +320,7 @@ RESERVE_PART_BYTES = 64 * KIB
 SIGN_OF_LIFE_S = 5.0
 REAP_AGAIN_S = 0.5
 RETENTION_PAUSE_S = 1.0
+RETENTION_BATCH_PAUSE_S = 0.1
 RETENTION_EVERY_S = 3600.0
 RETENTION_BATCH_RUNS = 500
 RESTORE_S = 600.0
@@ -2427,7 +2428,7 @@ def _env_value(statement: re.Match[str]) -> tuple[str, str]:
         return single, better if unclear else ""
     if double is not None:
         unclear = bool(re.search(r"[\\$]", re.sub(r'\\["\\$]', "", double)))
-        better = r'\$, \\ and \" in double quotes, and no other \ there'
+        better = r"\$, \\ and \" in double quotes, and no other \ there"
         return re.sub(r'\\(["\\$])', r"\1", double), better if unclear else ""
     unclear = bool(re.search(r"[\\$]|(?:^|[ \t])#", bare))
     better = r"'…' around a value with a $, a \ or a # after a blank"
@@ -3156,6 +3157,14 @@ class Write:
         self.error: Exception | None = None
         self.gate: queue.SimpleQueue[None] | None = None
 
+    def failure(self) -> StoreError | None:
+        """Why it is not durable and has no effect, once it is done."""
+        if self.error is None:
+            return None
+        failure = StoreError(str(self.error))
+        failure.__cause__ = self.error
+        return failure
+
 
 class RunFilter(NamedTuple):
     """Which runs a list or a bulk operation means; None means any."""
@@ -3437,8 +3446,9 @@ class Store:
         for write in writes:
             self._flush(write)
         for write in writes:
-            if write.error is not None:
-                raise StoreError(str(write.error)) from write.error
+            failure = write.failure()
+            if failure:
+                raise failure
 
     def _flush(self, write: Write) -> None:
         if not self._must_lead(write):
@@ -5049,8 +5059,10 @@ class Child:
         for fd in self._pipes:
             os.close(fd)
         self._pipes.clear()
-        if self._exit_fd is not None and self._exit_fd >= 0:
-            os.close(self._exit_fd)
+        # The number may be a stranger's afterwards.
+        exit_fd, self._exit_fd = self._exit_fd, None
+        if exit_fd is not None and exit_fd >= 0:
+            os.close(exit_fd)
 
 
 # -- what the kernel tells about processes, where there is a /proc
@@ -5432,11 +5444,12 @@ class Processes:
         self._is_oom_protected = _is_oom_protected()
         # Readable while everybody who reads from a child is to return at once.
         self._halt_fds = os.pipe()
+        self._own_fds = [self._journal_fd, self._null_fd, *self._halt_fds]
 
     def close(self) -> None:
         """Let go of the journal."""
-        for fd in (self._journal_fd, self._null_fd, *self._halt_fds):
-            os.close(fd)
+        while self._own_fds:
+            os.close(self._own_fds.pop())
 
     def halt(self) -> None:
         """Make every read from a child return at once, until `unhalt`."""
@@ -5598,9 +5611,10 @@ class Processes:
             self._spawns.discard(spawn)
         if self._is_oom_protected:
             # It is the daemon that is to survive, not the program that takes it all.
-            with contextlib.suppress(OSError), open(
-                f"/proc/{pid}/oom_score_adj", "w", encoding="ascii"
-            ) as file:
+            with (
+                contextlib.suppress(OSError),
+                open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file,
+            ):
                 file.write("0")
         return pid
 
@@ -6077,6 +6091,8 @@ class Lane:
         self.queue: collections.deque[LiveRun] = collections.deque()
         # The ticks up to this one were seen; set when the schedule begins.
         self.seen_s = 0
+        # Number of its entry in the timetable; others are outdated.
+        self.entry = -1
         self.next_run_ms: int | None = None
 
     def define(self, task: Task) -> None:
@@ -6107,17 +6123,19 @@ class LiveRun:
         self.kill_at_s: float | None = None
         self.cause: str | None = None
         self.error: str | None = None
+        # When an attempt that is to wait enters its queue, on the monotonic clock.
+        self.enters_s = 0.0
         self.survivors: set[int] = set()
         # What is wrong when its program cannot be signalled, and whether the daemon
         # leaves without it.
         self.denied = ""
         self.let_go = False
-        # The run as it was made, until its event has been told.
-        self.untold: Run | None = None
-        # The record of the start, when it is in line but nobody has waited for it yet.
-        self.start: Write | None = None
-        # The run as it ended, while that is not durable.
-        self.end: Run | None = None
+        # What it becomes, from the decision until that is told.
+        self.change: Change | None = None
+        # Whether anybody was told of it.
+        self.known = False
+        # How it ends in the queue, decided while its creation was on its way.
+        self.doom: tuple[str, str] | None = None
         self.usage: Usage | None = None
         # Whose folder its result is in, once its program was started.
         self.result_uid: int | None = None
@@ -6164,12 +6182,23 @@ class Parked(Exception):
     """Raised in the thread of a run that is to be left to another program."""
 
 
-class _Ending(NamedTuple):
-    """The end of a queued run, decided but not yet told."""
+class Change(NamedTuple):
+    """What a run becomes: decided and in line for the store, not yet told. `undoable`
+    is the first record of a run that nobody knows of, which is as if it had never been
+    when the store refuses it; any other change happened and is tried again."""
 
     live: LiveRun
     run: Run
     write: Write
+    undoable: bool = False
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it is durable, once its write was flushed. A tick that was claimed
+        before makes no row, and a run whose row has vanished cannot start."""
+        if self.write.error is not None:
+            return False
+        return self.write.changed > 0 or (self.run.ended and not self.undoable)
 
 
 class _Deadline(NamedTuple):
@@ -6226,24 +6255,35 @@ class Timetable:
         return self._heap[0][0] if self._heap else math.inf
 
     def add(self, lane: Lane, anchor_s: int) -> None:
-        """Enter a task's first tick after those that were seen."""
-        assert lane.task.cron
+        """Enter a task's first tick after those that were seen, if it has a schedule,
+        in the place of what was entered before."""
+        lane.entry, lane.next_run_ms = -1, None
+        if not lane.task.cron:
+            return
         slip = slip_ms(lane.task)
         ticks = upcoming(lane.task.cron, lane.seen_s, anchor_s)
         first = next(ticks, None)
-        lane.next_run_ms = None
         if first:
             firing = first if first.fires else next((t for t in ticks if t.fires), None)
             lane.next_run_ms = firing.at_s * 1000 + slip if firing else None
-            at_ms = first.at_s * 1000 + slip
-            heapq.heappush(self._heap, (at_ms, next(self._orders), lane))
+            lane.entry = next(self._orders)
+            heapq.heappush(self._heap, (first.at_s * 1000 + slip, lane.entry, lane))
 
     def take_due(self, now_ms: int) -> list[Lane]:
         """Take out the tasks that have ticks which are due."""
         due = []
         while self._heap and self._heap[0][0] <= now_ms:
-            due.append(heapq.heappop(self._heap)[2])
+            _, order, lane = heapq.heappop(self._heap)
+            if order == lane.entry:
+                due.append(lane)
         return due
+
+
+class _Seen(NamedTuple):
+    """A schedule, and up to where its ticks were seen."""
+
+    cron: Cron | None
+    seen_s: int
 
 
 class Reload(NamedTuple):
@@ -6262,14 +6302,6 @@ def _compared(old: Mapping[str, Task], new: Mapping[str, Task]) -> Reload:
         [name for name in old if name not in new],
         {name: changed for name, changed in keys.items() if changed},
     )
-
-
-class _Made(NamedTuple):
-    """A run that was made but is not durable yet."""
-
-    live: LiveRun
-    run: Run
-    write: Write
 
 
 class EventRing:
@@ -6302,7 +6334,7 @@ class EventRing:
         return list(found)[::-1]
 
 
-def _open_log(daemon: Runs, live: LiveRun) -> LogWriter:
+def _open_log(daemon: Daemon, live: LiveRun) -> LogWriter:
     task, shown = live.task, live.run.params or {}
     hidden = [v for k, v in live.values.items() if shown.get(k) == HIDDEN]
     secrets = [s for s in (*task.secrets, *hidden) if len(s) >= SECRET_MIN_CHARS]
@@ -6312,7 +6344,7 @@ def _open_log(daemon: Runs, live: LiveRun) -> LogWriter:
     return log
 
 
-def _copy_output(daemon: Runs, live: LiveRun, timeout_s: float | None) -> bool:
+def _copy_output(daemon: Daemon, live: LiveRun, timeout_s: float | None) -> bool:
     """Move what has arrived from the pipes into the log; blocks until something does,
     the program ends or a held line is due. Returns whether there was any."""
     child, log, clock = live.child, live.log, daemon.clock
@@ -6337,7 +6369,7 @@ def _copy_output(daemon: Runs, live: LiveRun, timeout_s: float | None) -> bool:
     return bool(chunks)
 
 
-def _end_survivors(daemon: Runs, live: LiveRun) -> str:
+def _end_survivors(daemon: Daemon, live: LiveRun) -> str:
     """Signal what the program left until nothing of it is alive: first the stop signal,
     after the grace period SIGKILL. Returns what is wrong, if anything."""
     child, clock, task = live.child, daemon.clock, live.task
@@ -6369,7 +6401,7 @@ def _end_survivors(daemon: Runs, live: LiveRun) -> str:
     return "cannot be killed: " + ", ".join(map(process_text, found))
 
 
-def _read_rest(daemon: Runs, live: LiveRun, limit_s: float) -> None:
+def _read_rest(daemon: Daemon, live: LiveRun, limit_s: float) -> None:
     """Read what is in the pipes, until they are closed or a time is over; for no time,
     what has arrived already."""
     child, clock = live.child, daemon.clock
@@ -6403,7 +6435,7 @@ def _without_secrets(value: Any, log: LogWriter) -> Any:
     return value if hidden == text else hidden
 
 
-def _take_result(daemon: Runs, live: LiveRun) -> tuple[Any, str]:
+def _take_result(daemon: Daemon, live: LiveRun) -> tuple[Any, str]:
     """(result, what is wrong with it) of a program that has ended."""
     lost = "the result is not kept: it"
     if live.result_uid is None:
@@ -6424,7 +6456,7 @@ def _take_result(daemon: Runs, live: LiveRun) -> tuple[Any, str]:
         return None, f"{lost} is not JSON: {log.redacted(str(error))}"
 
 
-def _admit_result(daemon: Runs, live: LiveRun) -> str:
+def _admit_result(daemon: Daemon, live: LiveRun) -> str:
     """Make room for a run's result; returns where its program may leave it."""
     account = live.task.account
     live.result_uid = account.uid if account else os.geteuid()
@@ -6463,9 +6495,8 @@ def _command(live: LiveRun, result_path: str) -> Command:
 _NOT_STARTED = "its program was not started"
 
 
-def _start_program(daemon: Runs, live: LiveRun) -> Outcome | None:
+def _start_program(daemon: Daemon, live: LiveRun) -> Outcome | None:
     """Start the program of a run; returns what came of it when it did not start."""
-    daemon.confirm_start(live)
     live.log = _open_log(daemon, live)
     if live.cause:
         return Outcome(Verdict(live.cause, NO_EXIT_CODE, None), None, _NOT_STARTED)
@@ -6478,7 +6509,7 @@ def _start_program(daemon: Runs, live: LiveRun) -> Outcome | None:
     return None
 
 
-def _run_program(daemon: Runs, live: LiveRun) -> Outcome:
+def _run_program(daemon: Daemon, live: LiveRun) -> Outcome:
     """Run a program to its end, from wherever it is. Raises Parked."""
     failed = None if live.child else _start_program(daemon, live)
     if failed:
@@ -6502,18 +6533,6 @@ def _run_program(daemon: Runs, live: LiveRun) -> Outcome:
     errors = [text for text in (undead, holders, fault) if text]
     outcome = verdict(live.task, live.cause, usage.returncode)
     return Outcome(outcome, usage, "; ".join(errors) or None, result)
-
-
-def _summary(
-    live: LiveRun, outcome: Verdict, took_s: float, error: str | None
-) -> str | None:
-    """The sentence of a run whose log is closed."""
-    words = ""
-    if outcome.end_reason == FAILED and live.log:
-        # The end must not be lost for want of its last words.
-        with contextlib.suppress(LogError), LogReader(live.log.base) as log:
-            words = log.last_error_line()
-    return summary_text(outcome, took_s, error, words)
 
 
 class Crew:
@@ -6558,14 +6577,15 @@ def log_end(run: Run) -> None:
 # -- conducting: what the thread of a run does, without the lock
 
 
-def conduct(daemon: Runs, live: LiveRun | None) -> None:
+def conduct(daemon: Daemon, live: LiveRun | None) -> None:
     """Root of a run's thread: run its program to the end, then the next in line."""
     while live:
         try:
             outcome = _run_program(daemon, live)
         except Parked:
-            daemon.park(live)
-            return
+            if daemon.park(live):
+                return
+            continue
         except Exception as error:
             LOG.exception("bug task=%s run=%s", live.task.name, live.run.id)
             outcome = daemon.rescue(live, error)
@@ -6619,7 +6639,7 @@ class Housekeeper:
         was_gone, self._was_gone = self._was_gone, bool(self._folder.gone)
         return was_gone and not self._was_gone
 
-    def keep_house(self, daemon: Monitor) -> None:
+    def keep_house(self, daemon: Daemon) -> None:
         """Do what is due. Blocks on the store. Raises StoreError, OSError."""
         now_s = self._clock.monotonic_s()
         if now_s >= self.machine.due_s:
@@ -6635,7 +6655,7 @@ class Housekeeper:
         if now_s >= self._look_at_s and not self._folder.gone:
             self._forget(daemon, now_s)
 
-    def _keep_reserve(self, daemon: Monitor) -> bool:
+    def _keep_reserve(self, daemon: Daemon) -> bool:
         try:
             return self._folder.keep_reserve(daemon.disk)
         except OSError as error:
@@ -6651,58 +6671,57 @@ class Housekeeper:
             # While somebody reads or writes it is left to the next time.
             self.secret_ended = not self._store.fold("truncate")
 
-    def _trim_journal(self, daemon: Monitor) -> None:
+    def _trim_journal(self, daemon: Daemon) -> None:
         end = self._processes.journal_bytes()
         if end > PROCESS_JOURNAL_MAX_BYTES or self._processes.journal_is_gone():
             self._processes.trim_journal(set(daemon.live_ids()), end)
 
-    def _forget(self, daemon: Monitor, now_s: float) -> None:
+    def _forget(self, daemon: Daemon, now_s: float) -> None:
         if now_s >= self._all_at_s:
             self._all_at_s = now_s + RETENTION_EVERY_S
             self._unkempt.update(daemon.config.tasks)
         self._look_at_s = self._all_at_s
-        task = None
         try:
-            while self._unkempt:
-                task = daemon.config.tasks.get(self._unkempt.pop())
-                if task:
-                    self._forget_expired(task)
-            task = None
-            self._empty_trash()
-            self._forget_keys()
+            # One batch a round: deadlines and ticks wait meanwhile.
+            busy = self._forget_expired(daemon) or self._empty_trash()
+            if busy or self._forget_keys():
+                self.expect(RETENTION_BATCH_PAUSE_S)
         except StoreError:
             # Not in an hour: this is what makes room on a full disk.
-            self.expect(STORE_RETRY_S, task)
+            self.expect(STORE_RETRY_S)
             raise
 
-    def _forget_expired(self, task: Task) -> None:
-        before = forget_before(task, self._clock.wall_ms())
-        if task.keep_runs is None and before is None:
-            return
-        while True:
-            run_ids = self._store.expired_ids(task.name, task.keep_runs, before)
-            if not run_ids:
-                return
-            self._remove([(task.name, run_id) for run_id in run_ids])
-            LOG.info("runs forgotten task=%s count=%d", task.name, len(run_ids))
+    def _forget_expired(self, daemon: Daemon) -> bool:
+        """Remove a batch of runs that are kept no longer; False if there are none."""
+        for name in list(self._unkempt):
+            task = daemon.config.tasks.get(name)
+            before = forget_before(task, self._clock.wall_ms()) if task else None
+            if task and (task.keep_runs is not None or before is not None):
+                run_ids = self._store.expired_ids(name, task.keep_runs, before)
+                if run_ids:
+                    self._remove([(name, run_id) for run_id in run_ids])
+                    LOG.info("runs forgotten task=%s count=%d", name, len(run_ids))
+                    return True
+            self._unkempt.discard(name)
+        return False
 
-    def _empty_trash(self) -> None:
+    def _empty_trash(self) -> bool:
         before_ms = self.trash_ms() - int(RESTORE_S * 1000)
-        while True:
-            runs = self._store.trashed_before(before_ms)
-            if not runs:
-                break
+        runs = self._store.trashed_before(before_ms)
+        if runs:
             self._remove(runs)
+            return True
         oldest_ms = self._store.oldest_trash_ms()
         if oldest_ms is not None:
             self.expect(max(1.0, (oldest_ms - before_ms) / 1000 + 1))
+        return False
 
-    def _forget_keys(self) -> None:
+    def _forget_keys(self) -> bool:
         until_ms = self.trash_ms() - int(KEY_KEPT_S * 1000)
-        if self._store.has_claims(until_ms):
-            self._store.flush(self._store.enqueue(write_unclaimed(until_ms)))
-            # In batches, since deadlines wait meanwhile.
-            self.expect(RETENTION_PAUSE_S)
+        if not self._store.has_claims(until_ms):
+            return False
+        self._store.flush(self._store.enqueue(write_unclaimed(until_ms)))
+        return True
 
     def _remove(self, runs: list[tuple[str, str]]) -> None:
         """Remove (task name, run id) pairs for good: the logs first, so that a crash in
@@ -6748,10 +6767,10 @@ def _crashed_run(
 
 
 def settle_crashed(
-    daemon: Monitor, runs: list[Run], live_ids: Collection[str]
-) -> list[Write]:
+    daemon: Daemon, runs: list[Run], live_ids: Collection[str]
+) -> list[Change]:
     """End the runs that were running when the last daemon died, kill what is left of
-    them and repair their logs. Returns what is in line for the store."""
+    them and repair their logs. To be settled."""
     processes, folder = daemon.processes, daemon.folder
     leftovers = processes.end_leftovers({run.id for run in runs})
     try:
@@ -6760,7 +6779,7 @@ def settle_crashed(
         # On a full disk. What was handed over must go on; the rest can be done later.
         LOG.error("journal of processes not trimmed error=%s", error)
     folder.remove_results([run.id for run in runs])
-    writes = []
+    changes = []
     for run in runs:
         base = log_base(folder.logs, run.task_name, run.id)
         faults = [processes.left.pop(run.id, "")]
@@ -6774,10 +6793,8 @@ def settle_crashed(
         # Never before its start, also when the clock was set back since.
         end_at = time_text(max(began_ms, min(known_ms, daemon.started_ms)))
         ended = _crashed_run(run, base, end_at, leftovers.get(run.id, 0), faults)
-        daemon.note_last_run(ended)
-        writes.append(daemon.store.enqueue(write_ended(ended)))
-        log_end(ended)
-    return writes
+        changes.append(daemon.decide_left(ended))
+    return changes
 
 
 def _log_warnings(config: Config) -> None:
@@ -6785,12 +6802,25 @@ def _log_warnings(config: Config) -> None:
         LOG.warning("configuration warning=%s", warning)
 
 
-class Monitor:
-    """All live state behind one mutex, and what can be read, awaited and written of it
-    without changing the course of a run."""
+_UNDECLARED = "the task is no longer declared"
+
+
+class Daemon:
+    """All live state behind one mutex, and everything that changes it.
+
+    Whatever happens to a run is the same five steps. Under the mutex: decide (pure:
+    section 7) and `_decide`, which puts the record in line for the store. `_settle`
+    does the rest: flush, without the mutex; `_tell`, or `_undo` if there is no record;
+    `_begin`. Between the decision and the telling the run has its `change`: it keeps
+    its place in its lane, but is neither promoted nor ended in its queue."""
 
     def __init__(
-        self, config: Config, folder: DataFolder, clock: Clock, min_free_bytes: int = 0
+        self,
+        config: Config,
+        folder: DataFolder,
+        clock: Clock,
+        min_free_bytes: int = 0,
+        log_tail: LogTail | None = None,
     ) -> None:
         _log_warnings(config)
         self.config = config
@@ -6828,6 +6858,30 @@ class Monitor:
         self._counted: dict[str, Counted] | None = None
         self._uncounted: set[str] = set()
         self._counting = threading.Lock()
+        self._deadlines = Deadlines()
+        self.pumping = threading.BoundedSemaphore(PUMPS_AT_ONCE)
+        self._crew = Crew(functools.partial(conduct, self))
+        self._ids = Ulids(self.store.newest_id())
+        # Keys of triggers that are being looked up or recorded, one thread for each.
+        self._claiming: set[str] = set()
+        self._claimed = threading.Condition(self._mutex)
+        # From where @every counts: the start, which an upgrade in place is not.
+        self.anchor_s = self.started_ms // 1000
+        # How often the loop of the schedule has gone round.
+        self.rounds = 0
+        self._timetable = Timetable()
+        self._newest_wall_ms = self.started_ms
+        self._lag_s = 0.0
+        # What the store refused to the schedule, whose next round tries it again.
+        self._refused: list[Change] = []
+        self.log_tail = log_tail or LogTail(0)
+        self.config_loaded_ms = self.started_ms
+        # Loads what a reload takes over beside tasks.json, and returns what puts it to
+        # use. Raises ConfigError.
+        self.load_beside: Callable[[], Callable[[], None]] = lambda: lambda: None
+        self.last_reload_good = True
+        # Reloads that began, and the one that the configuration in use is from.
+        self._reloads = self._reloaded = 0
 
     # -- what there is
 
@@ -7049,48 +7103,162 @@ class Monitor:
         if lane and (lane.last_run is None or lane.last_run.id <= run.id):
             lane.last_run = run
 
-    # -- writing
+    # -- one change
 
-    def _persist(
-        self, writes: list[Write], run_id: str, *, are_ends: bool = False
-    ) -> None:
-        """Make writes durable, however long it takes: an end must not be lost, and may
-        use the reserve. Blocks; without the lock."""
+    def _decide(
+        self, live: LiveRun, run: Run, write: Write, *, undoable: bool = False
+    ) -> Change:
+        """Put in line for the store what a run becomes, in the order of the decisions
+        (I2). To be settled once the mutex is free."""
+        live.change = Change(live, run, self.store.enqueue(write), undoable)
+        return live.change
+
+    def _settle(self, changes: list[Change], kept: list[LiveRun] | None = None) -> None:
+        """Make changes durable, then known, then begin what they let run: a thread for
+        each, but for the first one if the caller's own is to go on with it, which is
+        `kept` then. What happened already is tried again for as long as the store
+        refuses it. Blocks; without the lock."""
+        refused = self._settle_once(changes, kept)
+        while refused:
+            time.sleep(STORE_RETRY_S)
+            refused = self._settle_again(refused, kept)
+
+    def _settle_again(
+        self, refused: list[Change], kept: list[LiveRun] | None = None
+    ) -> list[Change]:
+        """Put in line once more what the store refused; returns what it still does."""
+        # An end and the attempt after it share a write.
+        fresh: dict[int, Write] = {}
+        for change in refused:
+            before = change.write
+            if id(before) not in fresh:
+                again = Write(*before.statements)
+                fresh[id(before)] = self.store.enqueue(again)
+            change.live.change = change._replace(write=fresh[id(before)])
+        return self._settle_once([cast("Change", c.live.change) for c in refused], kept)
+
+    def _settle_once(
+        self, changes: list[Change], kept: list[LiveRun] | None = None
+    ) -> list[Change]:
+        refused = []
+        while changes:
+            self._flush(changes)
+            more: list[Change] = []
+            begun: list[LiveRun] = []
+            with self._mutex:
+                for change in changes:
+                    if change.recorded:
+                        more += self._tell(change, begun)
+                    elif change.undoable or change.write.error is None:
+                        more += self._undo(change)
+                    else:
+                        refused.append(change)
+            for live in begun:
+                if kept == []:
+                    kept.append(live)
+                else:
+                    more += self._begin(live)
+            changes = more
+        if self._free_disk(refused):
+            return self._settle_again(refused, kept)
+        for change in refused:
+            self._note_refused(change)
+        return refused
+
+    def _flush(self, changes: list[Change]) -> None:
+        """Wait until the store has taken or refused changes; log the ends."""
+        with contextlib.suppress(StoreError):  # which each write has
+            self.store.flush(*[change.write for change in changes])
+        for change in changes:
+            failure = change.write.failure()
+            if failure:
+                if failure.disk_full:
+                    self.disk.note_full()
+            elif self._unwritten.pop(change.run.id, None) is not None:
+                LOG.info("store works again run=%s", change.run.id)
+            if change.recorded and change.run.ended:
+                log_end(change.run)
+
+    def _note_refused(self, change: Change) -> None:
+        run_id, error = change.run.id, change.write.failure()
+        assert error
+        if run_id not in self._unwritten:
+            LOG.error("store failed, trying again run=%s error=%s", run_id, error)
+        reason = f"runs cannot be recorded: {error}" if error.may_pass else ""
+        with self._mutex:
+            self._unwritten[run_id] = reason
+            self._idle.notify_all()
+
+    def _tell(self, change: Change, begun: list[LiveRun]) -> list[Change]:
+        """Let everybody know of a change that is durable (I1). Returns what follows
+        from it at once; adds to those that may begin."""
+        live, run = change.live, change.run
+        live.change, live.run = None, run
+        if not live.known:
+            live.known = True
+            self._events.add("run.created", run)
+            self.note_last_run(run)
+        live.changed.notify_all()
+        if run.ended:
+            self._tell_end(live)
+        elif run.status == RUNNING:
+            self._events.add("run.started", run)
+            begun.append(live)
+        elif live.doom:
+            error_reason, error = live.doom
+            return self._end_queued([live], error, error_reason)
+        elif run.start_at:
+            self._delay(live)
+        else:
+            # A slot may have become free while its creation was on its way.
+            return self._promote(live.lane)
+        return []
+
+    def _undo(self, change: Change) -> list[Change]:
+        """Take back a run that has no record, so that it never was: nobody was told of
+        it. One whose record has vanished, though, ends without a program."""
+        live, lane = change.live, change.live.lane
+        live.change = None
+        lane.active.pop(live.run.id, None)
+        if live in lane.queue:
+            lane.queue.remove(live)
+        ends = []
+        if change.undoable:
+            self._live.pop(live.run.id, None)
+        else:
+            ended = self._ended_early(live.run, START_FAILED, "its record has vanished")
+            ends = [self._decide(live, ended, write_ended(ended))]
+        live.changed.notify_all()
+        self._idle.notify_all()
+        return ends + self._promote(lane)
+
+    def _persist(self, writes: list[Write]) -> None:
+        """Make durable what is of no single run, however long it takes. Blocks; without
+        the lock."""
         while True:
             try:
                 self.store.flush(*writes)
             except StoreError as error:
-                if not (are_ends and self._make_room_for_end(error)):
-                    self._note_unwritten(run_id, error)
-                    time.sleep(STORE_RETRY_S)
+                LOG.error("store failed, trying again error=%s", error)
+                time.sleep(STORE_RETRY_S)
                 again = [w for w in writes if w.error is not None]
                 writes = [self.store.enqueue(Write(*w.statements)) for w in again]
             else:
-                break
-        if self._unwritten.pop(run_id, None) is not None:
-            LOG.info("store works again run=%s", run_id)
+                return
 
-    def _make_room_for_end(self, error: StoreError) -> bool:
-        """Make room on a full disk; False if there is nothing to be had any more."""
+    def _free_disk(self, refused: list[Change]) -> bool:
+        """Make room for ends on a full disk; False if there is nothing to be had."""
+        ends = [change.write.error for change in refused if change.run.ended]
+        if not ends:
+            return False
         # To SQLite, a quota that is used up is an "I/O error".
-        found = "disk" in str(error) and self.folder.give_up_reserve()
-        if error.disk_full:
-            self.disk.note_full()
+        found = "disk" in str(ends[0]) and self.folder.give_up_reserve()
+        if "disk is full" in str(ends[0]):
             # A write-ahead log that is folded in is written from its beginning again.
             # That needs a little room as well.
             with contextlib.suppress(StoreError):
                 self.store.fold("passive")
         return found
-
-    def _note_unwritten(self, run_id: str, error: StoreError) -> None:
-        if run_id not in self._unwritten:
-            LOG.error("store failed, trying again run=%s error=%s", run_id, error)
-        if error.disk_full:
-            self.disk.note_full()
-        reason = f"runs cannot be recorded: {error}" if error.may_pass else ""
-        with self._mutex:
-            self._unwritten[run_id] = reason
-            self._idle.notify_all()
 
     # -- deleting and restoring
 
@@ -7123,18 +7291,6 @@ class Monitor:
         self._tell_changed("run.updated", self.store.find_runs(run_ids))
         return count
 
-
-class Endings(Monitor):
-    """How runs end, asked to or by themselves. Here and above every change is put in
-    line for the store while the mutex is held, so the store sees changes in the order
-    in which they were decided; nobody is told of one before it is durable (I1)."""
-
-    def __init__(
-        self, config: Config, folder: DataFolder, clock: Clock, min_free_bytes: int = 0
-    ) -> None:
-        super().__init__(config, folder, clock, min_free_bytes)
-        self._deadlines = Deadlines()
-
     # -- stopping
 
     def stop(self, run_id: str) -> bool:
@@ -7153,9 +7309,13 @@ class Endings(Monitor):
             stopped = [
                 live for live in running if self._request_stop(live, STOPPED, None)
             ]
-            endings = [self._end_queued(live, _NOT_STARTED) for live in queued]
-        self._settle(endings)
-        return len(asked) + len(stopped) + len(endings)
+            changes = self._end_queued(queued, _NOT_STARTED)
+        self._settle(changes)
+        with self._mutex:
+            for live in queued:
+                while live.doom and live.change:
+                    live.changed.wait()
+        return len(asked) + len(stopped) + len(queued)
 
     def request_stop(self, live: LiveRun, cause: str, error: str) -> None:
         """Begin to end a run for a reason of the daemon's own."""
@@ -7165,8 +7325,10 @@ class Endings(Monitor):
     def _request_stop(self, live: LiveRun, cause: str, error: str | None) -> bool:
         """First step of the ladder; a program that ended by itself keeps its end, and
         one that may not be signalled was not stopped."""
-        child = live.child
-        if live.cause or (child and (child.reaped or has_exited(child.pid))):
+        child, change = live.child, live.change
+        if live.cause or (change and change.run.ended):
+            return False
+        if child and (child.reaped or has_exited(child.pid)):
             return False
         if child and not child.ask_to_end(live.task.stop_signal):
             self._note_denied(live, child)
@@ -7207,14 +7369,21 @@ class Endings(Monitor):
     # -- runs that never began
 
     def _end_queued(
-        self, live: LiveRun, error: str, end_reason: str = STOPPED
-    ) -> _Ending:
-        """Decide the end of a run that waits in a queue."""
-        live.cause = STOPPED
-        if live in live.lane.queue:  # else it is an attempt whose time has not come
-            live.lane.queue.remove(live)
-        ended = self._ended_early(live.run, end_reason, error)
-        return _Ending(live, ended, self.store.enqueue(write_ended(ended)))
+        self, waiting: Iterable[LiveRun], error: str, end_reason: str = STOPPED
+    ) -> list[Change]:
+        """Decide the end of runs that are pending: in a queue, or not until later. One
+        whose creation is not durable yet ends when it is told."""
+        changes = []
+        for live in waiting:
+            live.cause = STOPPED
+            if live.change:
+                live.doom = (end_reason, error)
+                continue
+            if live in live.lane.queue:  # else it is an attempt whose time has not come
+                live.lane.queue.remove(live)
+            ended = self._ended_early(live.run, end_reason, error)
+            changes.append(self._decide(live, ended, write_ended(ended)))
+        return changes
 
     def _ended_early(self, run: Run, end_reason: str, error: str) -> Run:
         """A run that ended without a program."""
@@ -7222,23 +7391,6 @@ class Endings(Monitor):
         ended = run._replace(status=ENDED, end_reason=end_reason, error=error)
         summary = f"{end_reason.replace('_', ' ')}: {error}"
         return ended._replace(start_at=None, end_at=end_at, summary=summary)
-
-    def _settle_aside(self, endings: list[_Ending]) -> None:
-        """As `_settle`, in a thread of its own. Does not block."""
-        if endings:
-            settle = threading.Thread(target=self._settle, args=(endings,), daemon=True)
-            settle.start()
-
-    def _settle(self, endings: list[_Ending]) -> None:
-        """Make such ends durable, then known. Blocks; without the lock."""
-        if endings:
-            writes = [ending.write for ending in endings]
-            self._persist(writes, endings[0].run.id, are_ends=True)
-            for ending in endings:
-                log_end(ending.run)
-            with self._mutex:
-                for ending in endings:
-                    self._tell_end(ending.live, ending.run)
 
     # -- programs that ended
 
@@ -7248,23 +7400,37 @@ class Endings(Monitor):
             return self.processes.reap(child)
 
     def rescue(self, live: LiveRun, error: Exception) -> Outcome:
-        """A bug must not lose a run or leave a process behind."""
-        usage = None
+        """A bug, or a system without descriptors or memory, must not lose a run, nor an
+        outcome that is known, nor leave a process behind."""
         with self._mutex:
             child = live.child
+            outcome, usage = Verdict(CRASHED, NO_EXIT_CODE, None), live.usage
+            if usage:
+                outcome = verdict(live.task, live.cause, usage.returncode)
             # One that goes on all the same would be waited for under the mutex.
-            if child and not child.reaped and child.signal_group(signal.SIGKILL):
+            elif child and not child.reaped and child.signal_group(signal.SIGKILL):
                 usage = self.processes.reap(child)
         if child:
             child.close()
         self.folder.remove_results([live.run.id])
-        text = f"internal error: {error!r}"
-        return Outcome(Verdict(CRASHED, NO_EXIT_CODE, None), usage, text)
+        return Outcome(outcome, usage, f"internal error: {error!r}")
 
     def _ended_run(self, live: LiveRun, outcome: Outcome, wall_ms: int) -> Run:
         log, usage = live.log, outcome.usage
         reason, exit_code, signal_name = outcome.verdict
-        lost = log.error if log else ""
+        lost = words = ""
+        # An end is recorded whatever happens, without what cannot be had for it: files
+        # or memory may have run out, the disk may be broken.
+        try:
+            if log:
+                log.close(wall_ms)
+                lost = log.error
+            if log and reason == FAILED:
+                with LogReader(log.base) as reader:
+                    words = reader.last_error_line()
+        except Exception as failure:
+            LOG.exception("log not closed task=%s run=%s", live.task.name, live.run.id)
+            lost = f"its log could not be closed: {failure}"
         told = (live.error, live.denied, outcome.error, lost)
         errors = [text for text in told if text]
         took_s = self.clock.monotonic_s() - live.started_s
@@ -7275,7 +7441,7 @@ class Endings(Monitor):
             exit_code=exit_code,
             signal=signal_name,
             error=error,
-            summary=_summary(live, outcome.verdict, took_s, error),
+            summary=summary_text(outcome.verdict, took_s, error, words),
             end_at=time_text(wall_ms),
             output_bytes=log.output_bytes if log else 0,
             output_dropped_bytes=log.dropped_bytes if log else 0,
@@ -7290,23 +7456,15 @@ class Endings(Monitor):
             survivors=len(live.survivors),
         )
 
-    def _announce(self, live: LiveRun) -> None:
-        """Tell that a run was made, before anything else is told of it."""
-        if live.untold:
-            self._events.add("run.created", live.untold)
-            live.untold = None
-
-    def _tell_end(self, live: LiveRun, ended: Run) -> None:
+    def _tell_end(self, live: LiveRun) -> None:
         """Let everybody know of an end that is durable."""
-        self._announce(live)
-        live.run = ended
-        self._live.pop(ended.id, None)
-        if HIDDEN in (ended.params or {}).values():
+        run = live.run
+        self._live.pop(run.id, None)
+        if HIDDEN in (run.params or {}).values():
             self._housekeeper.secret_ended = True
-        self._uncounted.add(ended.task_name)
-        live.changed.notify_all()
+        self._uncounted.add(run.task_name)
         # What stays in memory must not hold a result.
-        ended = ended._replace(result=None)
+        ended = run._replace(result=None)
         self.note_last_run(ended)
         self._events.add(
             "run.completed" if ended.end_reason == SUCCESS else "run.failed", ended
@@ -7315,22 +7473,6 @@ class Endings(Monitor):
             self._housekeeper.expect(RETENTION_PAUSE_S, live.task)
             self._due.notify()
         self._idle.notify_all()
-
-
-class Runs(Endings):
-    """How runs begin: from a trigger by way of a queue to a slot and a thread, once
-    more after an attempt that failed."""
-
-    def __init__(
-        self, config: Config, folder: DataFolder, clock: Clock, min_free_bytes: int = 0
-    ) -> None:
-        super().__init__(config, folder, clock, min_free_bytes)
-        self.pumping = threading.BoundedSemaphore(PUMPS_AT_ONCE)
-        self._crew = Crew(functools.partial(conduct, self))
-        self._ids = Ulids(self.store.newest_id())
-        # Keys of triggers that are being looked up or recorded, one thread for each.
-        self._claiming: set[str] = set()
-        self._claimed = threading.Condition(self._mutex)
 
     # -- triggers
 
@@ -7357,19 +7499,14 @@ class Runs(Endings):
                 raise Problem(507, text, headers=RETRY_LATER)
             live = self._admit(self._lanes[name], values, triggered_by)
             live.run = live.run._replace(**trace._asdict())
-            run, write = self._record(live, claim)
-            endings = self._make_room(live.lane)
-        try:
-            self.store.flush(write)
-        except StoreError as error:
-            self._withdraw(live, endings)
-            if error.disk_full:
-                self.disk.note_full()
-            text = f"the run cannot be recorded: {error}"
-            raise Problem(507, text, headers=RETRY_LATER) from error
-        self._tell_made(live, run)
-        self._settle(endings)
-        return run
+            change = self._create(live, claim)
+            ends = self._make_room(live.lane)
+        self._settle([change, *ends])
+        failure = change.write.failure()
+        if failure:
+            text = f"the run cannot be recorded: {failure}"
+            raise Problem(507, text, headers=RETRY_LATER) from failure
+        return change.run
 
     def trigger_once(
         self, name: str, given: Mapping[str, Any], trace: Trace, claim: Claim
@@ -7406,37 +7543,21 @@ class Runs(Endings):
             raise Problem(410, f"{detail}; to run the task again take a new key")
         return run
 
-    def _record(self, live: LiveRun, claim: Claim | None = None) -> tuple[Run, Write]:
+    def _create(self, live: LiveRun, claim: Claim | None = None) -> Change:
         """Put the first record of a run in line, with the claim of its key: both become
         durable or neither does."""
-        run = live.untold = live.run
+        run = live.run
         write = write_created(run, self._secret_values(live))
         # One that found the queue full is asked to try again, with the same key.
         if claim and run.end_reason != QUEUE_FULL:
             claimed = write_claimed(claim._replace(run_id=run.id))
             write = Write(*write.statements, *claimed.statements)
-        return run, self.store.enqueue(write)
+        return self._decide(live, run, write, undoable=True)
 
     def _secret_values(self, live: LiveRun) -> dict[str, str]:
         """The parameters of a run that its record does not show."""
         shown = live.run.params or {}
         return {k: v for k, v in live.values.items() if shown[k] != v}
-
-    def _tell_made(self, live: LiveRun, run: Run) -> None:
-        """Let everybody know of a new run that is durable, and start it if it may."""
-        if run.ended:
-            log_end(run)
-        with self._mutex:
-            self._announce(live)
-            if not live.lane.last_run or live.lane.last_run.id < run.id:
-                live.lane.last_run = run
-            if run.status == RUNNING:
-                self._events.add("run.started", run)
-            elif run.ended:
-                self._uncounted.add(run.task_name)
-                self._events.add("run.failed", run)
-        if run.status == RUNNING:
-            self._begin(live)
 
     def _admit(
         self,
@@ -7468,72 +7589,47 @@ class Runs(Endings):
             live.run = self._ended_early(run, decision, error)
         return live
 
-    def _make_room(self, lane: Lane) -> list[_Ending]:
+    def _make_room(self, lane: Lane) -> list[Change]:
         """Under on_overlap terminate: ask the oldest runs to go for the newest one."""
         staying = [live for live in lane.active.values() if not live.cause]
-        count = count_victims(lane.task, len(staying), len(lane.queue))
+        waiting = [live for live in lane.queue if not live.cause]
+        count = count_victims(lane.task, len(staying), len(waiting))
         error = "stopped to make room for a newer run (on_overlap: terminate)"
         for live in staying[:count]:
             self._request_stop(live, STOPPED, error)
-        waiting = list(lane.queue)[: max(0, count - len(staying))]
-        return [self._end_queued(live, error) for live in waiting]
-
-    def _withdraw(self, live: LiveRun, endings: list[_Ending]) -> None:
-        """Take back a run that could not be recorded: nobody was told of it. Runs that
-        were ended for it have ended nevertheless."""
-        with self._mutex:
-            lane = live.lane
-            self._live.pop(live.run.id, None)
-            lane.active.pop(live.run.id, None)
-            if live in lane.queue:
-                lane.queue.remove(live)
-            begun = self._promote(lane)
-            self._idle.notify_all()
-        self._settle_aside(endings)
-        for waiting in begun:
-            self._begin(waiting)
+        return self._end_queued(waiting[: max(0, count - len(staying))], error)
 
     # -- slots
 
-    def _promote(self, lane: Lane) -> list[LiveRun]:
-        """Move queued runs into free slots, oldest first (I4)."""
-        begun: list[LiveRun] = []
+    def _promote(self, lane: Lane) -> list[Change]:
+        """Decide the start of queued runs for which there is a slot, oldest first. One
+        whose creation is not durable yet keeps its place, and the others theirs behind
+        it (I4): to tell of it promotes again."""
+        begun: list[Change] = []
         free = 0 if self.rests else lane.task.max_concurrent - len(lane.active)
-        while lane.queue and len(begun) < free:
+        while lane.queue and len(begun) < free and not lane.queue[0].change:
             live = lane.queue.popleft()
             start_at = time_text(self.clock.wall_ms())
             live.run = live.run._replace(status=RUNNING, start_at=start_at)
-            live.start = self.store.enqueue(write_started(live.run))
             lane.active[live.run.id] = live
-            begun.append(live)
+            begun.append(self._decide(live, live.run, write_started(live.run)))
         return begun
 
-    def _promote_all(self) -> list[LiveRun]:
+    def _promote_all(self) -> list[Change]:
         """Fill the free slots of every task."""
         lanes = self._lanes.values()
-        return [live for lane in lanes for live in self._promote(lane)]
+        return [change for lane in lanes for change in self._promote(lane)]
 
-    def _begin(self, live: LiveRun) -> None:
-        """Give a run that has a slot a thread. Without the lock."""
-        next_one: LiveRun | None = live
-        while next_one:
-            try:
-                self._crew.do(next_one)
-            except RuntimeError as error:
-                text = f"cannot start: {error}"
-                outcome = Outcome(Verdict(START_FAILED, NO_EXIT_CODE, None), None, text)
-                next_one = self.finish(next_one, outcome)
-            else:
-                return
-
-    def confirm_start(self, live: LiveRun) -> None:
-        """Return when the start of a run that was queued is durable, and told (I1)."""
-        if live.start:
-            self._persist([live.start], live.run.id)
-            with self._mutex:
-                self._announce(live)
-                live.changed.notify_all()
-                self._events.add("run.started", live.run)
+    def _begin(self, live: LiveRun) -> list[Change]:
+        """Give a run that has a slot a thread; its end if there is none to be had.
+        Without the lock."""
+        try:
+            self._crew.do(live)
+        except RuntimeError as error:
+            text = f"cannot start: {error}"
+            outcome = Outcome(Verdict(START_FAILED, NO_EXIT_CODE, None), None, text)
+            return self._end(live, outcome)
+        return []
 
     def adopt(self, live: LiveRun, child: Child) -> None:
         """Make a started program known; a stop asked for meanwhile reaches it now."""
@@ -7552,43 +7648,48 @@ class Runs(Endings):
             "run started task=%s run=%s pid=%d", live.task.name, live.run.id, child.pid
         )
 
-    def park(self, live: LiveRun) -> None:
-        """Note that the thread of a run has left it."""
+    def park(self, live: LiveRun) -> bool:
+        """Note that the thread of a run leaves it. False when the pause is over and it
+        has to go on."""
         with self._mutex:
-            live.parked = True
+            live.parked = self.pausing
             self._idle.notify_all()
+            return live.parked
 
     def finish(self, live: LiveRun, outcome: Outcome) -> LiveRun | None:
         """Record the end, tell everybody, and return the next run for this thread."""
+        kept: list[LiveRun] = []
+        self._settle(self._end(live, outcome), kept)
+        return kept[0] if kept else None
+
+    def _end(self, live: LiveRun, outcome: Outcome) -> list[Change]:
+        """Decide the end of a run that had a slot, and what follows: the next attempt,
+        which becomes durable with it or not at all, and who gets the slot. Without the
+        lock."""
         wall_ms = self.clock.wall_ms()
-        if live.log:
-            live.log.close(wall_ms)
-        ended = live.end = self._ended_run(live, outcome, wall_ms)
+        ended = self._ended_run(live, outcome, wall_ms)
         with self._mutex:
             live.lane.active.pop(ended.id, None)
-            retry, write = self._end_attempt(live, ended, wall_ms)
-            begun = self._promote(live.lane)
-        self._persist([write], ended.id, are_ends=True)
-        log_end(ended)
-        with self._mutex:
-            self._tell_end(live, ended)
+            retry = self._next_attempt(live, ended, wall_ms)
+            write = write_ended(ended)
             if retry:
-                self._expect_retry(retry)
-        for after in begun[1:]:
-            self._begin(after)
-        return begun[0] if begun else None
+                created = write_created(retry.run, self._secret_values(retry))
+                write = Write(*write.statements, *created.statements)
+            changes = [self._decide(live, ended, write)]
+            if retry:
+                # Findable from now on: a stop or a reload in between must not miss it.
+                self._live[retry.run.id] = retry
+                retry.change = Change(retry, retry.run, write)
+                changes.append(retry.change)
+            return changes + self._promote(live.lane)
 
     # -- further attempts
 
-    def _end_attempt(
-        self, live: LiveRun, ended: Run, wall_ms: int
-    ) -> tuple[LiveRun | None, Write]:
-        """Put an end in line, with the next attempt if there is one: both become
-        durable or neither does."""
-        write = write_ended(ended)
+    def _next_attempt(self, live: LiveRun, ended: Run, wall_ms: int) -> LiveRun | None:
+        """The attempt after one that ended, if there is to be one."""
         delay_s = retry_delay_s(live.task, ended.end_reason, ended.retry_attempt)
         if delay_s is None or live.task.name not in self._lanes:
-            return None, self.store.enqueue(write)
+            return None
         run = Run(
             id=self._ids.make(wall_ms),
             task_name=ended.task_name,
@@ -7604,39 +7705,12 @@ class Runs(Endings):
             traceparent=ended.traceparent,
         )
         retry = LiveRun(run, live.lane, live.values, self._mutex)
-        created = write_created(run, self._secret_values(retry))
-        both = Write(*write.statements, *created.statements)
-        return retry, self.store.enqueue(both)
+        retry.enters_s = self.clock.monotonic_s() + delay_s
+        return retry
 
-    def _expect_retry(self, retry: LiveRun) -> None:
-        """Make the next attempt, which is durable, known and wait for its time."""
-        run = retry.run
-        self._live[run.id] = retry
-        self._events.add("run.created", run)
-        self.note_last_run(run)
-        delay_s = retry_delay_s(retry.task, FAILED, run.retry_attempt - 1)
-        self._delay(retry, delay_s or 0.0)
-
-    def _delay(self, live: LiveRun, delay_s: float) -> None:
-        """Let a pending run enter its queue after a while."""
-        self._add_deadline(self.clock.monotonic_s() + max(0.0, delay_s), live, None)
-
-
-class Schedules(Runs):
-    """What comes by the clock: deadlines of runs and ticks of schedules. One thread
-    goes round in `run_schedule`; tests call `tick` instead."""
-
-    def __init__(
-        self, config: Config, folder: DataFolder, clock: Clock, min_free_bytes: int = 0
-    ) -> None:
-        super().__init__(config, folder, clock, min_free_bytes)
-        # From where @every counts: the start, which an upgrade in place is not.
-        self.anchor_s = self.started_ms // 1000
-        # How often the loop has gone round.
-        self.rounds = 0
-        self._timetable = Timetable()
-        self._newest_wall_ms = self.started_ms
-        self._lag_s = 0.0
+    def _delay(self, live: LiveRun) -> None:
+        """Let a pending run enter its queue when its time has come."""
+        self._add_deadline(live.enters_s, live, None)
 
     # -- the loop
 
@@ -7666,20 +7740,20 @@ class Schedules(Runs):
             overdue_s = self._overdue_s()
             if overdue_s > 0:
                 self._lag_s = overdue_s
-            begun: list[LiveRun] = []
+            changes: list[Change] = []
             for deadline in self._deadlines.take_due(self.clock.monotonic_s()):
                 if deadline.live.run.status == PENDING and not deadline.live.cause:
                     deadline.live.lane.queue.append(deadline.live)
-                    begun += self._promote(deadline.live.lane)
+                    changes += self._promote(deadline.live.lane)
                 else:
                     self._meet(deadline)
-        for live in begun:
-            self._begin(live)
+        refused, self._refused = self._refused, []
+        self._refused += self._settle_again(refused)
+        self._refused += self._settle_once(changes)
         if self._housekeeper.see_place():
             with self._mutex:
-                begun = self._promote_all()
-            for live in begun:
-                self._begin(live)
+                changes = self._promote_all()
+            self._refused += self._settle_once(changes)
         self._fire_due()
         # Afterwards: it may fail, and then no timeout may be missed.
         self._housekeeper.keep_house(self)
@@ -7717,15 +7791,13 @@ class Schedules(Runs):
         anchor_s = self.anchor_s
         with self._mutex:
             due = [] if self.rests else self._due_lanes(now_ms, anchor_s)
-            timetable = self._timetable
-        if not due:
-            return
-        made: list[_Made] = []
-        endings: list[_Ending] = []
-        followed: set[Lane] = set()
+        changes: list[Change] = []
+        before: dict[Lane, _Seen] = {}
         for lane in due:
             now_s = (now_ms - slip_ms(lane.task)) // 1000
             task = lane.task
+            if not task.cron:  # a reload was faster
+                continue
             plan = plan_ticks(task, lane.seen_s, now_s, anchor_s)
             values = resolve_params(task, {})
             with self._mutex:
@@ -7734,19 +7806,24 @@ class Schedules(Runs):
                     break
                 if not self._declares(task):
                     continue
-                made += self._follow(lane, plan, values)
-                endings += self._make_room(lane)
-                followed.add(lane)
-        failed = self._settle_made(made, endings)
+                before[lane] = _Seen(task.cron, lane.seen_s)
+                changes += self._follow(lane, plan, values)
+                changes += self._make_room(lane)
+                # Now and not when it is durable: a reload may come in between.
+                lane.seen_s = now_s
+        self._refused += self._settle_once(changes)
+        failures = {c.live.lane: c.write.failure() for c in changes if c.undoable}
         with self._mutex:
             for lane in due:
-                if timetable is not self._timetable:
-                    continue
-                if lane in followed and lane not in failed:
-                    lane.seen_s = (now_ms - slip_ms(lane.task)) // 1000
-                timetable.add(lane, anchor_s)
-        for error in failed.values():
-            raise error
+                if failures.get(lane) and lane.task.cron == before[lane].cron:
+                    lane.seen_s = before[lane].seen_s
+                if self._lanes.get(lane.task.name) is lane:
+                    self._timetable.add(lane, anchor_s)
+        for failure in failures.values():
+            if failure:
+                raise failure
+        for change in self._refused:
+            raise StoreError(str(change.write.error))
 
     def _due_lanes(self, now_ms: int, anchor_s: int) -> list[Lane]:
         stepped_back = now_ms < self._newest_wall_ms - CLOCK_STEP_MS
@@ -7758,24 +7835,23 @@ class Schedules(Runs):
                 self._timetable.add(lane, anchor_s)
         return self._timetable.take_due(now_ms)
 
-    def _follow(self, lane: Lane, plan: Plan, values: dict[str, str]) -> list[_Made]:
+    def _follow(self, lane: Lane, plan: Plan, values: dict[str, str]) -> list[Change]:
         """Make what a plan says: runs, and rows of ticks that became none."""
         missed_until = time_text(plan.missed_until_s * 1000)
         note = self._row(lane, MISSED, missed_text(plan, lane.seen_s), missed_until)
-        made = []
+        changes = []
         for tick in (*plan.catch_up, *plan.on_time):
             at = time_text(tick.at_s * 1000)
             if tick.fires:
                 live = self._admit(lane, values, "cron", at)
             else:
                 live = self._row(lane, DST_SKIPPED, tick.note, at)
-            made.append(_Made(live, *self._record(live)))
+            changes.append(self._create(live))
         if plan.missed:
             # Last in line: whatever a crash leaves out was not seen yet.
-            note.untold = note.run
-            write = self.store.enqueue(write_missed(note.run, plan.missed))
-            made.append(_Made(note, note.run, write))
-        return made
+            write = write_missed(note.run, plan.missed)
+            changes.append(self._decide(note, note.run, write, undoable=True))
+        return changes
 
     def _row(
         self, lane: Lane, end_reason: str, error: str, scheduled_at: str
@@ -7787,26 +7863,6 @@ class Schedules(Runs):
         run = self._ended_early(run, end_reason, error)
         run = run._replace(scheduled_at=scheduled_at)
         return LiveRun(run, lane, {}, self._mutex)
-
-    def _settle_made(
-        self, made: list[_Made], endings: list[_Ending]
-    ) -> dict[Lane, StoreError]:
-        """Make runs durable, then known and started. Returns what went wrong."""
-        failed: dict[Lane, StoreError] = {}
-        for live, run, write in made:
-            try:
-                self.store.flush(write)
-            except StoreError as error:
-                failed[live.lane] = error
-                self._withdraw(live, [])
-                continue
-            if write.changed:
-                self._tell_made(live, run)
-            else:
-                self._withdraw(live, [])
-        # Not here: it may have to wait for the store, and deadlines may not.
-        self._settle_aside(endings)
-        return failed
 
     # -- which schedules there are
 
@@ -7829,53 +7885,23 @@ class Schedules(Runs):
             with self._mutex:
                 self._timetable.add(lane, self.anchor_s)
         writes += [self.store.enqueue(write_unscheduled(name)) for name in known]
-        self._persist(writes, "")
+        self._persist(writes)
 
     def _reschedule(self, old: Mapping[str, Task]) -> list[Write]:
         """Enter all schedules anew. One that did not change goes on, another begins now
         and has missed nothing."""
         now_s = self.clock.wall_ms() // 1000
         writes = []
-        # The thread of the schedule may be firing tasks of the timetable before.
-        self._timetable = Timetable()
         for name, lane in self._lanes.items():
             cron = lane.task.cron
-            lane.next_run_ms = None
             if cron and (name not in old or old[name].cron != cron):
                 lane.seen_s = now_s
                 now = time_text(now_s * 1000)
                 begun = write_schedule(name, schedule_text(cron), now)
                 writes.append(self.store.enqueue(begun))
-            if cron:
-                self._timetable.add(lane, self.anchor_s)
+            self._timetable.add(lane, self.anchor_s)
         gone = [n for n in old if n not in self._lanes or not self._lanes[n].task.cron]
         return writes + [self.store.enqueue(write_unscheduled(name)) for name in gone]
-
-
-_UNDECLARED = "the task is no longer declared"
-
-
-class Daemon(Schedules):
-    """All of it from start to end: what the last daemon left, reload, drain, upgrade in
-    place."""
-
-    def __init__(
-        self,
-        config: Config,
-        folder: DataFolder,
-        clock: Clock,
-        min_free_bytes: int = 0,
-        log_tail: LogTail | None = None,
-    ) -> None:
-        super().__init__(config, folder, clock, min_free_bytes)
-        self.log_tail = log_tail or LogTail(0)
-        self.config_loaded_ms = self.started_ms
-        # Loads what a reload takes over beside tasks.json, and returns what puts it to
-        # use. Raises ConfigError.
-        self.load_beside: Callable[[], Callable[[], None]] = lambda: lambda: None
-        self.last_reload_good = True
-        # Reloads that began, and the one that the configuration in use is from.
-        self._reloads = self._reloaded = 0
 
     # -- start
 
@@ -7890,7 +7916,7 @@ class Daemon(Schedules):
         records = {r["run_id"]: r for r in (handover or {"runs": ()})["runs"]}
         running = [run for run, _ in unended if run.status == RUNNING]
         orphaned = [run for run in running if run.id not in records]
-        writes = [] if rehearses else settle_crashed(self, orphaned, records)
+        changes = [] if rehearses else settle_crashed(self, orphaned, records)
         if handover:
             self._events.resume(handover["events"])
             self.anchor_s = handover["anchor_s"]
@@ -7904,18 +7930,17 @@ class Daemon(Schedules):
             ]
             for run, secret in unended:
                 if run.status == PENDING:
-                    writes += self._requeue(run, secret)
-            begun = self._promote_all()
+                    changes += self._requeue(run, secret)
+            changes += self._promote_all()
         if rehearses:
             return
-        if handover:
-            # What goes on must not end because of what cannot be written now.
-            self._persist(writes, "")
-        else:
+        # What goes on must not end because of what cannot be written now.
+        for live in resumed:
+            changes += self._begin(live)
+        if not handover:
             # Nobody was told of anything yet: better not to start than to wait here.
-            self.store.flush(*writes)
-        for live in [*resumed, *begun]:
-            self._begin(live)
+            self.store.flush(*[change.write for change in changes])
+        self._settle(changes)
         self._start_schedules()
         for task in self.config.tasks.values():
             # An upgrade in place is no start: what runs has not noticed.
@@ -7929,7 +7954,18 @@ class Daemon(Schedules):
         unended = self.store.unended_runs()
         self._housekeeper.secret_ended |= any(secret for _, secret in unended)
         running = [run for run, _ in unended if run.status == RUNNING]
-        self.store.flush(*settle_crashed(self, running, ()))
+        changes = settle_crashed(self, running, ())
+        self.store.flush(*[change.write for change in changes])
+        self._settle(changes)
+
+    def decide_left(self, ended: Run) -> Change:
+        """Put in line the end of a run that the last daemon left and that is not live.
+        Before any thread, or under the mutex."""
+        name = ended.task_name
+        lane = self._lanes.get(name) or Lane(undeclared_task(name), None)
+        live = LiveRun(ended, lane, {}, self._mutex)
+        live.known = True
+        return self._decide(live, ended, write_ended(ended))
 
     def _run_at_start(self, task: Task) -> None:
         try:
@@ -7948,6 +7984,7 @@ class Daemon(Schedules):
             task = {**task, "retry_attempts": 0}
         values = {**(run.params or {}), **secret}
         live = LiveRun(run, lane, values, self._mutex)
+        live.known = True
         live.task = with_record(lane.task, task)
         live.log = LogWriter.resumed(self.log_of(run), record["log"])
         live.log.disk = self.disk
@@ -7966,21 +8003,22 @@ class Daemon(Schedules):
             self._add_deadline(live.started_s + live.task.timeout_s, live, TIMEOUT)
         return live
 
-    def _requeue(self, run: Run, secret: dict[str, str]) -> list[Write]:
+    def _requeue(self, run: Run, secret: dict[str, str]) -> list[Change]:
         """Put a run of the last daemon back into its queue, or say why it cannot be."""
         lane = self._lanes.get(run.task_name)
-        if lane:
-            live = LiveRun(run, lane, {**(run.params or {}), **secret}, self._mutex)
-            self._live[run.id] = live
-            if run.start_at:
-                left_ms = parse_time(run.start_at) - self.clock.wall_ms()
-                most_s = max(lane.task.retry_delay_s, BACKOFF_MAX_S)
-                self._delay(live, min(left_ms / 1000, most_s))
-            else:
-                lane.queue.append(live)
-            return []
-        run = self._ended_early(run, SKIPPED, _UNDECLARED)
-        return [self.store.enqueue(write_ended(run))]
+        if not lane:
+            return [self.decide_left(self._ended_early(run, SKIPPED, _UNDECLARED))]
+        live = LiveRun(run, lane, {**(run.params or {}), **secret}, self._mutex)
+        live.known = True
+        self._live[run.id] = live
+        if run.start_at:
+            left_s = (parse_time(run.start_at) - self.clock.wall_ms()) / 1000
+            most_s = max(lane.task.retry_delay_s, BACKOFF_MAX_S)
+            live.enters_s = self.clock.monotonic_s() + max(0.0, min(left_s, most_s))
+            self._delay(live)
+        else:
+            lane.queue.append(live)
+        return []
 
     # -- reload
 
@@ -8013,15 +8051,13 @@ class Daemon(Schedules):
                 or Lane(task, last_runs.get(name))
                 for name, task in config.tasks.items()
             }
-            endings = self._drop_undeclared()
+            changes = self._drop_undeclared()
             writes = self._reschedule(old)
-            begun = self._promote_all()
+            changes += self._promote_all()
             self._due.notify()
         _log_warnings(config)
-        self._settle(endings)
-        self._persist(writes, "")
-        for live in begun:
-            self._begin(live)
+        self._settle(changes)
+        self._persist(writes)
         return _compared(old, config.tasks)
 
     def _redefined(self, lane: Lane | None, task: Task) -> Lane | None:
@@ -8034,7 +8070,7 @@ class Daemon(Schedules):
                 live.task, live.environ = task, lane.environ
         return lane
 
-    def _drop_undeclared(self) -> list[_Ending]:
+    def _drop_undeclared(self) -> list[Change]:
         waiting = [
             live
             for live in self._live.values()
@@ -8042,7 +8078,7 @@ class Daemon(Schedules):
             and not live.cause
             and live.task.name not in self._lanes
         ]
-        return [self._end_queued(live, _UNDECLARED, SKIPPED) for live in waiting]
+        return self._end_queued(waiting, _UNDECLARED, SKIPPED)
 
     # -- end, and upgrade in place
 
@@ -8071,7 +8107,8 @@ class Daemon(Schedules):
                 self._idle.wait(left_s if left_s > 0 else None)
             if halted:
                 self.processes.unhalt()
-            lost = [live.end or live.run for live in self._running()]
+            running = self._running()
+            lost = [live.change.run if live.change else live.run for live in running]
         for run in lost:
             LOG.error(
                 "stopping although the store refuses the last record of a run, which "
@@ -8112,10 +8149,11 @@ class Daemon(Schedules):
             begun = [live for live in self._running() if live.parked]
             for live in begun:
                 live.parked = False
-            begun += self._promote_all()
+            changes = self._promote_all()
             self._due.notify()
         for live in begun:
-            self._begin(live)
+            changes += self._begin(live)
+        self._settle(changes)
 
     @contextlib.contextmanager
     def handover(self) -> Iterator[dict[str, Any]]:

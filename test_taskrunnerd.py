@@ -9043,7 +9043,7 @@ def test_follower_is_woken_as_soon_as_the_log_is_there(
     in_process: Any, fifos: Any
 ) -> None:
     daemon = in_process({"hold": HELD})
-    gate = Gate(daemon, "confirm_start", by_daemon)
+    gate = Gate(daemon._crew, "_body", by_daemon)
     path = fifos()
     run = hold(daemon, "hold", path)
     gate.await_caller()
@@ -9156,28 +9156,35 @@ def test_stop_of_a_queued_run_is_durable_before_anybody_is_told(
     end_of(daemon, first)
 
 
+@contextlib.contextmanager
+def refused_inserts(store: Any) -> Iterator[None]:
+    """Meanwhile the disk has no room for a new row."""
+    commit = store._commit
+
+    def full(batch: list[Any]) -> None:
+        if any("insert" in sql for write in batch for sql, _ in write.statements):
+            raise sqlite3.OperationalError("database or disk is full")
+        commit(batch)
+
+    store._commit = full
+    yield
+    store._commit = commit
+
+
 def test_trigger_that_cannot_be_recorded_leaves_nothing(
-    in_process: Any, monkeypatch: Any, fifos: Any
+    in_process: Any, fifos: Any
 ) -> None:
     daemon = in_process({"hold": HELD})
     path = fifos()
 
-    flush = daemon.store.flush
-
-    def full(*writes: Any) -> None:
-        if any("insert" in write.statements[0][0] for write in writes):
-            raise tr.StoreError("database or disk is full")
-        flush(*writes)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(daemon.store, "flush", full)
-        with pytest.raises(tr.Problem) as caught:
-            hold(daemon, "hold", path)
+    with refused_inserts(daemon.store), pytest.raises(tr.Problem) as caught:
+        hold(daemon, "hold", path)
     assert caught.value.status == 507
     assert "disk is full" in caught.value.detail
     assert daemon.live_ids() == []
     assert counts(daemon) == (0, 0)
     assert events_of(daemon) == []
+    within(DEADLINE_S, lambda: not daemon.why_not_ready(), "room")
     run = hold(daemon, "hold", path)
     let_go(path)
     assert end_of(daemon, run).end_reason == "success"
@@ -10373,7 +10380,7 @@ def test_result_of_a_crashed_run_is_removed(remains: Remains) -> None:
     assert not paths[1].exists()
 
 
-def test_result_is_removed_also_when_a_bug_ends_the_run(
+def test_bug_after_the_end_of_a_program_costs_its_result_not_its_outcome(
     in_process: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def bug(*_: Any) -> str:
@@ -10382,7 +10389,7 @@ def test_result_is_removed_also_when_a_bug_ends_the_run(
     monkeypatch.setattr(tr, "_end_survivors", bug)
     daemon = in_process({"ok": {"run": 'echo 1 >"$TASKRUNNERD_RESULT"'}})
     ended = end_of(daemon, daemon.trigger("ok", {}, "api"))
-    assert (ended.end_reason, ended.result) == ("crashed", None)
+    assert (ended.end_reason, ended.exit_code, ended.result) == ("success", 0, None)
     assert "internal error: RuntimeError('a bug')" in ended.error
     assert list(Path(daemon.folder.path).glob("results/*/*")) == []
 
@@ -10444,8 +10451,8 @@ def test_result_file_of_somebody_else_is_refused(open_folder: Path) -> None:
 
 
 def test_created_is_told_before_started(in_process: Any, fifos: Any) -> None:
-    """A queued run is started by the end of another one while whoever triggered it
-    has not come to tell of it."""
+    """The end of another run frees a slot for a queued one while whoever triggered it
+    has not come to tell of it: it waits for that."""
     daemon = in_process({"hold": HELD})
     path = fifos()
     first = hold(daemon, "hold", path)
@@ -10454,10 +10461,11 @@ def test_created_is_told_before_started(in_process: Any, fifos: Any) -> None:
     gate.await_caller()
     let_go(path)
     end_of(daemon, first)
-    let_go(path)
-    within(DEADLINE_S, lambda: not daemon.live_ids(), "the end of the second")
+    assert counts(daemon) == (0, 1)
     gate.open()
     queued = outcome()
+    let_go(path)
+    end_of(daemon, queued)
     names = events_of(daemon, queued)
     assert names == ["run.created", "run.started", "run.completed"]
 
@@ -10472,10 +10480,11 @@ def test_last_run_of_a_task_is_not_turned_back(in_process: Any, fifos: Any) -> N
     gate.await_caller()
     let_go(path)
     end_of(daemon, first)
-    let_go(path)
-    within(DEADLINE_S, lambda: not daemon.live_ids(), "the end of the second")
+    assert counts(daemon) == (0, 1)
     gate.open()
     queued = outcome()
+    let_go(path)
+    end_of(daemon, queued)
     (state,) = daemon.task_states()
     assert state.last_run == state_of(daemon, queued)
 
@@ -10558,31 +10567,246 @@ def test_drain_limit_holds_for_a_program_that_is_being_started(
     drained()
 
 
+def test_queued_run_is_not_promoted_before_its_creation_is_durable(
+    in_process: Any, fifos: Any, tmp_path: Path
+) -> None:
+    """Its program ran without a row, and its client was told that there is no run."""
+    ran = tmp_path / "ran"
+    daemon = in_process({"hold": {**HELD, "run": HELD["run"] + f"\n: >{ran}"}})
+    path = fifos()
+    first = hold(daemon, "hold", path)
+    held = reach(path)
+    with refused_inserts(daemon.store):
+        gate = Gate(daemon.store, "flush", by_caller)
+        outcome = in_thread(lambda: hold(daemon, "hold", path))
+        gate.await_caller()
+        finish_with(held, "1\n")
+        end_of(daemon, first)
+        assert counts(daemon) == (0, 1)
+        gate.open()
+        with pytest.raises(tr.Problem) as caught:
+            outcome()
+    assert caught.value.status == 507
+    assert (counts(daemon), daemon.live_ids()) == ((0, 0), [])
+    assert not ran.exists()
+
+
+def test_start_of_a_run_whose_row_has_vanished_starts_nothing(
+    in_process: Any, fifos: Any, tmp_path: Path
+) -> None:
+    ran = tmp_path / "ran"
+    daemon = in_process({"hold": {**HELD, "run": f": >>{ran}\n" + HELD["run"]}})
+    path = fifos()
+    first = hold(daemon, "hold", path)
+    held = reach(path)
+    queued = hold(daemon, "hold", path)
+    waiter = in_thread(lambda: daemon.wait(queued.id, DEADLINE_S, lambda: True))
+    delete = tr.Write(("delete from runs where id = ?", [queued.id]))
+    daemon.store.flush(daemon.store.enqueue(delete))
+    ran.unlink()
+    finish_with(held, "0\n")
+    end_of(daemon, first)
+    ended = waiter()
+    assert (ended.end_reason, ended.error) == (
+        "start_failed",
+        "its record has vanished",
+    )
+    assert (counts(daemon), daemon.live_ids()) == ((0, 0), [])
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("owner", "method"),
+    [
+        (tr.LogWriter, "close"),
+        (tr.LogReader, "last_error_line"),
+        (tr.Child, "close"),
+        (tr.DataFolder, "take_result"),
+    ],
+)
+def test_what_fails_after_the_end_of_a_program_does_not_cost_its_outcome(
+    in_process: Any, monkeypatch: Any, fifos: Any, owner: Any, method: str
+) -> None:
+    """The thread died, the run stayed running for ever, and so did the daemon."""
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    held = reach(path)
+    works = getattr(owner, method)
+    calls = []
+
+    def fail_once(*arguments: Any, **more: Any) -> Any:
+        calls.append(method)
+        if len(calls) > 1:
+            return works(*arguments, **more)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(owner, method, fail_once)
+    finish_with(held, "3\n")
+    ended = end_of(daemon, run)
+    assert (ended.end_reason, ended.exit_code) == ("failed", 3)
+    assert "Too many open files" in ended.error
+    daemon.drain(60)
+
+
+def test_pause_that_was_taken_back_leaves_no_run_to_nobody(
+    in_process: Any, fifos: Any
+) -> None:
+    """Its thread was about to leave it, and everybody else had gone on already."""
+    daemon = in_process({"hold": HELD})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    held = reach(path)
+    gate = Gate(daemon, "park", lambda *_: True)
+    paused = in_thread(lambda: daemon.pause(0.0))
+    gate.await_caller()
+    assert not paused()
+    daemon.unpause()
+    gate.open()
+    finish_with(held, "0\n")
+    assert end_of(daemon, run).end_reason == "success"
+
+
+@pytest.mark.parametrize("by", ["stop", "reload"])
+def test_attempt_is_found_while_its_row_is_on_its_way(
+    in_process: Any, fifos: Any, tmp_path: Path, by: str
+) -> None:
+    """A stop found no such run, a reload left it to a task that is gone."""
+    daemon = in_process({"hold": {**HELD, "retry_attempts": 1}, "ok": {"run": "true"}})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    held = reach(path)
+    gate = Gate(daemon.store, "flush", by_daemon, after=True)
+    finish_with(held, "1\n")
+    gate.await_caller()
+    next_id = daemon.store.next_attempt(run.id)
+    assert next_id
+    if by == "stop":
+        outcome = in_thread(lambda: daemon.stop(next_id))
+    else:
+        Path(daemon.config.path).write_text('{"tasks": {"ok": {"run": "true"}}}')
+        outcome = in_thread(daemon.reload)
+    doomed = daemon._live[next_id]
+    within(DEADLINE_S, lambda: doomed.cause, "the stop")
+    gate.open()
+    outcome()
+    ended = end_of(daemon, daemon.find_run(next_id))
+    assert ended.end_reason == {"stop": "stopped", "reload": "skipped"}[by]
+    assert events_of(daemon, ended) == ["run.created", "run.failed"]
+    assert daemon.live_ids() == []
+
+
+def test_reload_while_ticks_are_fired_does_not_miss_them_again(
+    in_process: Any,
+) -> None:
+    clock = FakeClock()
+    task = {"run": "true", "cron": "* * * * *", "timezone": "UTC", "catch_up": "skip"}
+    daemon = in_process({"a": task}, clock)
+    clock.pass_time(600)
+    gate = Gate(daemon.store, "flush", by_caller)
+    fired = in_thread(daemon.tick)
+    gate.await_caller()
+    daemon.reload()
+    gate.open()
+    fired()
+    daemon.tick()
+    rows = daemon.store.list_runs(tr.RunFilter(status="missed"), ("id", "asc"), 10)
+    assert len(rows) == 1, [row.error for row in rows]
+    assert daemon.counted()["a"].ticks_missed == 10 - 1
+
+
+def test_schedule_goes_on_when_no_thread_is_to_be_had(
+    in_process: Any, monkeypatch: Any, fifos: Any
+) -> None:
+    """At the limit of processes: a tick that ends a queued run under terminate."""
+    clock = FakeClock()
+    scheduled = {"cron": "* * * * *", "timezone": "UTC", "on_overlap": "terminate"}
+    path = fifos()
+    held = {"params": [{"arg": "fifo", "default": path}], "run": STUBBORN["run"]}
+    daemon = in_process({"hold": {**held, **scheduled}}, clock)
+    first = daemon.trigger("hold", {}, "api")
+    fd = reach(path)
+    queued = daemon.trigger("hold", {}, "api")
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        clock.pass_time(60)
+        daemon.tick()
+    assert end_of(daemon, queued).end_reason == "stopped"
+    clock.pass_time(5)
+    daemon.tick()
+    os.close(fd)
+    end_of(daemon, first)
+    let_go(path)
+
+
+def test_a_million_expired_runs_do_not_hold_up_what_is_due(
+    in_process: Any, monkeypatch: Any
+) -> None:
+    """One batch a round, be it of expired runs, of the trash or of keys."""
+    monkeypatch.setattr(tr, "RETENTION_BATCH_RUNS", 2)
+    clock = FakeClock()
+    daemon = in_process({"a": {"run": "true", "keep_runs": 1}}, clock)
+    for _ in range(7):
+        end_of(daemon, daemon.trigger("a", {}, "api"))
+    left = []
+    for _ in range(5):
+        clock.pass_time(tr.RETENTION_PAUSE_S)
+        daemon.tick()
+        left.append(daemon.store.count_runs(tr.RunFilter()))
+    assert left == [5, 3, 1, 1, 1]
+
+
+def test_closing_twice_harms_nobody(tmp_path: Path) -> None:
+    """The number of a descriptor that was closed may be a stranger's by then."""
+    folder = tr.DataFolder(str(tmp_path / "data"))
+    folder.lock()
+    processes = tr.Processes(folder.path)
+    environ = dict(os.environb)
+    argv = ["/bin/sh", "-c", "exit 0"]
+    child = processes.spawn(tr.Command(argv, environ, "/", 0o22, None), "A" * 26)
+    while not child.exited:
+        child.read(DEADLINE_S)
+    processes.reap(child)
+    child._watch_exit()
+    log = tr.LogWriter(str(tmp_path / "log"), 10_000, "drop_old", ())
+    log.write(tr.STDOUT, b"text\n", 0, 0.0)
+    store = tr.Store(folder.database)
+    closers = [
+        child.close, lambda: log.close(0), store.close, processes.close, folder.unlock,
+    ]  # fmt: skip
+    with tr.LogReader(log.base) as reader:
+        assert reader.kept_bytes
+    for close in closers:
+        close()
+    strangers = [os.open(os.devnull, os.O_RDONLY) for _ in range(64)]
+    for close in [*closers, *closers]:
+        close()
+    for fd in strangers:
+        os.close(fd)
+
+
 def test_drain_is_not_held_by_a_trigger_that_could_not_be_recorded(
     in_process: Any,
 ) -> None:
     daemon = in_process({"ok": {"run": "true"}})
-    flush = daemon.store.flush
-
-    def full(*writes: Any) -> None:
-        if by_caller():
-            raise tr.StoreError("database or disk is full")
-        flush(*writes)
-
-    daemon.store.flush = full
-    gate = Gate(daemon.store, "flush", by_caller)
-    outcome = in_thread(lambda: daemon.trigger("ok", {}, "api"))
-    gate.await_caller()
-    drained = in_thread(lambda: daemon.drain(60))
-    within(DEADLINE_S, lambda: daemon.draining, "draining")
-    gate.open()
-    with pytest.raises(tr.Problem):
-        outcome()
-    drained()
+    with refused_inserts(daemon.store):
+        gate = Gate(daemon.store, "flush", by_caller)
+        outcome = in_thread(lambda: daemon.trigger("ok", {}, "api"))
+        gate.await_caller()
+        drained = in_thread(lambda: daemon.drain(60))
+        within(DEADLINE_S, lambda: daemon.draining, "draining")
+        gate.open()
+        with pytest.raises(tr.Problem):
+            outcome()
+        drained()
 
 
 def test_runs_superseded_by_a_trigger_that_failed_still_end(
-    in_process: Any, monkeypatch: Any, fifos: Any
+    in_process: Any, fifos: Any
 ) -> None:
     """Under on_overlap terminate a queued run gave way to one that could not be
     recorded; it must not stay for ever neither queued nor ended."""
@@ -10592,14 +10816,7 @@ def test_runs_superseded_by_a_trigger_that_failed_still_end(
     old = hold(daemon, "hold", path)
     fd = reach(path)
     queued = hold(daemon, "hold", fifos())
-    flush = daemon.store.flush
-
-    def full_once(*_: Any) -> None:
-        monkeypatch.setattr(daemon.store, "flush", flush)
-        raise tr.StoreError("database or disk is full")
-
-    monkeypatch.setattr(daemon.store, "flush", full_once)
-    with pytest.raises(tr.Problem):
+    with refused_inserts(daemon.store), pytest.raises(tr.Problem):
         hold(daemon, "hold", path)
     clock.pass_time(5)
     end_of(daemon, old)
@@ -11997,6 +12214,9 @@ def test_sign_of_life_is_shown_every_few_seconds(in_process: Any) -> None:
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "true"}}, clock)
     daemon.tick()
+    # The second look finds the reserve whole.
+    clock.pass_time(tr.REAP_AGAIN_S)
+    daemon.tick()
     lock = Path(daemon.folder.path) / "lock"
     os.utime(lock, (1, 1))
     clock.pass_time(tr.SIGN_OF_LIFE_S - 0.1)
@@ -12400,7 +12620,8 @@ def pending_retry(daemon: tr.Daemon, task: str = "a") -> tr.Run:
 
     def look() -> tr.Run | None:
         live = [daemon.find_run(run_id) for run_id in daemon.live_ids()]
-        return next((r for r in live if r and r.status == "pending"), None)
+        pending = [r for r in live if r and r.status == "pending"]
+        return next((r for r in pending if events_of(daemon, r)), None)
 
     return within(DEADLINE_S, look, "a pending attempt")
 
@@ -12513,21 +12734,22 @@ def test_wait_that_begins_between_two_attempts_is_for_the_last(in_process: Any) 
     """One goes and the next one comes in one step, for whoever looks meanwhile too."""
     clock, answered = FakeClock(), threading.Event()
     daemon = in_process({"a": {**FLAKY, "retry_attempts": 1}}, clock)
-    expect_retry, waiters = daemon._expect_retry, []
+    tell, waiters = daemon._tell, []
 
     def wait(run_id: str) -> Any:
         run = daemon.wait(run_id, DEADLINE_S, lambda: True)
         answered.set()
         return run
 
-    def linger(retry: Any) -> None:
-        first_id = retry.run.retry_of_run_id
-        waiters.append(in_thread(lambda: wait(first_id)))
-        # Whoever need not wait for the step to be over is answered in this time.
-        answered.wait(0.2)
-        expect_retry(retry)
+    def linger(change: Any, begun: Any) -> Any:
+        first_id = change.run.retry_of_run_id
+        if first_id and change.run.status == "pending" and not waiters:
+            waiters.append(in_thread(lambda: wait(first_id)))
+            # Whoever need not wait for the step to be over is answered in this time.
+            answered.wait(0.2)
+        return tell(change, begun)
 
-    daemon._expect_retry = linger
+    daemon._tell = linger
     daemon.trigger("a", {}, "api")
     retry = pending_retry(daemon)
     clock.pass_time(10)
