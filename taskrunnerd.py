@@ -991,7 +991,7 @@ def _beginning(path: str, size_bytes: int) -> bytes:
 
 
 def local_zone(now_s: int, etc_path: str = "/etc") -> tuple[str, str]:
-    """The system's zone, and a warning if that is not the one which it is said to be.
+    """The system's zone, and a warning if the C library has no file of that name.
 
     The zone is what the C library makes of TZ and /etc/localtime, as date(1) shows it:
     `local`, or a name that has the same rules in the years to come. Raises ValueError
@@ -1006,18 +1006,19 @@ def local_zone(now_s: int, etc_path: str = "/etc") -> tuple[str, str]:
         line = _beginning(os.path.join(etc_path, "timezone"), CRON_MAX_CHARS)
         guesses.insert(-1, line.decode("utf-8", "replace").strip())
     found = next((name for name in guesses if not _unlike_local_s(name, now_s)), LOCAL)
+    if found in known or _beginning(path, 4) == b"TZif":
+        return found, ""
     said_by = "TZ" if "TZ" in os.environ else path
-    if known and found not in known:
+    if known:
         at_s = _unlike_local_s(known[0], now_s)
         return found, (
             f"{said_by} says {known[0]}, {zone_text(at_s, known[0])}; the C library, as"
             f" date shows, has {found}, {zone_text(at_s, LOCAL)}, and cron follows it;"
             ' install tzdata, or write "timezone"'
         )
-    nothing = not known and _beginning(path, 4) != b"TZif"
     asked = names or (said_by == "TZ" and path != "/etc/localtime")
     name = (names or [path])[0]
-    if nothing and asked and not _POSIX_ZONE.fullmatch(name):
+    if asked and not _POSIX_ZONE.fullmatch(name):
         fault = f"{said_by}: {_zone_fault(name)}"
         raise ValueError(f"{fault}, or in TZ rules like CET-1CEST,M3.5.0,M10.5.0/3")
     return found, ""

@@ -1369,11 +1369,8 @@ def test_cron_zone_of_etc_is_that_of_the_c_library(tmp_path, libc):
         ({**copy, "timezone": "Asia.Tokyo"}, "Asia/Tokyo", ""),
         ({**copy, "timezone": "nonsense"}, "local", ""),
         # As a bind mount does it: it follows the link.
-        (
-            {"localtime": "-> z/zoneinfo/Etc/UTC", "z/zoneinfo/Etc/UTC": "Asia/Tokyo"},
-            "local",
-            "/etc/localtime says Etc/UTC, 2026-11-28T12:00:00+00:00; the C library,",
-        ),
+        ({"localtime": "-> z/zoneinfo/Etc/UTC", "z/zoneinfo/Etc/UTC": "Asia/Tokyo"},
+         "local", ""),
         ({"localtime": "-> z/zoneinfo/My/Zone", "z/zoneinfo/My/Zone": "Asia/Tokyo"},
          "local", ""),
         ({}, "UTC", ""),
