@@ -177,6 +177,7 @@ TRIGGERS = ("cron", "api", "startup", "service", "cloud")
 QUEUE, SKIP, TERMINATE = OVERLAPS = ("queue", "skip", "terminate")
 DROP_OLD, DROP_NEW, KILL_TASK = LOG_POLICIES = ("drop_old", "drop_new", "kill_task")
 KILL, LEAVE = ORPHAN_POLICIES = ("kill", "leave")
+CGROUP, MARK = TRACKINGS = ("cgroup", "mark")
 CONSTANT, LINEAR, EXPONENTIAL = BACKOFFS = ("constant", "linear", "exponential")
 CATCH_LATEST, CATCH_ALL, CATCH_SKIP = CATCH_UPS = ("latest", "all", "skip")
 STDOUT, STDERR, SYSTEM = range(3)
@@ -282,6 +283,7 @@ EXIT_LOOK_S = 0.1
 EXIT_LOOK_READS = 8
 SPAWNS_AT_ONCE = 4
 PROCESS_JOURNAL_MAX_BYTES = MIB
+JOIN_LOOKS = 50
 PUMPS_AT_ONCE = 4
 RESULT_MAX_BYTES = 64 * KIB
 
@@ -1525,7 +1527,7 @@ SCHEMAS: dict[str, JsonSchema] = {
     "Info": _answer(
         "What this daemon is",
         "name version python pid started_at tasks config_path config_loaded_at"
-        " config_changed data_dir auth_required",
+        " config_changed data_dir tracking auth_required",
         name=_text("Program name"),
         version=_text("Program version"),
         python=_text("Python version"),
@@ -1536,6 +1538,11 @@ SCHEMAS: dict[str, JsonSchema] = {
         config_loaded_at=_time("When it was loaded"),
         config_changed=_flag("Whether the file differs from what was loaded"),
         data_dir=_text("Where state is kept"),
+        tracking=_choice(
+            "How the processes of a run are found: it has a cgroup of its own, or they "
+            "have its process group or its id in their environment",
+            TRACKINGS,
+        ),
         auth_required=_flag("Whether a token is needed"),
     ),
     "SystemStats": _answer(
@@ -4945,6 +4952,78 @@ def _processes_with_open(names: Collection[str]) -> list[int]:
     return found
 
 
+# -- cgroups, version 2: cgroups(7)
+
+
+def _kernel_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _own_cgroup() -> str:
+    """The directory of the cgroup that this process is in; empty if there is none."""
+    own = re.search("(?m)^0::(/.*)$", _kernel_text("/proc/self/cgroup"))
+    mount = r"(?m)^(?:\S+ ){3}(\S+) (\S+) .* - cgroup2 "
+    mounts = re.findall(mount, _kernel_text("/proc/self/mountinfo")) if own else []
+    for root, place in mounts:
+        inside = os.path.relpath(own[1], root) if own else ""
+        if not inside.startswith(".."):
+            return os.path.normpath(os.path.join(place, inside))
+    return ""
+
+
+def _cgroup_fault(path: str) -> str:
+    """Why the daemon may not make cgroups below one, if so: it is that of the machine,
+    or systemd manages it and did not give it away (its CGROUP_DELEGATION.md)."""
+    if not path or not os.path.exists(f"{path}/cgroup.kill"):
+        return "no cgroup v2 but that of the whole machine, or Linux before 5.14"
+    if not all(os.access(name, os.W_OK) for name in (path, f"{path}/cgroup.procs")):
+        return f"{path} may not be written"
+    if not os.path.isdir("/run/systemd/system"):
+        return ""
+    for name in ("user.delegate", "trusted.delegate"):
+        with contextlib.suppress(OSError):
+            if os.getxattr(path, name) == b"1":
+                return ""
+    return f"systemd manages {path} and was not told Delegate=yes"
+
+
+def write_cgroup(path: str, name: str, text: str) -> bool:
+    """Write to a file of a cgroup, if there is one; returns whether that worked."""
+    try:
+        with open(os.open(f"{path}/{name}", os.O_WRONLY | os.O_CLOEXEC), "w") as file:
+            file.write(text)
+    except OSError:
+        return False
+    return True
+
+
+def oom_kills(path: str) -> int:
+    """How often the kernel killed for want of memory: memory.events, /proc/vmstat."""
+    found = re.search(r"(?m)^oom_kill (\d+)$", _kernel_text(path))
+    return int(found[1]) if found else 0
+
+
+def cgroup_members(path: str) -> list[int]:
+    """Live processes in a cgroup and in those below it."""
+    names = (f"{folder}/cgroup.procs" for folder, _, _ in os.walk(path))
+    return [int(word) for name in names for word in _kernel_text(name).split()]
+
+
+def _remove_cgroup(path: str) -> bool:
+    """Remove a cgroup and those below it; returns False if any has live processes."""
+    gone = True
+    for folder, _, _ in os.walk(path, topdown=False):
+        try:
+            os.rmdir(folder)
+        except OSError:
+            gone = False
+    return gone
+
+
 class Child:
     """A started program with the daemon's ends of its two pipes. One thread reads; the
     rest is for whoever holds the daemon's mutex."""
@@ -4956,6 +5035,9 @@ class Child:
         self.run_id = run_id
         self.exited = False
         self.reaped = False
+        # The directory of its own cgroup while there is one, and what that counted.
+        self.cgroup = ""
+        self.peak_bytes = self.oom_kills = 0
         self._pipes = pipes
         self._reads = 0
         self._exit_fd: int | None = None
@@ -5041,8 +5123,11 @@ class Child:
             return True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
-        # killpg(2) fails only if it reached nobody: perhaps it reached a child alone.
-        return may_signal(self.pid)
+        if number == signal.SIGKILL:
+            write_cgroup(self.cgroup, "cgroup.kill", "1")
+        # killpg(2) fails only if it reached nobody: perhaps it reached a child alone. A
+        # cgroup is killed whosever programs are in it.
+        return bool(self.cgroup) or may_signal(self.pid)
 
     def ask_to_end(self, stop_signal: int) -> bool:
         """Signal the group, and wake it to hear that; returns whether the program may
@@ -5419,6 +5504,115 @@ class Rehearsal:
         )
 
 
+class Cgroups:
+    """A cgroup for each run, in a directory below the daemon's own that is named after
+    the data directory, where a file remembers it for the next daemon."""
+
+    def __init__(self, folder: str) -> None:
+        facts = os.stat(folder)
+        self._name = f"{PROGRAM}-{facts.st_dev:x}-{facts.st_ino:x}"
+        self._record_path = os.path.join(folder, "cgroup")
+        before = _kernel_text(self._record_path)
+        # A copy of another data directory tells nothing.
+        self._places = {before} if before.endswith(f"/{self._name}") else set()
+        self.path = ""
+
+    def use(self) -> str:
+        """Make them from now on; returns why not, if so."""
+        top = _own_cgroup().removesuffix(f"/{self._name}/daemon")
+        path = f"{top}/{self._name}"
+        leaf = f"{path}/daemon"
+        fault = _cgroup_fault(top)
+        if fault:
+            return fault
+        try:
+            os.makedirs(leaf, exist_ok=True)
+            with open(self._record_path, "w", encoding="utf-8") as file:
+                file.write(path)
+        except OSError as error:
+            return str(error)
+        # In a leaf, since only those may have both processes and controllers; alone, so
+        # that who turns up there was forked by a program that was not moved yet.
+        if not write_cgroup(leaf, "cgroup.procs", str(os.getpid())):
+            return f"{leaf} cannot be entered"
+        for folder in (top, path):
+            # In vain without that controller, and if others are in the daemon's own.
+            write_cgroup(folder, "cgroup.subtree_control", "+memory")
+        self.path = path
+        self._places.add(path)
+        return ""
+
+    def join(self, child: Child, from_s: float, known: Collection[int]) -> None:
+        """Move a program that was started after a time into its own, and what it has
+        started meanwhile; no other program may be started at the same time."""
+        path, leaf = f"{self.path}/{child.run_id}", f"{self.path}/daemon/cgroup.procs"
+        try:
+            os.mkdir(path)
+        except OSError:
+            # It has its mark.
+            return
+        child.cgroup = path
+        fresh = [child.pid]
+        for _ in range(JOIN_LOOKS):
+            for pid in fresh:
+                write_cgroup(path, "cgroup.procs", str(pid))
+            beside = map(int, _kernel_text(leaf).split())
+            fresh = [pid for pid in beside if pid not in known and _is_new(pid, from_s)]
+            if not fresh:
+                return
+
+    def leave(self, child: Child) -> list[int]:
+        """Remove that of an ended program and keep its figures; returns who lives in it
+        if anybody does."""
+        path = child.cgroup
+        if not path:
+            return []
+        peak = _kernel_text(f"{path}/memory.peak")
+        if peak:
+            child.peak_bytes = int(peak)
+            child.oom_kills = oom_kills(f"{path}/memory.events")
+        if _remove_cgroup(path):
+            child.cgroup = ""
+        return cgroup_members(path)
+
+    def find(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """Those of runs, of this daemon or the one before it, by run id."""
+        found = {r: f"{place}/{r}" for place in self._places for r in run_ids}
+        return {run_id: path for run_id, path in found.items() if os.path.isdir(path)}
+
+    def clear(self, live_ids: Callable[[], Collection[str]]) -> None:
+        """Remove those of runs that have ended and in which nobody lives any more."""
+        for place in self._places:
+            _, names, _ = next(os.walk(place), ("", [], []))
+            # Asked afterwards: a run is live before it has one.
+            for name in set(names).difference(live_ids(), ["daemon"]):
+                _remove_cgroup(f"{place}/{name}")
+            if place != self.path:
+                _remove_cgroup(place)
+
+    def close(self) -> None:
+        """Go back to where the daemon was started, and leave none but where somebody
+        lives."""
+        self.clear(tuple)
+        for folder in (self.path, os.path.dirname(self.path)) if self.path else ():
+            write_cgroup(folder, "cgroup.subtree_control", "-memory")
+            write_cgroup(folder, "cgroup.procs", str(os.getpid()))
+        if self.path:
+            _remove_cgroup(self.path)
+
+
+def _is_new(pid: int, from_s: float) -> bool:
+    """Whether a process was started after a time, by a program of this daemon."""
+    own, stat = os.getpid(), _stat(pid)
+    tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    if not stat or pid == own or int(stat.start_time) * tick_s < from_s - 2 * tick_s:
+        return False
+    while stat and stat.parent not in (0, own):
+        stat = _stat(stat.parent)
+    # One whose parent ended meanwhile comes to the daemon.
+    return not stat or stat.parent == own
+
+
 class Processes:
     """Starts programs and remembers, for the next daemon, which ones were started. The
     journal has a line each: run id, pid, started between and, boot id. Enough to
@@ -5437,6 +5631,7 @@ class Processes:
         self._suspects: dict[tuple[int, str], frozenset[object]] = {}
         # Orphans of other users that were looked at. Replaced in one step.
         self._aliens: frozenset[tuple[int, str]] = frozenset()
+        self.cgroups = Cgroups(folder)
         # What was wrong when the leftovers of a dead daemon's run were ended.
         self.left: dict[str, str] = {}
         # A leaf: no dead stranger goes between being recognised and being reaped.
@@ -5449,8 +5644,18 @@ class Processes:
 
     def close(self) -> None:
         """Let go of the journal."""
+        self.cgroups.close()
         while self._own_fds:
             os.close(self._own_fds.pop())
+
+    def use_cgroups(self) -> str:
+        """Give each program from now on a cgroup of its own; returns why not, if so.
+        Called before anything is started."""
+        fault = self.cgroups.use()
+        if not fault:
+            # So that it is clear by whom somebody is who turns up beside the daemon.
+            self._spawning = threading.BoundedSemaphore(1)
+        return fault
 
     def halt(self) -> None:
         """Make every read from a child return at once, until `unhalt`."""
@@ -5467,6 +5672,7 @@ class Processes:
             os.set_inheritable(fd, False)
         child = Child(record["pid"], run_id, pipes, self._halt_fds[0])
         child.exited = child.reaped = record["reaped"]
+        child.cgroup = self.cgroups.find([run_id]).get(run_id, "")
         if not child.reaped:
             self._known.add(child.pid)
         return child
@@ -5480,14 +5686,15 @@ class Processes:
         spawn = object()
         self._spawns.add(spawn)
         try:
-            popen = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=environ,
-            )
-            self._known.add(popen.pid)
+            with self._spawning:
+                popen = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env=environ,
+                )
+                self._known.add(popen.pid)
         except OSError as error:
             text = f"the program on disk could not be checked: {error}"
             raise UpgradeError(text) from error
@@ -5524,8 +5731,11 @@ class Processes:
             finally:
                 for fd in theirs:
                     os.close(fd)
+            child = Child(pid, run_id, pipes, self._halt_fds[0])
+            if self.cgroups.path:
+                self.cgroups.join(child, from_s, self._known)
         self._remember(run_id, pid, from_s)
-        return Child(pid, run_id, pipes, self._halt_fds[0])
+        return child
 
     def reap(self, child: Child) -> Usage:
         """Take the exit status of a program that has exited. Under the mutex."""
@@ -5567,10 +5777,11 @@ class Processes:
         looks through all processes even if nothing hints at one."""
         if group_exists(child.pid):
             self._reap_group(child.pid)
+        found = set(self.cgroups.leave(child))
         hints = group_exists(child.pid) or child.open_streams or thorough
         if not hints:
             hints = any(_run_id_of(pid) == child.run_id for pid in _adopted_children())
-        found = set(self.strange_orphans(child))
+        found.update(self.strange_orphans(child))
         if not hints:
             return sorted(found)
         found.update(group_members(child.pid))
@@ -5674,6 +5885,7 @@ class Processes:
             for run_id, pid, window in self._entries()
             if run_id in run_ids and _is_group_of(pid, window, run_id)
         }
+        cgroups = self.cgroups.find(run_ids)
         killed: set[tuple[str, int]] = set()
         denied: set[tuple[str, int]] = set()
         give_up_s = time.monotonic() + DRAIN_S
@@ -5682,10 +5894,13 @@ class Processes:
                 (r, pid) for r, group in groups.items() for pid in group_members(group)
             ]
             found += [pair for pair in marked_processes() if pair[0] in run_ids]
+            for run_id, path in cgroups.items():
+                found += [(run_id, pid) for pid in cgroup_members(path)]
+                write_cgroup(path, "cgroup.kill", "1")
             if denied.issuperset(found):
                 break
             for run_id, pid in found:
-                may = signal_process(pid, signal.SIGKILL)
+                may = signal_process(pid, signal.SIGKILL) or run_id in cgroups
                 (killed if may else denied).add((run_id, pid))
             time.sleep(SURVIVOR_CHECK_S)
         for run_id in {run_id for run_id, _ in denied}:
@@ -6378,6 +6593,7 @@ def _end_survivors(daemon: Daemon, live: LiveRun) -> str:
     if task.orphans == LEAVE and not live.cause:
         # So that they are told of no other run.
         daemon.processes.strange_orphans(child)
+        daemon.processes.cgroups.leave(child)
         return ""
     kill_at_s = clock.monotonic_s() + task.graceful_stop_s
     signalled: set[tuple[int, int]] = set()
@@ -6392,11 +6608,13 @@ def _end_survivors(daemon: Daemon, live: LiveRun) -> str:
         late = clock.monotonic_s() >= min(live.kill_at_s or kill_at_s, kill_at_s)
         number = signal.SIGKILL if late else task.stop_signal
         looks_left -= late
+        if late:
+            write_cgroup(child.cgroup, "cgroup.kill", "1")
         for pid in found:
             live.survivors.add(pid)
             if (pid, number) not in signalled:
                 signalled.add((pid, number))
-                if not signal_process(pid, number):
+                if not signal_process(pid, number) and not child.cgroup:
                     denied.add(pid)
         _copy_output(daemon, live, SURVIVOR_CHECK_S)
     return "cannot be killed: " + ", ".join(map(process_text, found))
@@ -6527,6 +6745,8 @@ def _run_program(daemon: Daemon, live: LiveRun) -> Outcome:
     usage = live.usage = live.usage or daemon.reap(child)
     _read_rest(daemon, live, 0)
     undead = _end_survivors(daemon, live)
+    if child.peak_bytes:
+        usage = usage._replace(max_rss_bytes=child.peak_bytes)
     _read_rest(daemon, live, DRAIN_S)
     holders = _holders_text(child)
     child.close()
@@ -6647,6 +6867,7 @@ class Housekeeper:
             self.machine.look()
         if now_s >= self._sign_at_s:
             self._processes.reap_strangers()
+            self._processes.cgroups.clear(daemon.live_ids)
             # The dead that were seen for the first time are reaped at the second look.
             soon = self._processes.has_suspects or not self._keep_reserve(daemon)
             self._sign_at_s = now_s + (REAP_AGAIN_S if soon else SIGN_OF_LIFE_S)
@@ -6779,6 +7000,7 @@ def settle_crashed(
     except OSError as error:
         # On a full disk. What was handed over must go on; the rest can be done later.
         LOG.error("journal of processes not trimmed error=%s", error)
+    processes.cgroups.clear(lambda: live_ids)
     folder.remove_results([run.id for run in runs])
     changes = []
     for run in runs:
@@ -9210,6 +9432,7 @@ def get_info(daemon: Daemon, request: Request) -> Answer:
         "config_changed": config_differs(daemon.config),
         "config_loaded_at": time_text(daemon.config_loaded_ms),
         "data_dir": daemon.folder.path,
+        "tracking": CGROUP if daemon.processes.cgroups.path else MARK,
         "auth_required": request.front.auth_required,
     }
     return Answer(200, document)
@@ -12904,6 +13127,8 @@ def _status_lines(place: str, found: Mapping[str, Any]) -> Iterator[str]:
     free = size_text(system["disk_free_bytes"])
     yield f"data    {info['data_dir']}, {free} free"
     yield f"health  {_health_text(found['health'])}"
+    how = {CGROUP: "each in a cgroup of its own", MARK: "found by group and mark"}
+    yield f"procs   {how[info['tracking']]}"
     yield f"runs    {system['runs_active']} running, {system['runs_queued']} queued"
     if found["active"]["runs"]:
         yield "\n" + screen.table(_RUN_HEAD, map(_run_row, found["active"]["runs"]))
@@ -13050,6 +13275,8 @@ After=network.target
 Type=notify
 ExecStart={program} {flags}
 ExecReload={program} --data {data} reload
+# Each run gets a cgroup of its own, below that of the service.
+Delegate=yes
 # The daemon ends its runs itself, each with its own signal and grace period.
 KillMode=mixed
 TimeoutStopSec={stop_s}
@@ -13074,7 +13301,6 @@ PrivateDevices=yes
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectKernelLogs=yes
-ProtectControlGroups=yes
 ProtectClock=yes
 ProtectHostname=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
@@ -13835,6 +14061,9 @@ def _prepare(
             config, folder, Clock(), min_free_bytes, log_tail
         )
         daemon.load_beside = functools.partial(_load_beside, server, settings)
+        if not folder.look_only:
+            fault = daemon.processes.use_cgroups()
+            LOG.info("tracking %s", f"by mark reason={fault}" if fault else "by cgroup")
         daemon.recover(handover or None)
     except StoreError as error:
         server.stop_listening()

@@ -156,9 +156,13 @@ def quiet_fork() -> Iterator[None]:
         yield
 
 
-def serve_in_fork(argv: list[str], environment: dict[str, str]) -> NoReturn:
+def serve_in_fork(
+    argv: list[str], environment: dict[str, str], cgroup: Path | None
+) -> NoReturn:
     """Be a daemon in the child of Popen, which believes in an exec: the pipe that tells
     it of failures is closed."""
+    if cgroup:
+        (cgroup / "cgroup.procs").write_text(str(os.getpid()))
     os.closerange(3, 4096)
     gc.freeze()
     os.environ.clear()
@@ -189,8 +193,9 @@ class Served:
         self.variables = {"TR_TEST_MARK": self.mark, **variables}
         self.token = ""
         self.tls: ssl.SSLContext | None = None
-        # As whom Popen starts it.
+        # As whom Popen starts it, and in which cgroup.
         self.account: dict[str, Any] = {}
+        self.cgroup: Path | None = None
         self.log = folder / "daemon.log"
         self.process: subprocess.Popen[bytes] | None = None
         # Of a server in this process.
@@ -222,7 +227,9 @@ class Served:
         command = self.command("--port", "0", *self.flags)
         environment = self.environment()
         is_fork = self.program is PROGRAM and not self.is_fresh
-        be_daemon = functools.partial(serve_in_fork, command[1:], environment)
+        be_daemon = functools.partial(
+            serve_in_fork, command[1:], environment, self.cgroup
+        )
         with open(self.log, "ab") as log, quiet_fork():
             self.process = subprocess.Popen(
                 command,
@@ -7285,6 +7292,12 @@ def is_parked(daemon: tr.Daemon) -> bool:
         return all(live.parked for live in daemon._running())
 
 
+def await_known(daemon: Served, run: Any) -> None:
+    """Wait until a daemon has noted which program is that of a run."""
+    known = f"run started task={run['task_name']} run={run['id']} "
+    within(DEADLINE_S, lambda: known in daemon.log.read_text(), known)
+
+
 def reach(fifo: Any, daemon: tr.Daemon | None = None) -> int:
     """A FIFO opened for writing, once a program reads it; a daemon in this process may
     know of that program only later, and its time limit counts from then."""
@@ -8874,8 +8887,7 @@ def test_program_of_root_is_told_of_by_a_daemon_without_rights(
 ) -> None:
     def begin(fifo: str) -> tuple[Any, int]:
         run = unprivileged.trigger("of-root", {"fifo": fifo})
-        known = f"run started task=of-root run={run['id']} "
-        within(DEADLINE_S, lambda: known in unprivileged.log.read_text(), "its start")
+        await_known(unprivileged, run)
         return run, reach(fifo)
 
     run, held = begin(fifos())
@@ -8921,6 +8933,195 @@ def test_leftover_of_root_is_told_of_by_a_daemon_without_rights(
     assert found
     let_go(path)
     within(DEADLINE_S, lambda: not is_alive(int(found[1])), "its end")
+
+
+# -- programs in cgroups of their own
+
+
+@pytest.mark.parametrize(
+    ("own", "mounts", "directory"),
+    [
+        ("0::/a.slice/b.service", ["/ /sys/fs/cgroup cgroup2"], "/a.slice/b.service"),
+        ("0::/", ["/ /sys/fs/cgroup cgroup2"], ""),
+        ("0::/docker/1/x", ["/docker/1 /sys/fs/cgroup cgroup2"], "/x"),
+        ("0::/docker/1", ["/docker/1 /sys/fs/cgroup cgroup2"], ""),
+        ("0::/a", ["/b /mnt cgroup2", "/ /sys/fs/cgroup cgroup2"], "/a"),
+        (
+            "4:memory:/m\n1:name=systemd:/s\n0::/u",
+            ["/ /sys/fs/cgroup/memory cgroup", "/ /sys/fs/cgroup/unified cgroup2"],
+            "/unified/u",
+        ),
+        ("0::/docker/12", ["/docker/1 /sys/fs/cgroup cgroup2"], None),
+        ("4:memory:/m", ["/ /sys/fs/cgroup/memory cgroup"], None),
+        ("0::/", [], None),
+        ("", ["/ /sys/fs/cgroup cgroup2"], None),
+    ],
+)
+def test_own_cgroup_is_found_however_it_is_mounted(
+    monkeypatch: Any, own: str, mounts: list[str], directory: str | None
+) -> None:
+    lines = ["23 1 0:20 / /proc rw - proc proc rw"]
+    for number, mount in enumerate(mounts):
+        root, place, kind = mount.split()
+        options = "rw,nosuid shared:9" if number else "rw,relatime"
+        lines.append(f"{number} 23 0:9 {root} {place} {options} - {kind} {kind} rw")
+    texts = {"/proc/self/cgroup": f"{own}\n", "/proc/self/mountinfo": "\n".join(lines)}
+    monkeypatch.setattr(tr, "_kernel_text", texts.__getitem__)
+    found = "" if directory is None else f"/sys/fs/cgroup{directory}"
+    assert tr._own_cgroup() == found
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark", "fault"),
+    [
+        ("a container's", None, ""),
+        ("a service's", "user.delegate", ""),
+        ("a service's before systemd 251", "trusted.delegate", ""),
+        ("a login session's", "", "^systemd manages .* was not told Delegate=yes$"),
+        ("the machine's", None, "^no cgroup v2 but that of the whole machine"),
+        ("none", None, "^no cgroup v2 but that of the whole machine"),
+        ("read-only", None, "may not be written$"),
+    ],
+)
+def test_cgroups_are_made_only_where_they_are_the_daemons(
+    tmp_path: Path, monkeypatch: Any, kind: str, mark: str | None, fault: str
+) -> None:
+    def getxattr(_: str, name: str) -> bytes:
+        if name == mark:
+            return b"1"
+        raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+
+    monkeypatch.setattr(tr.os.path, "isdir", lambda _: mark is not None)
+    monkeypatch.setattr(tr.os, "getxattr", getxattr, raising=False)
+    monkeypatch.setattr(tr.os, "access", lambda *_: kind != "read-only")
+    if kind != "the machine's":
+        (tmp_path / "cgroup.kill").touch()
+    found = tr._cgroup_fault("" if kind == "none" else str(tmp_path))
+    assert bool(found) == bool(fault)
+    assert re.search(fault, found)
+
+
+def test_cgroup_tells_its_memory_before_it_goes(tmp_path: Path) -> None:
+    (tmp_path / "memory.peak").write_text("123456789\n")
+    events = "low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 0\n"
+    (tmp_path / "memory.events").write_text(events)
+    (tmp_path / "cgroup.procs").write_text("12\n34\n")
+    child: Any = types.SimpleNamespace(cgroup=str(tmp_path))
+    # It cannot be removed: here because of its files, else because of processes.
+    assert tr.Cgroups(str(tmp_path)).leave(child) == [12, 34]
+    assert (child.peak_bytes, child.oom_kills) == (123456789, 2)
+
+
+@pytest.mark.parametrize("text", ["/etc", "garbage\n", ""])
+def test_record_of_cgroups_that_is_not_its_own_removes_nothing(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "cgroup").write_text(text or str(tmp_path))
+    cgroups = tr.Cgroups(str(tmp_path))
+    cgroups.clear(tuple)
+    assert (tmp_path / "kept").is_dir()
+    assert cgroups.find([RUN_ID]) == {}
+
+
+# No mark, no group, no pipe, no parent, and forked before anybody knows the program.
+ESCAPE = "(env -i setsid sleep 98 >/dev/null 2>&1 &)\n"
+
+
+def cgroups_below(path: Path) -> list[str]:
+    """Names of the cgroups in one, the deepest first."""
+    found = [folder.relative_to(path) for folder in path.rglob("*") if folder.is_dir()]
+    return sorted(map(str, found), reverse=True)
+
+
+def has_gone(path: Path) -> bool:
+    """Remove a cgroup, if its last process has gone; returns whether that worked."""
+    with contextlib.suppress(OSError):
+        path.rmdir()
+    return not path.exists()
+
+
+@pytest.fixture
+def in_cgroup(tmp_path: Path) -> Iterator[Served]:
+    """A daemon, which is not started yet, in a cgroup that is its own."""
+    path = Path(tr._own_cgroup() or "/nowhere", f"test-{uuid.uuid4().hex}")
+    try:
+        path.mkdir()
+    except OSError as error:
+        pytest.skip(f"no cgroup v2 that may be written: {error}")
+    try:
+        with contextlib.suppress(OSError):
+            os.setxattr(path, "user.delegate", b"1")
+        if tr._cgroup_fault(str(path)):
+            pytest.skip(tr._cgroup_fault(str(path)))
+        hold = {**HELD, "run": ESCAPE + HELD["run"], "graceful_stop": "1h"}
+        escape = {"run": ESCAPE, "max_concurrent": 8, "graceful_stop": "1h"}
+        made = Served(tmp_path, {"escape": escape, "hold": hold})
+        made.cgroup = path
+        yield made
+        made.close()
+        assert cgroups_below(path) == []
+    finally:
+        (path / "cgroup.kill").write_text("1")
+        for name in [*cgroups_below(path), "."]:
+            ended = functools.partial(has_gone, path / name)
+            within(DEADLINE_S, ended, f"the end of {path}")
+
+
+def begin_to_hold(daemon: Served, fifo: str) -> tuple[Any, int]:
+    """A run that waits at a FIFO, which is open for writing, and is known."""
+    run = daemon.trigger("hold", {"fifo": fifo})
+    held = reach(fifo)
+    await_known(daemon, run)
+    return run, held
+
+
+def test_nothing_escapes_from_a_cgroup(in_cgroup: Served, fifos: Any) -> None:
+    in_cgroup.start()
+    assert in_cgroup.cgroup
+    assert in_cgroup.get("/api/info").json["tracking"] == "cgroup"
+    run, held = begin_to_hold(in_cgroup, fifos())
+    with ThreadPoolExecutor(8) as pool:
+        ended = list(pool.map(in_cgroup.run, ["escape"] * 24))
+    assert {(r["end_reason"], r["survivors"]) for r in ended} == {("success", 1)}
+    place = in_cgroup.cgroup
+    left = {"daemon", run["id"]}
+    within(
+        DEADLINE_S,
+        lambda: {Path(name).name for name in cgroups_below(place)[:-1]} == left,
+        "one for the run that goes on",
+    )
+    finish_with(held, "3\n")
+    now = in_cgroup.ended(run)
+    assert (now["exit_code"], now["survivors"]) == (3, 1)
+
+
+def test_cgroups_of_a_killed_daemon_are_ended_from_anywhere(
+    in_cgroup: Served, fifos: Any
+) -> None:
+    in_cgroup.start()
+    run, held = begin_to_hold(in_cgroup, fifos())
+    in_cgroup.end(signal.SIGKILL)
+    assert in_cgroup.cgroup
+    place, in_cgroup.cgroup = in_cgroup.cgroup, None
+    in_cgroup.start()
+    assert cgroups_below(place) == []
+    now = in_cgroup.run_now(run)
+    assert now["end_reason"] == "crashed"
+    assert "2 of its processes were left and have been killed" in now["error"]
+    os.close(held)
+
+
+def test_cgroup_goes_with_its_run_through_an_upgrade(
+    in_cgroup: Served, fifos: Any
+) -> None:
+    in_cgroup.start()
+    run, held = begin_to_hold(in_cgroup, fifos())
+    upgrade(in_cgroup)
+    assert in_cgroup.get("/api/info").json["tracking"] == "cgroup"
+    finish_with(held, "3\n")
+    now = in_cgroup.ended(run)
+    assert (now["exit_code"], now["survivors"]) == (3, 1)
 
 
 # -- waiting
@@ -19267,6 +19468,7 @@ def test_unit_starts_reloads_and_stops_this_installation(
 ) -> None:
     unit = unit_of(short_folder, "--data", 'odd % $x "dir', "--shutdown-timeout=3s")
     assert unit["Type"] == ["notify"] and unit["KillMode"] == ["mixed"]
+    assert unit["Delegate"] == ["yes"] and "ProtectControlGroups" not in unit
     assert unit["TimeoutStopSec"] == [str(int(3 + tr.STOP_SLACK_S))]
     assert unit["NoNewPrivileges"] == ["yes"] and unit["ProtectSystem"] == ["strict"]
     assert unit["RestartPreventExitStatus"] == ["64 78"]
