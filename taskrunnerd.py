@@ -341,6 +341,7 @@ SELFTEST_WAIT_S = 30
 # How long after its runs were killed the daemon itself may take to end.
 STOP_SLACK_S = 10.0
 NOTIFY_WAIT_S = 2.0
+STDOUT_WAIT_S = 1.0
 WATCHDOG_S = 60
 DOCKER_GRACE_S = 10.0
 
@@ -13574,17 +13575,79 @@ def _listen(settings: dict[str, str], given: Collection[Listener]) -> list[Liste
     return listeners
 
 
+class _Outlet:
+    """A descriptor that takes what finds room there and never waits for a reader.
+    O_NONBLOCK would hold for everybody who shares a pipe or a terminal, so these are
+    opened anew, and a socket is told with each call. Not for several threads at once.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._socket: socket.socket | None = None
+        self._room: select.poll | None = None
+        # What is left of a line that was written in part.
+        self._rest = b""
+        mode = os.fstat(fd).st_mode
+        if S_ISSOCK(mode):
+            self._socket = socket.socket(fileno=os.dup(fd))
+        elif stat.S_ISFIFO(mode) or os.isatty(fd):
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            try:
+                self._fd = os.open(f"/proc/self/fd/{fd}", flags)
+            except OSError:
+                # Another user's, or there is no /proc: look before each write. Only
+                # another program could fill it in between.
+                self._room = select.poll()
+                self._room.register(fd, select.POLLOUT)
+
+    def write(self, line: bytes) -> bool:
+        """Write a line, or nothing of it; returns whether it found room."""
+        self._rest = self._write(self._rest)
+        if self._rest:
+            return False
+        left = self._write(line)
+        if len(left) == len(line):
+            return False
+        self._rest = left
+        return True
+
+    def _write(self, content: bytes) -> bytes:
+        """Write what finds room; returns the rest."""
+        while content:
+            try:
+                content = content[self._write_some(content) :]
+            except BlockingIOError:
+                return content
+            except OSError:
+                # Nobody will ever read it.
+                return b""
+        return b""
+
+    def _write_some(self, content: bytes) -> int:
+        if self._socket:
+            return self._socket.send(content, socket.MSG_DONTWAIT)
+        if not self._room:
+            return os.write(self._fd, content)
+        if not self._room.poll(0):
+            raise BlockingIOError
+        return os.write(self._fd, content[: select.PIPE_BUF])
+
+
 class _LogHandler(logging.Handler):
-    """Writes 2026-01-31T08:00:00.000Z info run started task=backup … to stderr, each
-    line with one system call, and keeps the newest."""
+    """Writes 2026-01-31T08:00:00.000Z info run started task=backup … to stderr, and
+    keeps the newest lines. What finds no room at stderr is counted, and that is said
+    when there is room again."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tail = LogTail(int(time.time()) * 1_000_000)
+        self._outlet = _Outlet(2)
+        self._lost = 0
+        # A leaf.
+        self._writing = threading.Lock()
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Without filters and without the lock of the base class: one system call needs
-        none, and the tail has its own."""
+        """Without filters and without the lock of the base class."""
         self.emit(record)
         return True
 
@@ -13596,9 +13659,20 @@ class _LogHandler(logging.Handler):
             trace = traceback.format_exception(*record.exc_info)
             text = f"{text}\n{''.join(trace).rstrip()}"
         line = f"{time_text(at_ms)} {level} {text}\n"
-        with contextlib.suppress(OSError):
-            os.write(2, line.encode("utf-8", "replace"))
+        self.put(line.encode("utf-8", "replace"), at_ms)
         self.tail.add(at_ms, level, text)
+
+    def put(self, line: bytes, at_ms: int) -> None:
+        """Write a line to stderr, if it finds room."""
+        with self._writing:
+            if self._lost:
+                why = "nobody read them from stderr"
+                lost = f"log lines lost count={self._lost} reason={why}"
+                note = f"{time_text(at_ms)} warning {lost}\n".encode()
+                if self._outlet.write(note):
+                    self._lost = 0
+            if self._lost or not self._outlet.write(line):
+                self._lost += 1
 
 
 def _start_logging(level: str) -> LogTail:
@@ -13620,6 +13694,13 @@ _SIGNALS = {
 }  # fmt: skip
 
 
+def _leave_soon() -> None:
+    """Have the kernel end this process in a while, if nothing else does. For the main
+    thread."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, STOP_SLACK_S)
+
+
 def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
     """A pipe from which the numbers of arriving signals can be read; the one with these
     descriptors, if the program before this one left it."""
@@ -13628,10 +13709,17 @@ def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
         os.set_inheritable(fd, False)
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
+    stops = itertools.count(1)
+
+    def heed(number: int, _: Any) -> None:
+        """Have a second stop work whatever hangs, be it the loop that reads these."""
+        if number in (signal.SIGTERM, signal.SIGINT) and next(stops) > 1:
+            _leave_soon()
+
     for number in _SIGNALS:
         # nohup(1) has it ignored, which is to stay so.
         if number != signal.SIGHUP or not _is_ignored(number):
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, heed)
     _ignore_alone()
     # Blocked over the exec of an upgrade, so that none was lost; others by whoever
     # started the daemon, and programs would inherit that.
@@ -13639,12 +13727,38 @@ def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
     return reader, writer
 
 
+def _write_whole(fd: int, content: bytes) -> None:
+    with open(fd, "wb", closefd=False) as file:
+        file.write(content)
+
+
+def _unnamed_file(content: bytes) -> int:
+    """A descriptor of a file without a name, open over an exec, at its beginning."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create(PROGRAM, 0)
+    else:
+        import tempfile
+
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+            os.set_inheritable(fd, True)
+    _write_whole(fd, content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
 def _write_stacks() -> None:
     """Write the stacks of all threads to stderr. Called, and not registered as a
     signal's handler, which would read them while the threads go on."""
     import faulthandler
 
-    faulthandler.dump_traceback(file=2, all_threads=True)
+    with open(_unnamed_file(b""), "rb") as file:
+        # It has the interpreter to itself, so not to where it might have to wait.
+        faulthandler.dump_traceback(file=file, all_threads=True)
+        file.seek(0)
+        stacks = file.read()
+    for handler in LOG.handlers:
+        cast(_LogHandler, handler).put(stacks, time.time_ns() // 1_000_000)
 
 
 # -- serving under systemd
@@ -13783,26 +13897,6 @@ def _hear_first(rehearsal: Rehearsal) -> None:
         text = "the program on disk is too old to tell whether it can take over"
         raise UpgradeError(f"{text}; stop the daemon and start that one")
     rehearsal.hear(REHEARSAL_ANSWER_S)
-
-
-def _write_whole(fd: int, content: bytes) -> None:
-    with open(fd, "wb", closefd=False) as file:
-        file.write(content)
-
-
-def _unnamed_file(content: bytes) -> int:
-    """A descriptor of a file without a name, open over an exec, at its beginning."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create(PROGRAM, 0)
-    else:
-        import tempfile
-
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-            os.set_inheritable(fd, True)
-    _write_whole(fd, content)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
 
 
 def _handed_over(server: Server, signals: tuple[int, int]) -> dict[str, Any]:
@@ -13964,6 +14058,7 @@ def _wait_for_end(
                 watchdog.excuse(0)
             continue
         if draining:
+            _leave_soon()
             daemon.hurry()
             continue
         draining = True
@@ -13981,6 +14076,20 @@ def leave_at_once(code: int) -> NoReturn:
     os._exit(code)
 
 
+def _tell_stdout(line: str) -> None:
+    """Write a line to stdout, without waiting for long: whoever reads it may never do
+    so."""
+
+    def write() -> None:
+        """Write all of it, however long that takes."""
+        with contextlib.suppress(OSError):
+            _put(1, f"{line}\n".encode())
+
+    teller = threading.Thread(target=write, name="stdout", daemon=True)
+    teller.start()
+    teller.join(STDOUT_WAIT_S)
+
+
 def _tell_ready(server: Server, *, is_new: bool) -> None:
     """Tell everybody who wants to know that the daemon listens, and where."""
     _sign(server)
@@ -13990,7 +14099,7 @@ def _tell_ready(server: Server, *, is_new: bool) -> None:
     LOG.info("%s %s pid=%d tasks=%d", word, where, os.getpid(), tasks)
     if is_new:
         ready = {"event": "ready", **places, "pid": os.getpid()}
-        print(json.dumps(ready), flush=True)
+        _tell_stdout(json.dumps(ready))
     _notify_ready(f"{word}: {where}, {tasks} tasks")
 
 

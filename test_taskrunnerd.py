@@ -15,6 +15,7 @@ import collections
 import contextlib
 import ctypes
 import errno
+import fcntl
 import functools
 import gc
 import hashlib
@@ -35,6 +36,7 @@ import signal
 import socket
 import sqlite3
 import ssl
+import stat
 import struct
 import subprocess
 import sys
@@ -19920,6 +19922,161 @@ def test_quit_signal_writes_all_stacks_and_changes_nothing(serve: Any) -> None:
         )
     assert "Thread 0x" in look() and "in run_schedule" in look()
     assert daemon.run("ok")["end_reason"] == "success"
+
+
+def fill_up(fd: int) -> bytes:
+    """Fill a pipe or a socket that nobody reads; what with. Others who have it open
+    still wait for room there."""
+    if stat.S_ISSOCK(os.fstat(fd).st_mode):
+        own, flags = os.dup(fd), socket.MSG_DONTWAIT
+    else:
+        own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK)
+        flags = 0
+    count = 0
+    for size in (4096, 1):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                content = b"." * size
+                if flags:
+                    with socket.socket(fileno=os.dup(own)) as end:
+                        count += end.send(content, flags)
+                else:
+                    count += os.write(own, content)
+    os.close(own)
+    return b"." * count
+
+
+def read_now(fd: int) -> bytes:
+    """What there is to read, without waiting for more."""
+    found = b""
+    while select.select([fd], [], [], 0)[0]:
+        found += os.read(fd, 65536)
+    return found
+
+
+@NEEDS_PROC
+@pytest.mark.parametrize("kind", ["pipe", "another user's pipe", "socket"])
+def test_log_loses_what_finds_no_room_and_says_so_later(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "socket":
+        reader, writer = (end.detach() for end in socket.socketpair())
+    else:
+        reader, writer = os.pipe()
+    was, flags = os.dup(2), fcntl.fcntl(writer, fcntl.F_GETFL)
+
+    def refuse(*_: Any) -> NoReturn:
+        raise PermissionError
+
+    try:
+        os.dup2(writer, 2)
+        with monkeypatch.context() as patch:
+            if kind == "another user's pipe":
+                patch.setattr(os, "open", refuse)
+            log = tr._LogHandler()
+        log.put(b"before\n", 0)
+        assert read_now(reader).strip() == b"before"
+        filled = fill_up(writer)
+        for line in (b"lost 1\n", b"lost 2\n" * 2000):
+            log.put(line, 0)
+        assert set(read_now(reader)) == set(filled)
+        # So long that only a part of it finds room.
+        log.put(b"after " + b"x" * 1_000_000 + b"\n", 0)
+        first, _, told = read_now(reader).partition(b"\n")
+        assert first.startswith(b"1970-01-01T00:00:00.000Z warning log lines lost ")
+        assert b" count=2 reason=nobody read" in first and told.startswith(b"after x")
+        tries = 0
+        while b" count=" not in told:
+            log.put(b"more\n", 0)
+            tries += 1
+            told += read_now(reader)
+        assert told.count(b"x") == 1_000_000
+        assert f" count={tries - 1} ".encode() in told and told.count(b"more") == 1
+        assert fcntl.fcntl(writer, fcntl.F_GETFL) == flags
+    finally:
+        os.dup2(was, 2)
+        for fd in (was, reader, writer):
+            os.close(fd)
+
+
+@NEEDS_PROC
+def test_daemon_whose_output_nobody_reads_works_and_ends(
+    tmp_path: Path, fifos: Any
+) -> None:
+    daemon = Served(tmp_path, {"ok": {"run": "true"}, "hold": STUBBORN})
+    reader, writer = os.pipe()
+    filled = fill_up(writer)
+    process = subprocess.Popen(
+        daemon.command("--port", "0"),
+        cwd=tmp_path,
+        env=daemon.environment(),
+        stdout=writer,
+        stderr=writer,
+    )
+    lock = tmp_path / ".taskrunnerd" / "lock"
+
+    def listens() -> Any:
+        return json.loads(lock.read_text() or "{}").get("url") if lock.exists() else ""
+
+    daemon.port = int(within(DEADLINE_S, listens, "its url").rpartition(":")[2])
+    assert daemon.run("ok")["end_reason"] == "success"
+    process.send_signal(signal.SIGQUIT)
+    path = fifos()
+    run = daemon.trigger("hold", {"fifo": path})
+    held = reach(path)
+    told = read_now(reader)
+    assert told.startswith(filled)
+
+    def look() -> bytes:
+        nonlocal told
+        daemon.run("ok")
+        told += read_now(reader)
+        return told
+
+    within(DEADLINE_S, lambda: b" warning log lines lost count=" in look(), "the loss")
+    within(DEADLINE_S, lambda: b'{"event": "ready"' in look(), "the line for stdout")
+
+    def is_shut() -> bool:
+        try:
+            daemon.dial().close()
+        except OSError:
+            return True
+        return False
+
+    fill_up(writer)
+    process.send_signal(signal.SIGTERM)
+    within(DEADLINE_S, is_shut, "the end of its listening")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE_S) == 0
+    assert stored(daemon, run).end_reason == "daemon_stopped"
+    for fd in (held, reader, writer):
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        (tr.Daemon, "drain"),
+        (tr.Server, "stop_listening"),
+        (tr, "_tell_stopping"),
+        (tr.Store, "close"),
+    ],
+)
+def test_second_stop_ends_the_daemon_whatever_hangs(
+    serve: Any, monkeypatch: pytest.MonkeyPatch, place: Any, name: str
+) -> None:
+    def hang(*_: Any) -> None:
+        os.write(2, b"hangs\n")
+        threading.Event().wait()
+
+    monkeypatch.setattr(place, name, hang)
+    monkeypatch.setattr(tr.Daemon, "hurry", hang)
+    monkeypatch.setattr(tr, "STOP_SLACK_S", 0.1)
+    daemon = serve({"ok": {"run": "true"}})
+    daemon.process.send_signal(signal.SIGTERM)
+    within(DEADLINE_S, lambda: "hangs" in daemon.log.read_text(), "that it hangs")
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.wait() == -signal.SIGALRM
 
 
 def run_command(
