@@ -229,6 +229,7 @@ CATCH_UP_MAX_RUNS = 10_000
 ZONES_KEPT = 640  # more than the database has
 SPANS_KEPT = 2048  # per zone and 400 days; a few hundred bytes each
 MARKS_KEPT = 256
+ROW_KINDS_KEPT = 256
 
 REQUEST_LINE_MAX_BYTES = 8 * KIB
 HEADERS_MAX_BYTES = 32 * KIB
@@ -307,6 +308,7 @@ SEARCH_BUDGET_BYTES = 256 * MIB
 SEARCH_BUDGET_RUNS = 1000
 
 COMMIT_MAX_WRITES = 512
+SQLITE_OLDEST = (3, 24)  # the first with "on conflict do update"
 STATEMENT_MAX_VALUES = 500  # SQLite before 3.32 takes 999
 BUSY_TIMEOUT_S = 10.0
 READERS_MAX = 8
@@ -3273,11 +3275,81 @@ def _where(conditions: list[_Condition]) -> _Condition:
 _SORT_COLUMNS = {"created_at": "id", "status": _STATE}
 
 
+_NUMBERS = (
+    "exit_code", "duration", "retry_attempt", "instance_index", "output_bytes",
+    "output_dropped_bytes", "cpu_seconds", "max_rss_bytes", "survivors",
+)  # fmt: skip
+_KINDS = {n: (int, float) if n in _NUMBERS else (str,) for n in Run._fields}
+_CHOICES = {"status": STATUSES, "end_reason": END_REASONS, "triggered_by": TRIGGERS}
+# In the place of what a run must have and its record does not tell.
+_STAND_INS = {
+    "id": "0" * 26,
+    "task_name": "unknown",
+    "status": ENDED,
+    "triggered_by": "api",
+    "created_at": time_text(0),
+}
+
+
+@functools.lru_cache(maxsize=ROW_KINDS_KEPT)
+def _has_right_kinds(kinds: tuple[type, ...]) -> bool:
+    """Whether values of some types may be a row: SQLite itself takes any."""
+    pairs = zip(_KINDS.values(), kinds)
+    return all(kind in right or kind is type(None) for right, kind in pairs)
+
+
+def _read_column(name: str, value: Any) -> Any:
+    """A value of a row as a run has it. Raises ValueError."""
+    if value is None:
+        return None
+    if type(value) not in _KINDS[name] or value not in _CHOICES.get(name, (value,)):
+        raise ValueError(name)
+    if name.endswith("_at"):
+        parse_time(value)
+    if name not in ("params", "result"):
+        return value
+    document = json.loads(value)
+    if name == "params" and not isinstance(document, dict):
+        raise ValueError(name)
+    return document
+
+
+def _salvaged_run(row: Sequence[Any]) -> Run:
+    """The run of a row that may be damaged; then its error names what is lost."""
+    found: dict[str, Any] = dict(_STAND_INS)
+    lost = []
+    for name, value in zip(Run._fields, row):
+        try:
+            found[name] = _read_column(name, value)
+        except ValueError:
+            lost.append(name)
+    return _with_loss(Run(**found), lost)
+
+
+def _with_loss(run: Run, lost: Sequence[str]) -> Run:
+    if not lost:
+        return run
+    text = f"the record of this run is damaged: {', '.join(lost)} cannot be read"
+    return run._replace(error=f"{run.error}; {text}" if run.error else text)
+
+
 def _run_from_row(row: Sequence[Any]) -> Run:
     run = Run._make(row)
-    if run.params:
-        run = run._replace(params=json.loads(run.params))  # type: ignore[arg-type]
-    return run if run.result is None else run._replace(result=json.loads(run.result))
+    try:
+        if _has_right_kinds(tuple(map(type, row))):
+            if run.params:
+                run = run._replace(params=_read_column("params", run.params))
+            if run.result is not None:
+                run = run._replace(result=json.loads(run.result))
+            return run
+    except ValueError:
+        pass
+    # One row must not keep others from being seen.
+    return _salvaged_run(row)
+
+
+def _text_with_marks(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
 
 
 def _with_result_text(run: Run) -> Run:
@@ -3396,6 +3468,10 @@ class Store:
         # that waits for a run wakes at once at its end, and must not use up the files.
         self._readers: collections.deque[sqlite3.Connection] = collections.deque()
         self._reading = threading.Semaphore(READERS_MAX)
+        if sqlite3.sqlite_version_info < SQLITE_OLDEST:
+            oldest = ".".join(map(str, SQLITE_OLDEST))
+            text = f"this Python has SQLite {sqlite3.sqlite_version}"
+            raise StoreError(f"{text}; the oldest that works is {oldest}")
         try:
             self._db = self._connect()
             try:
@@ -3424,12 +3500,16 @@ class Store:
             folder = os.path.dirname(self._path).replace("'", "''")
             self._db.execute(f"pragma temp_store_directory = '{folder}'")
         self._db.execute(f"pragma query_only = {int(self._look_only)}")
-        self._db.execute("pragma journal_mode = wal")
+        (mode,) = self._db.execute("pragma journal_mode = wal").fetchone()
+        if mode != "wal":
+            text = f'the file system takes no write-ahead log, only "{mode}"'
+            raise StoreError(f"{self._path}: {text}")
         # Not every build overwrites what it deletes, such as secret parameters.
         self._db.execute("pragma secure_delete = on")
         # FULL: a commit is on the disk when it returns, not only in the log (I1).
         self._db.execute("pragma synchronous = full")
         (version,) = self._db.execute("pragma user_version").fetchone()
+        self.is_new = version == 0
         if version == 0:
             self._db.executescript(f"begin immediate; {_LAYOUT} commit;")
         elif version != _LAYOUT_VERSION:
@@ -3539,6 +3619,7 @@ class Store:
         """Put what is in the write-ahead log into the database, waiting for nobody:
         `passive` as much as can be, `truncate` all of it, and empty the log. Returns
         whether that was done. Raises StoreError."""
+        self._check_place()
         try:
             with contextlib.closing(self._connect(0)) as db:
                 (busy, _, _) = db.execute(f"pragma wal_checkpoint({mode})").fetchone()
@@ -3554,23 +3635,39 @@ class Store:
             try:
                 reader = self._reader()
                 try:
-                    return reader.execute(sql, values).fetchall()
+                    return self._fetch(reader, sql, values)
                 finally:
                     self._readers.append(reader)
             except sqlite3.Error as error:
                 raise StoreError(f"{self._path}: {error}") from error
 
+    def _fetch(
+        self, reader: sqlite3.Connection, sql: str, values: Sequence[Any]
+    ) -> list[Any]:
+        try:
+            return reader.execute(sql, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error):
+                raise
+            # Text that is not UTF-8, in a damaged row. Slower, so not from the start.
+            reader.text_factory = _text_with_marks
+            return reader.execute(sql, values).fetchall()
+
     def _reader(self) -> sqlite3.Connection:
         # To take one out is atomic; whoever finds none is one of few.
         with contextlib.suppress(IndexError):
             return self._readers.pop()
-        wrong = misplaced(self.files)
-        if wrong:
-            # It would read, or even make, another database than the one written to.
-            raise StoreError(wrong)
+        self._check_place()
         reader = self._connect()
         reader.execute("pragma query_only = 1")
         return reader
+
+    def _check_place(self) -> None:
+        """Before another connection, which could be to another database than the one
+        written to, or even make one. Raises StoreError."""
+        wrong = misplaced(self.files)
+        if wrong:
+            raise StoreError(wrong)
 
     def newest_id(self) -> str:
         """The largest run id, trash included; empty when there is none."""
@@ -3608,16 +3705,29 @@ class Store:
         return bool(self._rows(sql, [until_ms]))
 
     def unended_runs(self) -> list[tuple[Run, dict[str, str]]]:
-        """(run, secret parameters) of each run that is not ended, oldest first."""
+        """(run, secret parameters) of each run that is not ended, oldest first; one
+        whose record is damaged has an error."""
         live = f"{_STATE} in ('{PENDING}', '{RUNNING}')"
         sql = f"select {_COLUMNS}, secret_params from runs where {live} order by id"
-        rows = self._rows(sql)
-        return [(_run_from_row(row[:-1]), json.loads(row[-1] or "{}")) for row in rows]
+        found = []
+        for row in self._rows(sql):
+            run, secret = _salvaged_run(row[:-1]), {}
+            try:
+                secret = _read_column("params", row[-1] or "{}")
+            except ValueError:
+                run = _with_loss(run, ["secret_params"])
+            found.append((run, secret))
+        return found
 
     def schedules(self) -> dict[str, tuple[str, str]]:
         """(schedule, time up to which its ticks were seen) by task name."""
         rows = self._rows("select task_name, schedule, seen_until from schedules")
-        return {row[0]: (row[1], row[2]) for row in rows}
+        found = {}
+        for name, schedule, seen_until in rows:
+            # One that is damaged begins anew.
+            with contextlib.suppress(ValueError):
+                found[name] = (schedule, _read_column("start_at", seen_until))
+        return found
 
     def list_runs(
         self, which: RunFilter, sort: tuple[str, str], limit: int, offset: int = 0
@@ -5845,6 +5955,12 @@ class Processes:
         """Whether somebody has removed the journal; trim_journal makes it again."""
         return bool(misplaced({self._journal_path: file_id(self._journal_fd)}))
 
+    def newest_remembered(self) -> str:
+        """Id of the newest run in the journal; empty if there is none."""
+        raw = os.pread(self._journal_fd, self.journal_bytes(), 0)
+        ids = (line[:26].decode("latin-1") for line in raw.splitlines())
+        return max(filter(re.compile(RUN_ID_PATTERN).match, ids), default="")
+
     def trim_journal(self, live: Collection[str], end: int) -> None:
         """Forget the programs of all but the live runs in the journal up to an offset
         that was taken before `live` was."""
@@ -6054,10 +6170,14 @@ class DataFolder:
         fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             owner = re.search(rb'"pid": *([0-9]+)', os.read(fd, 4 * KIB))
             os.close(fd)
             return int(owner[1]) if owner else -1
+        except OSError as error:
+            os.close(fd)
+            text = f"the file system takes no lock (flock: {error.strerror})"
+            raise OSError(error.errno, text) from None
         self.keep_lock(fd)
         self.sign(url="")
         return 0
@@ -6177,8 +6297,9 @@ class DataFolder:
 
     def unlock(self) -> None:
         """Give the folder back, and the reserve, which is for runs that end."""
-        with contextlib.suppress(OSError):
-            os.unlink(self._reserve)
+        if not self.gone:
+            with contextlib.suppress(OSError):
+                os.unlink(self._reserve)
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -6874,13 +6995,13 @@ class Housekeeper:
             self._sign_at_s = now_s + (REAP_AGAIN_S if soon else SIGN_OF_LIFE_S)
             if not self._folder.gone:
                 self._trim_journal(daemon)
-            self._forget_secrets()
+                self._forget_secrets()
         if now_s >= self._look_at_s and not self._folder.gone:
             self._forget(daemon, now_s)
 
     def _keep_reserve(self, daemon: Daemon) -> bool:
         try:
-            return self._folder.keep_reserve(daemon.disk)
+            return bool(self._folder.gone) or self._folder.keep_reserve(daemon.disk)
         except OSError as error:
             if not self._reserve_failed:
                 LOG.error("no reserve for ends on a full disk error=%s", error)
@@ -6989,11 +7110,31 @@ def _crashed_run(
 # -- recovery: what the last daemon left
 
 
+def _tell_loss(daemon: Daemon) -> None:
+    """Say so if the history that was found is not the one that belongs to the rest of
+    the data directory."""
+    store, newest = daemon.store, daemon.processes.newest_remembered()
+    if store.is_new:
+        if newest or any(files for _, _, files in os.walk(daemon.folder.logs)):
+            LOG.error(
+                "the history is empty although there were runs: history.sqlite3 was "
+                "emptied or removed, or history.sqlite3-wal was; put back a backup, or "
+                "remove what is left of them folder=%s", daemon.folder.path
+            )  # fmt: skip
+    elif not store.found_log and newest > store.newest_id():
+        LOG.error(
+            "the newest runs are missing in the history: history.sqlite3-wal was "
+            "removed after a crash, or an older history.sqlite3 is in its place; put "
+            "back both if you have them run=%s", newest
+        )  # fmt: skip
+
+
 def settle_crashed(
     daemon: Daemon, runs: list[Run], live_ids: Collection[str]
 ) -> list[Change]:
     """End the runs that were running when the last daemon died, kill what is left of
     them and repair their logs. To be settled."""
+    _tell_loss(daemon)
     processes, folder = daemon.processes, daemon.folder
     leftovers = processes.end_leftovers({run.id for run in runs})
     try:
@@ -8230,8 +8371,10 @@ class Daemon:
     def _requeue(self, run: Run, secret: dict[str, str]) -> list[Change]:
         """Put a run of the last daemon back into its queue, or say why it cannot be."""
         lane = self._lanes.get(run.task_name)
-        if not lane:
-            return [self.decide_left(self._ended_early(run, SKIPPED, _UNDECLARED))]
+        if not lane or run.error:
+            # One whose record is damaged could get other parameters than were given.
+            ended = self._ended_early(run, SKIPPED, run.error or _UNDECLARED)
+            return [self.decide_left(ended)]
         live = LiveRun(run, lane, {**(run.params or {}), **secret}, self._mutex)
         live.known = True
         self._live[run.id] = live
@@ -8412,6 +8555,10 @@ class Daemon:
 
     def close(self) -> None:
         """Let go of all files. Nothing may run any more."""
+        # Only after a crash the journal has programs that the store may not know.
+        with contextlib.suppress(OSError):
+            end = self.processes.journal_bytes()
+            self.processes.trim_journal(self.live_ids(), end)
         self.store.close()
         self.processes.close()
 
@@ -13199,12 +13346,13 @@ def _lock_record(path: str) -> dict[str, Any]:
         with open(os.path.join(path, "lock"), "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 return cast(dict[str, Any], json.loads(file.readline() or b"{}"))
     except FileNotFoundError:
         raise nobody from None
     except OSError as error:
-        raise UsageError(f"--data {path}: {error.strerror}", EX_OSERR) from None
+        text = f"{error.strerror}; ask as the user of the daemon, or name its --url"
+        raise UsageError(f"--data {path}: {text}", EX_OSERR) from None
     except ValueError:
         # Read while it was being written.
         return {}
@@ -13508,6 +13656,35 @@ def _server_options(settings: dict[str, str], hosts: Iterable[str]) -> Options:
     return Options(token, allowed_hosts, max_connections, heartbeat_s)
 
 
+# What helps when the data directory cannot be used, by a word of what is wrong.
+_REMEDIES = {
+    "full": "make room on the disk",
+    "No space left": "make room on the disk",
+    "ermission denied": "give the directory and all in it to the user of the daemon",
+    "readonly": "give the directory and all in it to the user of the daemon",
+    "unable to open": "give the directory and all in it to the user of the daemon",
+    "Read-only": "mount it for writing",
+    "File exists": "remove the file that is in its place",
+    "Not a directory": "remove the file that is in its place",
+    "malformed": "put back a backup of history.sqlite3, or move it and its -wal away "
+    "and begin a new history",
+    "not a database": "put back a backup of history.sqlite3, or move it and its -wal "
+    "away and begin a new history",
+    "locked": "end the other program that has history.sqlite3 open",
+    "I/O error": "look for what the kernel says of the disk",
+    "the file system": "use a directory on a disk of this machine",
+    "another version": "start the version that made it",
+    "oldest that works": "start it with another Python",
+}
+
+
+def _unusable(path: str, wrong: str) -> UsageError:
+    """The data directory cannot be used; what is wrong and what helps."""
+    helps = (text for word, text in _REMEDIES.items() if word in wrong)
+    text = f"{wrong}; {next(helps, 'mend that')}, or name another directory"
+    return UsageError(f"--data {path}: {text}", EX_OSERR)
+
+
 def _open_folder(path: str, lock_fd: int) -> DataFolder:
     owner = 0
     try:
@@ -13517,7 +13694,7 @@ def _open_folder(path: str, lock_fd: int) -> DataFolder:
         else:
             owner = folder.lock()
     except OSError as error:
-        raise UsageError(f"--data {path}: {error.strerror}", EX_OSERR) from None
+        raise _unusable(path, str(error.strerror)) from None
     if owner:
         who = f"the daemon with pid {owner}" if owner > 0 else "another daemon"
         raise UsageError(f"--data {path}: in use by {who}", EX_TEMPFAIL)
@@ -13734,9 +13911,10 @@ def _write_whole(fd: int, content: bytes) -> None:
 
 def _unnamed_file(content: bytes) -> int:
     """A descriptor of a file without a name, open over an exec, at its beginning."""
-    if hasattr(os, "memfd_create"):
+    try:
         fd = os.memfd_create(PROGRAM, 0)
-    else:
+    except (AttributeError, OSError):
+        # Not on every system, nor in every sandbox.
         import tempfile
 
         with tempfile.TemporaryFile() as file:
@@ -14176,7 +14354,7 @@ def _prepare(
         daemon.recover(handover or None)
     except StoreError as error:
         server.stop_listening()
-        raise UsageError(str(error), EX_OSERR) from None
+        raise _unusable(settings["data"], str(error)) from None
     return server, signals
 
 
@@ -14276,7 +14454,7 @@ def _run_locally(settings: dict[str, str], arguments: argparse.Namespace) -> int
             daemon.close()
             folder.unlock()
     except StoreError as error:
-        raise UsageError(str(error), EX_OSERR) from None
+        raise _unusable(settings["data"], str(error)) from None
 
 
 def _run(settings: dict[str, str], arguments: argparse.Namespace) -> int:

@@ -5115,6 +5115,79 @@ def test_unended_runs_come_oldest_first_with_their_secret_parameters(
     assert store.unended_runs() == [(runs[0], {}), *wanted[1:]]
 
 
+DAMAGES = [
+    ("params", "'{\"NAME\": '"),
+    ("params", "'[1]'"),
+    ("params", "x'7b7d'"),
+    ("params", "7"),
+    ("result", "'nothing'"),
+    ("error", "x'00ff'"),
+    ("exit_code", "'none'"),
+    ("status", "x'00'"),
+    ("end_reason", "x'ff'"),
+    ("created_at", "x'ff'"),
+    ("cpu_seconds", "'many'"),
+]
+
+
+@pytest.mark.parametrize(("column", "value"), DAMAGES)
+def test_damaged_row_is_told_and_hides_no_other(
+    store: tr.Store, column: str, value: str
+) -> None:
+    runs = [as_ended(new_run(params={"NAME": "x"})) for _ in range(3)]
+    record(store, *runs)
+    with contextlib.closing(sqlite3.connect(store._path)) as other:
+        sql = f"update runs set {column} = {value} where id = ?"
+        other.execute(sql, [runs[1].id])
+        other.commit()
+    found = store.find_run(runs[1].id)
+    lost = f"the record of this run is damaged: {column} cannot be read"
+    assert found and found.error == lost
+    assert (found.id, found.task_name) == (runs[1].id, "backup")
+    stand_in = (None, "ended", tr.time_text(0), -1, lost)
+    assert tr.run_document(found).get(column) in stand_in
+    listed = store.list_runs(tr.RunFilter(), ("created_at", "desc"), 9)
+    assert [run.id for run in listed] == [run.id for run in runs[::-1]]
+    # A list does not read results.
+    assert listed[1].error == (lost if column != "result" else None)
+    assert [run.id for run in store.find_runs([run.id for run in runs])]
+
+
+def test_damaged_text_is_shown_with_marks(store: tr.Store) -> None:
+    """Of text that is not UTF-8 the rest can be read."""
+    runs = [as_ended(new_run(error="cafe")) for _ in range(2)]
+    record(store, *runs)
+    with contextlib.closing(sqlite3.connect(store._path)) as other:
+        sql = "update runs set error = cast(x'636166e9' as text) where id = ?"
+        other.execute(sql, [runs[0].id])
+        other.commit()
+    listed = store.list_runs(tr.RunFilter(), ("created_at", "asc"), 9)
+    assert [run.error for run in listed] == ["caf\ufffd", "cafe"]
+
+
+def test_damaged_rows_do_not_stop_the_start(remains: Any) -> None:
+    """A run that waits does not begin with other parameters than it was given."""
+    lost = remains.leave("ok", 9, {"KEY": "x"}, params={"NAME": "x"})
+    hidden = remains.leave("ok", 8, {"KEY": "x"}, params={"NAME": "x"})
+    running = remains.leave("ok", 7, status="running", start_at="-")
+    whole = remains.leave("ok", 6)
+    with contextlib.closing(sqlite3.connect(remains.store._path)) as other:
+        for column, run in (("params", lost), ("secret_params", hidden)):
+            sql = f"update runs set {column} = '{{' where id = ?"
+            other.execute(sql, [run.id])
+        other.execute("insert into schedules values ('tick', '@every 1h', 'now')")
+        other.commit()
+    params = [{"env": "NAME"}, {"env": "KEY", "secret": True}]
+    tick = {"run": "true", "cron": "@every 1h"}
+    daemon = remains.revive({"ok": {"run": "true", "params": params}, "tick": tick})
+    for run, column in ((lost, "params"), (hidden, "secret_params")):
+        ended = daemon.find_run(run.id)
+        assert ended.end_reason == "skipped"
+        assert f"is damaged: {column} cannot be read" in ended.error
+    assert daemon.find_run(running.id).end_reason == "crashed"
+    assert end_of(daemon, whole).end_reason == "success"
+
+
 def test_secret_parameters_are_forgotten_at_the_end(store: tr.Store) -> None:
     run = new_run()
     put(store, tr.write_created(run, {"KEY": "hunter2hunter2"}))
@@ -10108,9 +10181,7 @@ def test_ends_are_recorded_on_a_disk_that_another_process_has_filled(
     filler.unlink()
     within(DEADLINE_S, lambda: has_reserve(small_disk), "the reserve again")
     within(DEADLINE_S, lambda: daemon.request("GET", "/readyz").status == 200, "room")
-    assert daemon.process
-    daemon.process.send_signal(signal.SIGTERM)
-    assert daemon.process.wait(DEADLINE_S) == 0
+    assert daemon.end() == 0
     assert not (small_disk / "reserve").exists(), "nothing can end any more"
 
 
@@ -10201,6 +10272,76 @@ def test_start_on_a_disk_that_cannot_take_what_was_left_is_71(
     daemon.start()
     os.close(fd)
     assert daemon.run_now(run)["end_reason"] == "crashed"
+
+
+def no_flock(fd: int, how: int) -> None:
+    """As flock(2) on a file system of a network without locks."""
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("not a database", "not a database; put back a backup of history.sqlite3"),
+        ("layout 7", "(layout 7); start the version that made it"),
+        ("a file", "File exists; remove the file that is in its place"),
+        ("no lock", "no lock (flock: No locks available); use a directory on a disk"),
+        ("old SQLite", "has SQLite 3.23.1; the oldest that works is 3.24; start it"),
+    ],
+)
+def test_start_that_fails_says_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, words: str
+) -> None:
+    write_config(tmp_path, {"tasks": {}})
+    data = tmp_path / ".taskrunnerd"
+    if damage == "a file":
+        data.touch()
+    elif damage == "no lock":
+        monkeypatch.setattr(tr.fcntl, "flock", no_flock)
+    elif damage == "old SQLite":
+        monkeypatch.setattr(sqlite3, "sqlite_version", "3.23.1")
+        monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 23, 1))
+    else:
+        data.mkdir()
+        with contextlib.closing(sqlite3.connect(data / "history.sqlite3")) as db:
+            db.execute("pragma user_version = 7")
+    if damage == "not a database":
+        (data / "history.sqlite3").write_bytes(b"no database" * 500)
+    told = call(tmp_path, "--port", "0")
+    assert (told.code, told.out) == (tr.EX_OSERR, ""), told
+    assert words in told.err and told.err.count("\n") == 1, told.err
+    assert told.err.startswith("taskrunnerd: --data .taskrunnerd: "), told.err
+    assert told.err.endswith(", or name another directory\n")
+
+
+def test_store_needs_a_write_ahead_log() -> None:
+    with pytest.raises(tr.StoreError, match='no write-ahead log, only "memory"'):
+        tr.Store(":memory:")
+
+
+def test_history_that_was_lost_is_told_at_the_start(serve: Any) -> None:
+    daemon = serve({"hello": {"run": "echo hello"}})
+    data = daemon.folder / ".taskrunnerd"
+    missing, empty = b"newest runs are missing", b"the history is empty although"
+
+    def crash(*lost: str) -> list[int]:
+        """Lose files between two daemons; how often each loss was told by then."""
+        daemon.run("hello")
+        daemon.end(signal.SIGKILL)
+        for name in lost:
+            (data / name).unlink()
+        daemon.start()
+        said = daemon.log.read_bytes()
+        return [said.count(missing), said.count(empty)]
+
+    assert crash() == [0, 0]
+    assert daemon.end() == 0
+    # Then runs may be deleted for good; and the write-ahead log is not there.
+    assert (data / "processes").read_bytes() == b""
+    daemon.start()
+    assert crash("history.sqlite3-wal") == [1, 0]
+    assert crash("history.sqlite3", "history.sqlite3-wal") == [1, 1]
+    assert crash() == [1, 1]
 
 
 def test_text_that_is_not_unicode_does_not_stop_the_store(in_process: Any) -> None:
@@ -18620,6 +18761,20 @@ def test_upgrade_loads_the_tasks_anew_but_ends_runs_as_they_were_started(
     assert daemon.ended(gone)["end_reason"] == "success"
     ended = daemon.ended(dropped)
     assert (ended["end_reason"], ended.get("start_at")) == ("skipped", None)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_upgrade_needs_no_memfd(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """Some sandboxes do not have it, and some systems."""
+
+    def refused(*_: Any) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "memfd_create", refused, raising=False)
+    if not there:
+        monkeypatch.delattr(os, "memfd_create")
+    with open(tr._unnamed_file(b"a record"), "rb") as file:
+        assert (file.read(), os.get_inheritable(file.fileno())) == (b"a record", True)
 
 
 def test_upgrade_keeps_held_text_and_secrets_in_the_middle(
