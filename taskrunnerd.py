@@ -180,6 +180,7 @@ KILL, LEAVE = ORPHAN_POLICIES = ("kill", "leave")
 CGROUP, MARK = TRACKINGS = ("cgroup", "mark")
 CONSTANT, LINEAR, EXPONENTIAL = BACKOFFS = ("constant", "linear", "exponential")
 CATCH_LATEST, CATCH_ALL, CATCH_SKIP = CATCH_UPS = ("latest", "all", "skip")
+SEPARATE, MERGE = STDERR_WAYS = ("separate", "merge")
 STDOUT, STDERR, SYSTEM = range(3)
 STREAMS = ("stdout", "stderr", "system")
 NO_EXIT_CODE = -1
@@ -1232,6 +1233,11 @@ TASK_KEYS: dict[str, JsonSchema] = {
         "What a trigger does when max_concurrent is reached", OVERLAPS, default=QUEUE
     ),
     "queue_max": _number("Longest queue of waiting runs", 0, 10_000, default=100),
+    "stderr": _choice(
+        "Whether stderr is a stream of its own, or merged into stdout in written order",
+        STDERR_WAYS,
+        default=SEPARATE,
+    ),
     "log_max_size": _text(
         "Most output kept of one run: 64kb, 100mb, 1gb",
         format="log-size-text",
@@ -1333,8 +1339,8 @@ _RUN = _answer(
 _TASK_ANSWER = _answer(
     "A declared task",
     "name description group api_trigger params max_concurrent on_overlap queue_max"
-    " graceful_stop stop_signal exit_codes orphans log_max_size log_on_full jitter"
-    " retry_attempts retry_delay retry_backoff run_on_start catch_up"
+    " graceful_stop stop_signal exit_codes orphans stderr log_max_size log_on_full"
+    " jitter retry_attempts retry_delay retry_backoff run_on_start catch_up"
     " max_catch_up_runs running queued",
     name=_TASK_NAME,
     description=_text("What the task does"),
@@ -1349,6 +1355,7 @@ _TASK_ANSWER = _answer(
     max_concurrent=_integer("Runs at the same time"),
     on_overlap=_choice("What happens at max_concurrent", OVERLAPS),
     queue_max=_integer("Longest queue"),
+    stderr=_choice("Whether stderr is a stream of its own", STDERR_WAYS),
     log_max_size=_integer("Most output kept of one run, in bytes"),
     log_on_full=_choice("What happens beyond log_max_size", LOG_POLICIES),
     keep_runs=_integer("Newest ended runs kept"),
@@ -2064,6 +2071,7 @@ class Task(NamedTuple):
     max_concurrent: int
     on_overlap: str
     queue_max: int
+    stderr: str
     log_max_bytes: int
     log_on_full: str
     keep_runs: int | None
@@ -2658,6 +2666,7 @@ def _build_task(
         max_concurrent=setting["max_concurrent"],
         on_overlap=setting["on_overlap"],
         queue_max=setting["queue_max"],
+        stderr=setting["stderr"],
         log_max_bytes=parse_size(setting["log_max_size"]),
         log_on_full=setting["log_on_full"],
         keep_runs=setting.get("keep_runs"),
@@ -2717,7 +2726,7 @@ def changed_keys(old: Task, new: Task) -> list[str]:
 
 
 _FINISHED_WITH = (
-    "timeout_s", "graceful_stop_s", "stop_signal", "exit_codes", "orphans",
+    "timeout_s", "graceful_stop_s", "stop_signal", "exit_codes", "orphans", "stderr",
     "log_max_bytes", "log_on_full", "retry_attempts", "retry_delay_s", "retry_backoff",
 )  # fmt: skip
 
@@ -2892,10 +2901,10 @@ def _ended_how(signal_name: str | None, exit_code: int) -> str:
 
 
 def summary_text(
-    outcome: Verdict, took_s: float, error: str | None, last_error_line: str
+    outcome: Verdict, took_s: float, error: str | None, last_words: str
 ) -> str | None:
     """What a person would say of a run that ended badly; None for a success. `error`
-    is the run's own, `last_error_line` the last one that it wrote to stderr."""
+    is the run's own, `last_words` what it wrote last, and where."""
     reason, exit_code, signal_name = outcome
     took, how = duration_text(took_s), _ended_how(signal_name, exit_code)
     if reason == SUCCESS:
@@ -2905,7 +2914,7 @@ def summary_text(
     if reason != FAILED:
         words = reason.replace("_", " ")
         return f"{words}: {error}" if error else f"{words} after {took}, {how}"
-    said = f"; last error line: {shortened(last_error_line)}" if last_error_line else ""
+    said = f"; {last_words}" if last_words else ""
     if signal_name == "SIGKILL":
         return f"killed by SIGKILL after {took}, probably out of memory{said}"
     if signal_name:
@@ -4771,10 +4780,10 @@ class LogReader:
                 chars -= len(found.popleft().text)
         return list(found)
 
-    def last_error_line(self) -> str:
-        """The last line of stderr that is not blank, near the end; empty for none."""
+    def last_words(self, stream: int) -> str:
+        """The last line of a stream that is not blank, near the end; empty for none."""
         lines = reversed(self.last_lines(LAST_WORDS_LINES))
-        said = (line.text.strip() for line in lines if line.stream == STDERR)
+        said = (line.text.strip() for line in lines if line.stream == stream)
         return next(filter(None, said), "")
 
     def matches(
@@ -4975,6 +4984,7 @@ class Command(NamedTuple):
     working_dir: str
     umask: int
     account: Account | None
+    merges: bool = False  # stderr into the pipe of stdout
 
 
 def encoded_environ(variables: Mapping[str, str]) -> dict[bytes, bytes]:
@@ -5136,7 +5146,7 @@ def _remove_cgroup(path: str) -> bool:
 
 
 class Child:
-    """A started program with the daemon's ends of its two pipes. One thread reads; the
+    """A started program with the daemon's ends of its pipes. One thread reads; the
     rest is for whoever holds the daemon's mutex."""
 
     def __init__(
@@ -5288,7 +5298,7 @@ def _start(command: Command, stdin_fd: int, pipe_fds: list[int]) -> int:
         command.argv,
         stdin=stdin_fd,
         stdout=pipe_fds[0],
-        stderr=pipe_fds[1],
+        stderr=pipe_fds[-1],
         cwd=command.working_dir,
         env=command.environ,
         umask=command.umask,
@@ -5829,7 +5839,7 @@ class Processes:
         # Those that wait here have no open files yet, of which there may be few.
         with self._spawning:
             try:
-                for stream in (STDOUT, STDERR):
+                for stream in (STDOUT,) if command.merges else (STDOUT, STDERR):
                     end, other = os.pipe()
                     pipes[end] = stream
                     theirs.append(other)
@@ -6830,7 +6840,8 @@ def _command(live: LiveRun, result_path: str) -> Command:
         own.setdefault("TRACEPARENT", run.traceparent)
     argv = command_line(task, arguments)
     whole = {**live.environ, **encoded_environ(own)}
-    return Command(argv, whole, task.working_dir, task.umask, task.account)
+    merges = task.stderr == MERGE
+    return Command(argv, whole, task.working_dir, task.umask, task.account, merges)
 
 
 _NOT_STARTED = "its program was not started"
@@ -7791,8 +7802,11 @@ class Daemon:
                 log.close(wall_ms)
                 lost = log.error
             if log and reason == FAILED:
+                merged = live.task.stderr == MERGE
                 with LogReader(log.base) as reader:
-                    words = reader.last_error_line()
+                    said = reader.last_words(STDOUT if merged else STDERR)
+                line = "last line" if merged else "last error line"
+                words = said and f"{line}: {shortened(said)}"
         except Exception as failure:
             LOG.exception("log not closed task=%s run=%s", live.task.name, live.run.id)
             lost = f"its log could not be closed: {failure}"
@@ -8706,6 +8720,7 @@ def task_document(state: TaskState) -> dict[str, Any]:
         "max_concurrent": task.max_concurrent,
         "on_overlap": task.on_overlap,
         "queue_max": task.queue_max,
+        "stderr": task.stderr,
         "log_max_size": task.log_max_bytes,
         "log_on_full": task.log_on_full,
         "retry_attempts": task.retry_attempts,

@@ -2424,6 +2424,7 @@ GOOD_SETTINGS = [
     ("on_overlap", "terminate", "on_overlap", "terminate"),
     ("queue_max", 0, "queue_max", 0),
     ("queue_max", 10_000, "queue_max", 10_000),
+    ("stderr", "merge", "stderr", "merge"),
     ("log_max_size", "1kb", "log_max_bytes", 1024),
     ("log_on_full", "drop_old", "log_on_full", "drop_old"),
     ("log_on_full", "drop_new", "log_on_full", "drop_new"),
@@ -2478,6 +2479,7 @@ def test_task_without_settings_has_the_defaults(tmp_path: Path) -> None:
         max_concurrent=1,
         on_overlap="queue",
         queue_max=100,
+        stderr="separate",
         log_max_bytes=100 * 1024 * 1024,
         log_on_full="drop_old",
         keep_runs=None,
@@ -2609,6 +2611,7 @@ BAD_SETTINGS = [
         "SIGKILL",
         "2:16: tasks.a.stop_signal: SIGKILL cannot be caught; write SIGTERM or SIGINT",
     ),
+    ("stderr", "both", "2:11: tasks.a.stderr: must be one of separate, merge"),
     ("orphans", "let", "2:12: tasks.a.orphans: must be one of kill, leave"),
     ("exit_codes", 0, "2:15: tasks.a.exit_codes: must be a list"),
     ("exit_codes", [], "2:15: tasks.a.exit_codes: must not be empty"),
@@ -7318,6 +7321,12 @@ PROGRAM_TASKS: dict[str, Any] = {
         "run": 'false; echo "$0" "$1"',
     },
     "pipe": {"shell": "bash", "run": 'false | cat; echo "$0"'},
+    "merged": {
+        "stderr": "merge",
+        "run": "i=0; while [ $i -lt 200 ]; do echo $i; echo $((i + 1)) >&2;"
+        " i=$((i + 2)); done; exit 3",
+    },
+    "merged-list": {"stderr": "merge", "run": ["ls", "-d", "/", "/no/such/file"]},
     "stdin": {"run": "readlink /proc/self/fd/0; cat; echo end of input"},
     "stat": {"run": ["cat", "/proc/self/stat"]},
     "files": {"run": ["ls", "/proc/self/fd"]},
@@ -7689,6 +7698,18 @@ def test_text_is_run_by_whatever_shell_is(
 def test_text_ends_at_the_first_fault(programs: Served) -> None:
     run = programs.run("stops-at-fault")
     assert (run["exit_code"], programs.raw(run)) == (1, b"before\n")
+
+
+def test_merged_stderr_is_stdout_in_written_order(programs: Served) -> None:
+    """From two pipes, either line of a pair may be read first."""
+    run = programs.run("merged")
+    found = programs.lines(run)
+    assert [line["text"] for line in found] == list(map(str, range(200)))
+    assert {line["stream"] for line in found} == {"stdout"}
+    assert re.fullmatch(r"exit 3 after .*; last line: 199", run["summary"])
+    assert programs.get("/api/tasks/merged").json["stderr"] == "merge"
+    streams = {line["stream"] for line in programs.lines(programs.run("merged-list"))}
+    assert streams == {"stdout"}
 
 
 @NEEDS_PROC
