@@ -14365,7 +14365,8 @@ def _prepare(
         daemon.load_beside = functools.partial(_load_beside, server, settings)
         if not folder.look_only:
             fault = daemon.processes.use_cgroups()
-            LOG.info("tracking %s", f"by mark reason={fault}" if fault else "by cgroup")
+            how = f"by mark reason={fault}" if fault else "by cgroup"
+            LOG.debug("tracking %s", how)
         daemon.recover(handover or None)
     except StoreError as error:
         server.stop_listening()
