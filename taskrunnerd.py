@@ -286,6 +286,7 @@ EXIT_LOOK_READS = 8
 SPAWNS_AT_ONCE = 4
 PROCESS_JOURNAL_MAX_BYTES = MIB
 JOIN_LOOKS = 50
+OOM_LOOK_S = 0.1
 PUMPS_AT_ONCE = 4
 RESULT_MAX_BYTES = 64 * KIB
 
@@ -2901,7 +2902,12 @@ def _ended_how(signal_name: str | None, exit_code: int) -> str:
 
 
 def summary_text(
-    outcome: Verdict, took_s: float, error: str | None, last_words: str
+    outcome: Verdict,
+    took_s: float,
+    error: str | None,
+    last_words: str,
+    *,
+    out_of_memory: bool = False,
 ) -> str | None:
     """What a person would say of a run that ended badly; None for a success. `error`
     is the run's own, `last_words` what it wrote last, and where."""
@@ -2914,9 +2920,9 @@ def summary_text(
     if reason != FAILED:
         words = reason.replace("_", " ")
         return f"{words}: {error}" if error else f"{words} after {took}, {how}"
-    said = f"; {last_words}" if last_words else ""
-    if signal_name == "SIGKILL":
-        return f"killed by SIGKILL after {took}, probably out of memory{said}"
+    said = ", probably out of memory" if out_of_memory else ""
+    if last_words:
+        said += f"; {last_words}"
     if signal_name:
         return f"killed by {signal_name} after {took}{said}"
     return f"exit {exit_code} after {took}{said}"
@@ -4970,6 +4976,7 @@ def repair_log(base: str) -> int:
 
 _PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 _HAS_PROC = os.path.exists("/proc/self/stat")
+_VMSTAT = "/proc/vmstat"
 
 
 class StartError(Exception):
@@ -5158,7 +5165,9 @@ class Child:
         self.reaped = False
         # The directory of its own cgroup while there is one, and what that counted.
         self.cgroup = ""
-        self.peak_bytes = self.oom_kills = 0
+        self.peak_bytes = 0
+        # What the machine had counted when it was started.
+        self.oom_kills_before = 0
         self._pipes = pipes
         self._reads = 0
         self._exit_fd: int | None = None
@@ -5172,7 +5181,8 @@ class Child:
         for fd in self._pipes:
             os.set_inheritable(fd, True)
         pipes = list(self._pipes.items())
-        return {"pid": self.pid, "pipes": pipes, "reaped": self.reaped}
+        own = {"pid": self.pid, "reaped": self.reaped}
+        return {**own, "pipes": pipes, "oom_kills_before": self.oom_kills_before}
 
     @property
     def open_streams(self) -> list[int]:
@@ -5255,6 +5265,14 @@ class Child:
         be signalled. Under the mutex."""
         self.signal_group(stop_signal)
         return self.signal_group(signal.SIGCONT)
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the kernel has killed for want of memory since the program was
+        started: in its cgroup if that counts it, else anywhere on the machine."""
+        events = f"{self.cgroup}/memory.events"
+        if self.cgroup and os.path.exists(events):
+            return oom_kills(events) > 0
+        return oom_kills(_VMSTAT) > self.oom_kills_before
 
     def pipe_holders(self) -> list[int]:
         """Processes that hold the other end of an open pipe, where there is a /proc."""
@@ -5688,10 +5706,7 @@ class Cgroups:
         path = child.cgroup
         if not path:
             return []
-        peak = _kernel_text(f"{path}/memory.peak")
-        if peak:
-            child.peak_bytes = int(peak)
-            child.oom_kills = oom_kills(f"{path}/memory.events")
+        child.peak_bytes = int(_kernel_text(f"{path}/memory.peak") or 0)
         if _remove_cgroup(path):
             child.cgroup = ""
         return cgroup_members(path)
@@ -5753,6 +5768,8 @@ class Processes:
         # Orphans of other users that were looked at. Replaced in one step.
         self._aliens: frozenset[tuple[int, str]] = frozenset()
         self.cgroups = Cgroups(folder)
+        # What was counted a moment ago; whichever thread looks, no other is misled.
+        self._oom_kills, self._oom_look_s = 0, 0.0
         # What was wrong when the leftovers of a dead daemon's run were ended.
         self.left: dict[str, str] = {}
         # A leaf: no dead stranger goes between being recognised and being reaped.
@@ -5793,6 +5810,7 @@ class Processes:
             os.set_inheritable(fd, False)
         child = Child(record["pid"], run_id, pipes, self._halt_fds[0])
         child.exited = child.reaped = record["reaped"]
+        child.oom_kills_before = record.get("oom_kills_before", oom_kills(_VMSTAT))
         child.cgroup = self.cgroups.find([run_id]).get(run_id, "")
         if not child.reaped:
             self._known.add(child.pid)
@@ -5844,6 +5862,11 @@ class Processes:
                     pipes[end] = stream
                     theirs.append(other)
                 from_s = _boot_time_s()
+                if from_s >= self._oom_look_s:
+                    # To read it at every start would cost 2 % of a run.
+                    self._oom_kills = oom_kills(_VMSTAT)
+                    self._oom_look_s = from_s + OOM_LOOK_S
+                oom_kills_before = self._oom_kills
                 pid = self._start_known(command, theirs)
             except (OSError, ValueError, subprocess.SubprocessError) as error:
                 for fd in pipes:
@@ -5853,6 +5876,7 @@ class Processes:
                 for fd in theirs:
                     os.close(fd)
             child = Child(pid, run_id, pipes, self._halt_fds[0])
+            child.oom_kills_before = oom_kills_before
             if self.cgroups.path:
                 self.cgroups.join(child, from_s, self._known)
         self._remember(run_id, pid, from_s)
@@ -6427,6 +6451,7 @@ class Outcome(NamedTuple):
     usage: Usage | None = None
     error: str | None = None
     result: Any = None
+    out_of_memory: bool = False
 
 
 class Lane:
@@ -6876,6 +6901,9 @@ def _run_program(daemon: Daemon, live: LiveRun) -> Outcome:
             outcome = Verdict(DAEMON_STOPPED, NO_EXIT_CODE, None)
             return Outcome(outcome, None, "its program goes on")
     usage = live.usage = live.usage or daemon.reap(child)
+    # By a signal, or as a shell passes it on.
+    was_killed = usage.returncode in (-signal.SIGKILL, EX_SIGNAL + signal.SIGKILL)
+    out_of_memory = was_killed and child.ran_out_of_memory()
     _read_rest(daemon, live, 0)
     undead = _end_survivors(daemon, live)
     if child.peak_bytes:
@@ -6886,7 +6914,8 @@ def _run_program(daemon: Daemon, live: LiveRun) -> Outcome:
     result, fault = _take_result(daemon, live)
     errors = [text for text in (undead, holders, fault) if text]
     outcome = verdict(live.task, live.cause, usage.returncode)
-    return Outcome(outcome, usage, "; ".join(errors) or None, result)
+    error = "; ".join(errors) or None
+    return Outcome(outcome, usage, error, result, out_of_memory)
 
 
 class Crew:
@@ -7820,7 +7849,13 @@ class Daemon:
             exit_code=exit_code,
             signal=signal_name,
             error=error,
-            summary=summary_text(outcome.verdict, took_s, error, words),
+            summary=summary_text(
+                outcome.verdict,
+                took_s,
+                error,
+                words,
+                out_of_memory=outcome.out_of_memory,
+            ),
             end_at=time_text(wall_ms),
             output_bytes=log.output_bytes if log else 0,
             output_dropped_bytes=log.dropped_bytes if log else 0,

@@ -9099,13 +9099,11 @@ def test_cgroups_are_made_only_where_they_are_the_daemons(
 
 def test_cgroup_tells_its_memory_before_it_goes(tmp_path: Path) -> None:
     (tmp_path / "memory.peak").write_text("123456789\n")
-    events = "low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 0\n"
-    (tmp_path / "memory.events").write_text(events)
     (tmp_path / "cgroup.procs").write_text("12\n34\n")
     child: Any = types.SimpleNamespace(cgroup=str(tmp_path))
     # It cannot be removed: here because of its files, else because of processes.
     assert tr.Cgroups(str(tmp_path)).leave(child) == [12, 34]
-    assert (child.peak_bytes, child.oom_kills) == (123456789, 2)
+    assert child.peak_bytes == 123456789
 
 
 @pytest.mark.parametrize("text", ["/etc", "garbage\n", ""])
@@ -9218,6 +9216,61 @@ def test_cgroup_goes_with_its_run_through_an_upgrade(
     finish_with(held, "3\n")
     now = in_cgroup.ended(run)
     assert (now["exit_code"], now["survivors"]) == (3, 1)
+
+
+# -- out of memory, or not
+
+
+@pytest.mark.parametrize(
+    ("end", "counts", "summary"),
+    [
+        ("kill -KILL $$", (3, 4), "killed by SIGKILL .*, probably out of memory"),
+        ("kill -KILL $$", (3, 3), "killed by SIGKILL after [0-9.]+ s"),
+        ("exit 137", (3, 4), "exit 137 .*, probably out of memory"),
+        ("exit 137", (3, 3), "exit 137 after [0-9.]+ s"),
+        ("kill -TERM $$", (3, 4), "killed by SIGTERM after [0-9.]+ s"),
+        ("exit 1", (3, 4), "exit 1 after [0-9.]+ s"),
+        (
+            "echo no room >&2; kill -KILL $$",
+            (0, 1),
+            "killed by SIGKILL .*, probably out of memory; last error line: no room",
+        ),
+    ],
+)
+def test_out_of_memory_is_said_only_after_the_kernel(
+    in_process: Any,
+    fifos: Any,
+    monkeypatch: Any,
+    end: str,
+    counts: tuple[int, int],
+    summary: str,
+) -> None:
+    counted = list(counts)
+    monkeypatch.setattr(tr, "oom_kills", lambda _: counted[0])
+    task = {**HELD, "run": HELD["run"].partition(";")[0] + f"\n{end}"}
+    daemon = in_process({"hold": task})
+    path = fifos()
+    run = hold(daemon, "hold", path)
+    held = reach(path, daemon)
+    del counted[0]
+    finish_with(held, "0\n")
+    assert re.fullmatch(summary, end_of(daemon, run).summary)
+
+
+@pytest.mark.parametrize("killed", [0, 2])
+def test_cgroup_knows_better_than_the_machine_who_ran_out_of_memory(
+    tmp_path: Path, killed: int
+) -> None:
+    events = f"low 0\nmax 7\noom 3\noom_kill {killed}\noom_group_kill 1\n"
+    (tmp_path / "memory.events").write_text(events)
+    halt_fd, other = os.pipe()
+    child = tr.Child(1, RUN_ID, {}, halt_fd)
+    child.oom_kills_before = -1
+    assert child.ran_out_of_memory()
+    child.cgroup = str(tmp_path)
+    assert child.ran_out_of_memory() == bool(killed)
+    os.close(halt_fd)
+    os.close(other)
 
 
 # -- waiting
@@ -18166,7 +18219,7 @@ BAD_ENDS: list[tuple[dict[str, Any], str | None]] = [
     ({"run": "echo no; echo 'cannot open /etc/x' >&2; echo ' ' >&2; exit 3"},
      r"exit 3 after .* s; last error line: cannot open /etc/x"),
     ({"run": "exit 4"}, r"exit 4 after [0-9.]+ s"),
-    ({"run": "kill -KILL $$"}, r"killed by SIGKILL after .* s, probably out of memory"),
+    ({"run": "kill -KILL $$"}, r"killed by SIGKILL after [0-9.]+ s"),
     ({"run": "kill -USR1 $$"}, r"killed by SIGUSR1 after .* s"),
     ({"run": "exec sleep 60", "timeout": "100ms"},
      r"timed out after [0-9.]+ s, stopped with SIGTERM"),
