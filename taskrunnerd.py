@@ -213,6 +213,7 @@ NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE)
 
 CONFIG_MAX_BYTES = 16 * MIB
 JSON_MAX_DEPTH = 64
+INTEGER_MAX_DIGITS = 4300  # of newer Pythons, and as quick in older ones
 PARAM_MAX_BYTES = 32_768
 ECHO_MAX_CHARS = 200
 FAULTS_LISTED = 50  # of one request
@@ -1453,8 +1454,9 @@ SCHEMAS: dict[str, JsonSchema] = {
     "Trigger": _answer(
         "What a trigger may send",
         params=_map(
-            "Values by parameter key; null omits a parameter, overriding its default",
-            {"type": ["string", "null"]},
+            "Values by parameter key; null omits a parameter, overriding its default."
+            " Numbers and booleans, for number, integer and flag, mean their text",
+            {"type": ["string", "number", "boolean", "null"]},
         ),
     ),
     "LogLine": _object(
@@ -1978,11 +1980,39 @@ def _is_too_deep(raw: bytes) -> bool:
     return False
 
 
+# Not shown: it may be a secret.
+_TOO_LARGE = "a number is too large"
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"{shortened(text)} is too large a number")
+        raise ValueError(_TOO_LARGE)
     return number
+
+
+class WrittenNumber(float):
+    """A JSON number that is no plain integer, with its text."""
+
+    text: str
+
+
+def written_number(text: str) -> WrittenNumber:
+    """A JSON number that keeps its text. Raises ValueError."""
+    number = WrittenNumber(_finite(text))
+    number.text = text
+    return number
+
+
+def value_text(value: Any) -> str:
+    """A JSON value as it was written, or as it would be."""
+    return value.text if isinstance(value, WrittenNumber) else json.dumps(value)
+
+
+def _whole(text: str) -> int:
+    if len(text) > INTEGER_MAX_DIGITS:
+        raise ValueError(_TOO_LARGE)
+    return int(text)
 
 
 class RepeatedName(ValueError):
@@ -2013,6 +2043,7 @@ def json_value(
         text,
         parse_constant=_refuse_constant,
         parse_float=parse_float,
+        parse_int=_whole,
         object_pairs_hook=_unique_members if unique else None,
     )
 
@@ -2758,6 +2789,12 @@ def _shown(param: Param, value: Any) -> tuple[Any, ...]:
     return () if param.secret else (value,)
 
 
+def _param_text(param: Param, value: Any) -> Any:
+    """The text of a value that a trigger gives, where one of this type has a text."""
+    typed = param.kind == "flag" or param.type != "string"
+    return value_text(value) if typed and isinstance(value, (int, float)) else value
+
+
 def param_faults(task: Task, given: Mapping[str, Any]) -> Iterator[Fault]:
     """Every fault of the parameters that a trigger gives."""
     at: Where = ("body", "params")
@@ -2768,12 +2805,14 @@ def param_faults(task: Task, given: Mapping[str, Any]) -> Iterator[Fault]:
         if param is None:
             near = nearest(key, declared) if index < FAULTS_LISTED else ""
             yield Fault(here, "unknown parameter" + near)
-        elif value is not None and not isinstance(value, str):
+            continue
+        text = _param_text(param, value)
+        if text is not None and not isinstance(text, str):
             yield Fault(
                 here, 'must be text, such as "5" in quotes', *_shown(param, value)
             )
-        elif value is not None and _value_fault(param, value):
-            yield Fault(here, _value_fault(param, value), *_shown(param, value))
+        elif text is not None and _value_fault(param, text):
+            yield Fault(here, _value_fault(param, text), *_shown(param, value))
     for param in task.params:
         absent = param.key not in given and param.default is None
         if param.required and (absent or given.get(param.key, "") is None):
@@ -2788,7 +2827,7 @@ def resolve_params(task: Task, given: Mapping[str, Any]) -> dict[str, str]:
         raise Problem(422, "parameters cannot be used", faults=faults)
     values = {}
     for param in task.params:
-        value = given.get(param.key, param.default)
+        value = _param_text(param, given.get(param.key, param.default))
         if value is not None:
             flag = param.kind == "flag"
             values[param.key] = json.dumps(parse_boolean(value)) if flag else value
@@ -9115,6 +9154,11 @@ def _fingerprint(*request: Any) -> str:
 def _triggered(daemon: Daemon, request: Request) -> tuple[Run, bool]:
     """(run, whether the same request made it earlier)."""
     given = (request.body or {}).get("params", {})
+    # The same as 5 and as "5", also for a key.
+    given = {
+        key: value_text(value) if isinstance(value, (int, float)) else value
+        for key, value in given.items()
+    }
     name, trace = request.path["task_name"], _trace(request)
     if KEY_HEADER.lower() not in request.headers:
         return daemon.trigger(name, given, "api", trace), False
@@ -9142,12 +9186,18 @@ def _no_trigger(task: Task) -> str:
 _PARTS = ("path", "query", "header", "body")
 
 
+def _hide_body(faults: Iterable[Fault]) -> list[Fault]:
+    """Faults without the values of the body."""
+    return [Fault(f.at, f.message) if f.at[0] == "body" else f for f in faults]
+
+
 def _trigger_faults(
     daemon: Daemon, request: Request, faults: list[Fault]
 ) -> list[Fault]:
     """The faults in path, query and body, secrets not shown."""
     if any(fault.at[0] == "path" for fault in faults):
-        return faults
+        # Who knows of which task it was meant to be.
+        return _hide_body(faults)
     task = daemon.task(request.path["task_name"])
     if not task.api_trigger:
         raise Problem(403, _no_trigger(task))
@@ -9157,14 +9207,9 @@ def _trigger_faults(
         faults = faults + [
             f for f in param_faults(task, given) if f.location not in known
         ]
-    # A misspelt key may hold a secret as well.
-    shown = {param.key for param in task.params if not param.secret}
-    return [
-        f
-        if f.at[:2] != ("body", "params") or (f.at[2:3] and f.at[2] in shown)
-        else Fault(f.at, f.message)
-        for f in faults
-    ]
+    # What stands under another key, or in place of a key, may be a secret as well.
+    is_secret = any(param.secret for param in task.params)
+    return _hide_body(faults) if is_secret else faults
 
 
 def check_trigger(daemon: Daemon, request: Request, faults: list[Fault]) -> list[Fault]:
@@ -10514,11 +10559,12 @@ def _bind_query(
 def _read_body(raw: bytes) -> tuple[Any, list[Fault]]:
     """A JSON value and the names that stand in it twice. Raises ValueError."""
     try:
-        return json_value(raw, unique=True), []
+        return json_value(raw, written_number, unique=True), []
     except RepeatedName:
         twice = Places(raw.decode("utf-8-sig")).repeated
         places = dict.fromkeys(at for at, _ in twice)
-        return json_value(raw), [Fault(("body", *at), REPEATED) for at in places]
+        faults = [Fault(("body", *at), REPEATED) for at in places]
+        return json_value(raw, written_number), faults
 
 
 def _bind_body(route: Route, raw: bytes, content_type: str) -> tuple[Any, list[Fault]]:
