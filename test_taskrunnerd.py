@@ -11597,6 +11597,109 @@ def test_random_threads_keep_the_invariants(
     check_events(daemon, run_ids)
 
 
+FAULTS = {
+    "open": (os, "open", OSError(errno.EMFILE, "Too many open files")),
+    "write": (os, "write", OSError(errno.EIO, "Input/output error")),
+    "pread": (os, "pread", OSError(errno.EIO, "Input/output error")),
+    "unlink": (os, "unlink", PermissionError(errno.EACCES, "Permission denied")),
+    "makedirs": (os, "makedirs", OSError(errno.ENOSPC, "No space left on device")),
+    "pipe": (os, "pipe", OSError(errno.EMFILE, "Too many open files")),
+    "fstat": (os, "fstat", OSError(errno.EIO, "Input/output error")),
+    "commit": (tr.Store, "_commit", sqlite3.OperationalError("disk I/O error")),
+    "read": (tr.Store, "_rows", tr.StoreError("disk I/O error")),
+    "spawn": (subprocess, "Popen", OSError(errno.EAGAIN, "try again")),
+    "thread": (threading.Thread, "start", RuntimeError("can't start new thread")),
+}
+
+
+@contextlib.contextmanager
+def failing(kind: str, number: int) -> Iterator[list[int]]:
+    """Meanwhile the call of that number that the module makes of a kind fails, once;
+    yields how many calls there were."""
+    owner, name, error = FAULTS[kind]
+    works, calls = getattr(owner, name), [0]
+
+    @functools.wraps(works)
+    def fail_once(*arguments: Any, **named: Any) -> Any:
+        if sys._getframe(1).f_globals is vars(tr):
+            calls[0] += 1
+            if calls[0] == number:
+                raise error
+        return works(*arguments, **named)
+
+    setattr(owner, name, fail_once)
+    try:
+        yield calls
+    finally:
+        setattr(owner, name, works)
+
+
+def play_under_a_fault(daemon: tr.Daemon) -> list[str]:
+    """Trigger, queue, retry, stop; returns the ids of the runs that were taken."""
+    taken = []
+    for task in ("queue", "flaky", "queue", "skip", "skip", "queue", "flaky"):
+        with contextlib.suppress(tr.Problem):
+            taken.append(daemon.trigger(task, {}, "api").id)
+    for run_id in taken[-2:]:
+        daemon.stop(run_id)
+    return taken
+
+
+def is_idle(daemon: tr.Daemon) -> bool:
+    """Whether no run is live, after a round of the schedule, which survives faults."""
+    with contextlib.suppress(tr.StoreError, OSError):
+        daemon.tick()
+    return not daemon.live_ids()
+
+
+def open_pipes() -> list[str]:
+    """The pipes that this process has open, where there is a /proc."""
+    links = []
+    for fd in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd") else []:
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return sorted(link for link in links if link.startswith("pipe:"))
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_sweep_of_single_faults_loses_no_run(
+    in_process: Any, monkeypatch: Any, kind: str
+) -> None:
+    """Whichever call fails: every run that was taken ends and has its row, no slot, no
+    thread of a run, no descriptor and no child is lost, and the next run succeeds."""
+    monkeypatch.setattr(tr, "STORE_RETRY_S", 0.01)
+    monkeypatch.setattr(tr, "DISK_LOOK_S", 0.0)
+    again = {"retry_attempts": 1, "retry_delay": "0s"}
+    script = 'echo out; echo err >&2; echo 1 >"$TASKRUNNERD_RESULT"; exit $CODE'
+    talk = {"run": script}
+    tasks = {
+        "queue": {**talk, "env": {"CODE": "0"}},
+        "skip": {**talk, "env": {"CODE": "0"}, "on_overlap": "skip"},
+        "flaky": {**talk, "env": {"CODE": "3"}, **again},
+    }
+    daemon = in_process(tasks)
+    number, pipes = 0, open_pipes()
+    while True:
+        number += 1 + number // 16
+        before = len(daemon.store.list_runs(tr.RunFilter(), ("created_at", "asc"), 999))
+        with failing(kind, number) as calls:
+            taken = play_under_a_fault(daemon)
+            within(DEADLINE_S, lambda: is_idle(daemon), f"all ends, {kind} {number}")
+        runs = daemon.store.list_runs(tr.RunFilter(), ("created_at", "asc"), 999)
+        assert set(taken) <= {run.id for run in runs}
+        assert all(run.ended for run in runs), (kind, number)
+        check_store(daemon, [run.id for run in runs])
+        assert len(runs) - before <= 7 + 2
+        for task in tasks:
+            assert counts(daemon, task) == (0, 0), (kind, number)
+        assert (open_pipes(), daemon.processes._known) == (pipes, set())
+        if calls[0] < number:
+            break
+    assert number > 1, "the fault was never met"
+    ended = end_of(daemon, daemon.trigger("queue", {}, "api"))
+    assert ended.end_reason == "success"
+
+
 # -- events
 
 
