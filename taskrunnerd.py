@@ -37,7 +37,7 @@ Life of a run
         |                      |
         | _end_queued          | conduct: spawn, copy output, reap, end survivors
         v                      v
-     ended: stopped         ended by finish: success, failed, stopped, timeout,
+     ended: stopped         ended by _end: success, failed, stopped, timeout,
                             log_overflow, daemon_stopped, start_failed
     A daemon that dies leaves rows: recover ends running ones as crashed and queues
     pending ones again. One that is upgraded in place parks its running runs: pause
@@ -52,10 +52,19 @@ Threads and locks
     run has a thread, which then waits for another run; reload and drain have one while
     they last; watchdog, if systemd wants it, sees whether main, accept and schedule go
     round.
-    All changing state is in one Daemon behind one mutex, in layers that use only those
-    before them: Monitor (what is known), Endings, Runs (how they begin), Schedules,
-    Daemon. Every live run has a Condition on that mutex, so that its end wakes those
-    who wait for it and nobody else. The store, each log, the room on the disk, the
+    All changing state is in one Daemon behind one mutex. Every live run has a Condition
+    on that mutex, so that its end wakes those who wait for it and nobody else. Whatever
+    happens to a run is one Change, which takes five steps:
+        decide   with the mutex: what shall be, by the rules of section 7
+        enqueue  with the mutex, _decide: the record is in line for the store (I2)
+        flush    without it: one durable commit, shared with everybody in line
+        tell     with it, _tell: live runs, lanes, events, waiters; or _undo, if it is
+                 the first record of a run and the store refuses it. Any other change
+                 has happened, and is tried again
+        begin    without it: threads and programs
+    Between enqueue and tell a run has its `change`. It keeps its place in its lane, but
+    is not promoted; a stop or a reload that finds it notes how it is to end.
+    The store, each log, the room on the disk, the
     daemon's own log, the repair of logs, the count of what ended, the process journal,
     the reaper of orphans, the server's complaints and its count of answers have a lock
     of their own, a leaf.
@@ -67,7 +76,9 @@ Invariants
     I1  A run is durable, and with it the key of its trigger, before its program starts
         and before anybody is told of it; its end before anybody is told of that.
     I2  The store commits in the order in which changes were decided under the mutex.
-    I3  No thread holds two locks, and nothing slow happens under the mutex.
+    I3  No thread holds two locks. Under the mutex nobody waits for a disk, a network or
+        a program; the slowest that happens there are the first tick in a zone, whose
+        rules are read from its file, and the wait4 of a program that has exited.
     I4  Queued runs of a task start in the order of their triggers; a fresh run never
         overtakes a queued one, and never more than max_concurrent run.
     I5  A pid is signalled only until it was reaped; only its own run reaps it.
@@ -6102,9 +6113,8 @@ class Processes:
 # ---- 11. Daemon: the monitor of all live state, and its loops ---------------
 # Owns every run that has not ended, the queues and the deadlines, behind one mutex;
 # each live run has a Condition on that mutex (I3). Relies on 2, 3 and 5 to 10; does
-# not know that HTTP exists. Daemon is made of layers, each of which uses only those
-# above it: Monitor, Endings, Runs, Schedules. Public methods lock; `_methods` assume
-# the lock unless they say otherwise; nothing slow happens inside it.
+# not know that HTTP exists. Public methods of Daemon lock; `_methods` assume the lock
+# unless they say otherwise.
 
 RETRY_LATER = {"Retry-After": str(RETRY_AFTER_S)}
 
