@@ -5116,18 +5116,20 @@ def _live_pids() -> Iterator[tuple[int, _Stat]]:
             yield int(name), stat
 
 
-def _processes_with_open(names: Collection[str]) -> list[int]:
-    """Other processes that have one of these files open, by the name of the link."""
-    found = []
-    for pid, _ in _live_pids():
-        if pid == os.getpid():
-            continue
-        with contextlib.suppress(OSError):
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{fd}") in names:
-                    found.append(pid)
-                    break
-    return found
+def _writes_to(pid: int, pipes: Collection[str]) -> bool:
+    """Whether a process can write to one of these pipes, by the names of their links.
+    Between fork and exec, a program has the daemon's ends, too, which only read."""
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(f"/proc/{pid}/fd") if pipes else ():
+            # Others may be closed meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f"/proc/{pid}/fd/{fd}") in pipes:
+                    with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as file:
+                        # proc_pid_fdinfo(5): "pos: 0", then "flags: " in octal.
+                        flags = int(file.read().split()[3], 8)
+                    if flags & os.O_ACCMODE != os.O_RDONLY:
+                        return True
+    return False
 
 
 # -- cgroups, version 2: cgroups(7)
@@ -5213,6 +5215,7 @@ class Child:
         self.run_id = run_id
         self.exited = False
         self.reaped = False
+        self.group_gone = False
         # The directory of its own cgroup while there is one, and what that counted.
         self.cgroup = ""
         self.peak_bytes = 0
@@ -5324,10 +5327,14 @@ class Child:
             return oom_kills(events) > 0
         return oom_kills(_VMSTAT) > self.oom_kills_before
 
+    def open_pipes(self) -> set[str]:
+        """The pipes that somebody still holds open, as /proc names them."""
+        return {f"pipe:[{os.fstat(fd).st_ino}]" for fd in self._pipes}
+
     def pipe_holders(self) -> list[int]:
         """Processes that hold the other end of an open pipe, where there is a /proc."""
-        inodes = {f"pipe:[{os.fstat(fd).st_ino}]" for fd in self._pipes}
-        return _processes_with_open(inodes) if inodes else []
+        pipes = self.open_pipes()
+        return [pid for pid, _ in _live_pids() if _writes_to(pid, pipes)]
 
     def close(self) -> None:
         """Let go of the pipes."""
@@ -5517,13 +5524,14 @@ def group_members(group: int) -> list[int]:
     return [pid for pid, stat in _live_pids() if stat.group == group]
 
 
-def _is_descendant(pid: int) -> bool:
-    """Whether a process comes from this one; a stranger may have been given a pipe."""
+def _child_above(pid: int) -> int:
+    """The child of this process that a process is or comes from; 0 for none."""
     own = os.getpid()
     stat = _stat(pid)
     while stat and stat.parent not in (0, own):
-        stat = _stat(stat.parent)
-    return bool(stat and stat.parent == own)
+        pid = stat.parent
+        stat = _stat(pid)
+    return pid if stat and stat.parent == own else 0
 
 
 def process_text(pid: int) -> str:
@@ -5609,10 +5617,10 @@ def has_open(pid: int, path: str) -> bool:
     return False
 
 
-def group_exists(group: int) -> bool:
-    """Whether a process group has any member, be it a zombie."""
+def exists(pid: int) -> bool:
+    """Whether there is a process, or a group by its negative number; zombies count."""
     try:
-        os.killpg(group, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -5814,6 +5822,8 @@ class Processes:
         # Adding to a set and taking out of it are atomic.
         self._known: set[int] = set()
         self._spawns: set[object] = set()
+        # Whether the main thread is starting a program of the daemon's own.
+        self._calling = False
         self._suspects: dict[tuple[int, str], frozenset[object]] = {}
         # Orphans of other users that were looked at. Replaced in one step.
         self._aliens: frozenset[tuple[int, str]] = frozenset()
@@ -5874,6 +5884,7 @@ class Processes:
         UpgradeError."""
         spawn = object()
         self._spawns.add(spawn)
+        self._calling = True
         try:
             with self._spawning:
                 popen = subprocess.Popen(
@@ -5888,6 +5899,7 @@ class Processes:
             text = f"the program on disk could not be checked: {error}"
             raise UpgradeError(text) from error
         finally:
+            self._calling = False
             self._spawns.discard(spawn)
         try:
             yield Rehearsal(popen)
@@ -5968,23 +5980,15 @@ class Processes:
 
     def survivors(self, child: Child, *, thorough: bool) -> list[int]:
         """Live processes that an ended program left: in its group, out of it but with
-        its run's mark, or holding its pipes. Cheap when there are none; `thorough`
+        its run's mark, or writing to its pipes. Cheap when there are none; `thorough`
         looks through all processes even if nothing hints at one."""
-        if group_exists(child.pid):
-            self._reap_group(child.pid)
+        has_group = self._has_group(child)
         found = set(self.cgroups.leave(child))
-        hints = group_exists(child.pid) or child.open_streams or thorough
+        hints = has_group or child.open_streams or thorough
         if not hints:
             hints = any(_run_id_of(pid) == child.run_id for pid in _adopted_children())
         found.update(self.strange_orphans(child))
-        if not hints:
-            return sorted(found)
-        found.update(group_members(child.pid))
-        found.update(
-            pid for run_id, pid in marked_processes() if run_id == child.run_id
-        )
-        found.update(pid for pid in child.pipe_holders() if _is_descendant(pid))
-        return sorted(found - {os.getpid()})
+        return sorted(found.union(self._left_by(child)) if hints else found)
 
     def strange_orphans(self, child: Child) -> list[int]:
         """Orphans that came to this process since the last look and that it may not
@@ -5998,14 +6002,33 @@ class Processes:
         fresh, self._aliens = found - self._aliens, frozenset(found)
         return [pid for pid, _ in fresh] if self._known <= {child.pid} else []
 
-    def _reap_group(self, group: int) -> None:
-        """Reap the dead orphans in the group of an ended program. They are no programs
-        of ours: those lead their groups (I5)."""
+    def _left_by(self, child: Child) -> Iterator[int]:
+        # Taken before the look. What is being started is a child of the thread that
+        # starts it: who is an adopted child by now and not known is an orphan (I5).
+        orphans = set() if self._calling else set(_adopted_children()) - self._known
+        known = {*self._known, os.getpid()}
+        pipes, has_group = child.open_pipes(), not child.group_gone
+        for pid, facts in _live_pids():
+            if pid not in known and (
+                (has_group and facts.group == child.pid)
+                or _run_id_of(pid) == child.run_id
+                or (_writes_to(pid, pipes) and _child_above(pid) in orphans)
+            ):
+                yield pid
+
+    def _has_group(self, child: Child) -> bool:
+        """Whether the group of an ended program has members, once the dead that came to
+        us are reaped. They are no programs of ours: those lead their groups (I5)."""
+        # Once nobody is left, the number may be that of another program.
+        if child.group_gone or not exists(-child.pid) or exists(child.pid):
+            child.group_gone = True
+            return False
         with self._strangers_lock:
             for pid in _adopted_children():
-                stat = _stat(pid) if pid != group else None
-                if stat and stat.state == "Z" and stat.group == group:
+                stat = _stat(pid) if pid != child.pid else None
+                if stat and stat.state == "Z" and stat.group == child.pid:
                     os.waitpid(pid, os.WNOHANG)
+        return exists(-child.pid)
 
     def _start_known(self, command: Command, pipe_fds: list[int]) -> int:
         """Start a program so that at no moment its pid is a stranger's."""
@@ -13975,6 +13998,20 @@ def _start_logging(level: str) -> LogTail:
 _SIGNALS = {
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2,
 }  # fmt: skip
+# Main reads these from its pipe, and _ARRIVED + N for a signal. That is written in
+# Python, and thus by the daemon only: what the interpreter itself writes, N as it is,
+# may be from a child between fork and exec, which has all of this from the daemon.
+_DRAINED, _ARRIVED, _BEAT = 0, 128, 255
+
+
+def _inherited_signals(reader: int, writer: int) -> bytes:
+    """What the pipe of the program before this one tells of signals that it had no time
+    for. There was no child when it wrote its last _BEAT: what came then was its own."""
+    os.write(writer, bytes([_BEAT]))
+    left = os.read(reader, PIPE_DEFAULT_BYTES)[:-1]
+    before, _, behind = left.rpartition(bytes([_BEAT]))
+    told = [byte for byte in before if _ARRIVED < byte < _BEAT]
+    return bytes([*told, *(_ARRIVED + n for n in behind if 0 < n < _ARRIVED)])
 
 
 def _leave_soon() -> None:
@@ -13985,24 +14022,32 @@ def _leave_soon() -> None:
 
 
 def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
-    """A pipe from which the numbers of arriving signals can be read; the one with these
+    """A pipe from which can be read what signals arrive; the one with these
     descriptors, if the program before this one left it."""
     reader, writer = fds or os.pipe()
     for fd in (reader, writer):
         os.set_inheritable(fd, False)
     os.set_blocking(writer, False)
+    if fds:
+        os.write(writer, _inherited_signals(reader, writer))
     signal.set_wakeup_fd(writer)
-    stops = itertools.count(1)
+    own, stops = os.getpid(), itertools.count(1)
 
-    def heed(number: int, _: Any) -> None:
-        """Have a second stop work whatever hangs, be it the loop that reads these."""
+    def arrive(number: int, _: Any) -> None:
+        """Tell main of a signal, in its own thread. Have a second stop work whatever
+        hangs, be it the loop that reads these."""
+        if os.getpid() != own:
+            return
+        # A full pipe has enough to read.
+        with contextlib.suppress(BlockingIOError):
+            os.write(writer, bytes([_ARRIVED + number]))
         if number in (signal.SIGTERM, signal.SIGINT) and next(stops) > 1:
             _leave_soon()
 
     for number in _SIGNALS:
         # nohup(1) has it ignored, which is to stay so.
         if number != signal.SIGHUP or not _is_ignored(number):
-            signal.signal(number, heed)
+            signal.signal(number, arrive)
     _ignore_alone()
     # Blocked over the exec of an upgrade, so that none was lost; others by whoever
     # started the daemon, and programs would inherit that.
@@ -14079,10 +14124,6 @@ def _watchdog_s() -> float:
     if not limit.isdigit() or (pid and pid != str(os.getpid())):
         return 0.0
     return int(limit) / 1e6
-
-
-# Besides the numbers of signals, main reads these from its pipe.
-_DRAINED, _BEAT = 0, 255
 
 
 class _Watchdog:
@@ -14215,6 +14256,7 @@ def _replace(
         with daemon.handover() as record:
             fd = _unnamed_file(json.dumps({**record, **facts}).encode())
             environ = {**os.environ, _HANDOVER_VARIABLE: str(fd)}
+            os.write(signals[1], bytes([_BEAT]))
             signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
             _ignore_alone(alone=False)
             os.execve(sys.executable, argv, environ)
@@ -14323,12 +14365,13 @@ def _wait_for_end(
 
     draining = False
     while True:
-        number = os.read(reader, 1)[0]
+        byte = os.read(reader, 1)[0]
         watchdog.rounds_of_main += 1
-        if number == _DRAINED:
+        if byte == _DRAINED:
             break
-        if number == _BEAT or _is_ignored(number):
+        if byte < _ARRIVED or byte == _BEAT or _is_ignored(byte - _ARRIVED):
             continue
+        number = byte - _ARRIVED
         if number == signal.SIGQUIT:
             _write_stacks()
             continue

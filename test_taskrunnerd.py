@@ -8785,41 +8785,141 @@ def test_orphans_are_left_alone_if_the_task_says_so(
 
 
 TAKE_PIPE = (
-    "import socket, sys\n"
+    "import os, socket\n"
     "server = socket.socket(socket.AF_UNIX)\n"
     "server.bind('place')\n"
     "server.listen()\n"
-    "print('listening', flush=True)\n"
+    "print(os.getpid(), flush=True)\n"
     "connection, _ = server.accept()\n"
     "kept = socket.recv_fds(connection, 9, 1)\n"
     "connection.send(b'taken')\n"
-    "sys.stdin.read()\n"
+    "server.accept()\n"
 )
 
 
 @NEEDS_PROC
+@pytest.mark.parametrize("taker", ["stranger", "another run"])
 def test_stranger_that_was_given_the_pipe_is_named_and_not_killed(
-    programs: Served,
+    serve: Callable[..., Served], monkeypatch: Any, taker: str
 ) -> None:
     """As process 1 is by `systemd-run --pipe`: the run does not wait for it, and it
     lives on."""
-    stranger = subprocess.Popen(
-        [sys.executable, "-c", TAKE_PIPE],
-        cwd=programs.folder,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
+    monkeypatch.setattr(tr, "DRAIN_S", 0.2)
+    take = [sys.executable, "-c", TAKE_PIPE]
+    daemon = serve({"take": {"run": take}, "give-pipe": PROGRAM_TASKS["give-pipe"]})
+    stranger = None
+    if taker == "stranger":
+        stranger = subprocess.Popen(take, cwd=daemon.folder, stdout=subprocess.PIPE)
         assert stranger.stdout
-        stranger.stdout.readline()
-        ended = programs.run("give-pipe")
+        pid = stranger.stdout.readline()
+    else:
+        run = daemon.trigger("take")
+        pid = within(DEADLINE_S, lambda: daemon.raw(run), "it listens")
+    try:
+        ended = daemon.run("give-pipe")
         assert (ended["end_reason"], ended["exit_code"]) == ("success", 0)
-        assert is_alive(stranger.pid)
-        assert str(stranger.pid) in ended["error"]
+        assert is_alive(int(pid))
+        assert str(int(pid)) in ended["error"]
         assert "stdout" in ended["error"]
     finally:
-        stranger.kill()
-        stranger.communicate()
+        if stranger:
+            stranger.kill()
+            stranger.communicate()
+
+
+LINGERS = ["true", "after a while"]
+
+
+def linger(monkeypatch: pytest.MonkeyPatch, told: str, go_on: str) -> None:
+    """Have programs LINGERS tell their pid to a FIFO before their exec, and then wait
+    for somebody to open another one."""
+    really = subprocess.Popen
+
+    def wait() -> None:
+        # Of a test that fails, nothing is left.
+        signal.alarm(int(2 * DEADLINE_S))
+        with open(told, "w") as file:
+            file.write(f"{os.getpid()}\n")
+        with open(go_on):
+            pass
+
+    def start(argv: Any, **options: Any) -> Any:
+        if argv == LINGERS:
+            options["preexec_fn"] = wait
+        return really(argv, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+
+
+@NEEDS_PROC
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("has", ["the daemon's end", "the program's end"])
+def test_program_that_is_being_started_is_no_survivor_of_another_run(
+    in_process: Any, fifos: Any, monkeypatch: Any, has: str
+) -> None:
+    """Until its exec it has ends of the other's pipes."""
+    told, go_on, path = fifos(), fifos(), fifos()
+    linger(monkeypatch, told, go_on)
+    script = 'sleep 99 & read -r code <"$1"'
+    daemon = in_process({"hold": {**HELD, "run": script}, "linger": {"run": LINGERS}})
+    processes, found, looked = daemon.processes, [], threading.Event()
+    survivors = processes.survivors
+
+    def spy(*child: Any, **how: Any) -> Any:
+        pids = survivors(*child, **how)
+        found.extend(pids)
+        looked.set()
+        return pids
+
+    monkeypatch.setattr(processes, "survivors", spy)
+    gate = Gate(processes, "_start_known", lambda c, _: c.argv != LINGERS)
+    run = hold(daemon, "hold", path)
+    gate.await_caller()
+    if has == "the daemon's end":
+        gate.open()
+        fd = reach(path)
+    with reading(told) as next_line:
+        innocent = daemon.trigger("linger", {}, "api")
+        pid = int(next_line())
+    if has == "the program's end":
+        gate.open()
+        fd = reach(path)
+    # It has this one, too.
+    os.write(fd, b"0\n")
+    os.close(fd)
+    assert looked.wait(DEADLINE_S)
+    let_go(go_on, "")
+    assert (end_of(daemon, innocent).end_reason, found.count(pid)) == ("success", 0)
+    ended = end_of(daemon, run)
+    assert (ended.survivors, ended.error) == (1, None)
+
+
+@NEEDS_PROC
+def test_signal_to_a_program_that_is_being_started_is_not_the_daemons(
+    serve: Callable[..., Served], fifos: Any, monkeypatch: Any
+) -> None:
+    """As Ctrl-C and systemd send it to all there is; until its exec, what the daemon
+    does with a signal is what the program does."""
+    told, go_on = fifos(), fifos()
+    linger(monkeypatch, told, go_on)
+    daemon = serve({"linger": {"run": LINGERS}})
+    with reading(told) as next_line:
+        run = daemon.trigger("linger")
+        pid = int(next_line())
+    for number in tr._SIGNALS:
+        os.kill(pid, number)
+    status = Path(f"/proc/{pid}/status")
+    none = re.compile(r"^SigPnd:\s0+\nShdPnd:\s0+$", re.MULTILINE)
+    within(DEADLINE_S, lambda: none.search(status.read_text()), "all have arrived")
+    let_go(go_on, "")
+    assert daemon.ended(run)["end_reason"] == "success"
+    # What came before has been done when this has.
+    assert daemon.process
+    daemon.process.send_signal(signal.SIGHUP)
+    within(DEADLINE_S, lambda: "reloaded" in daemon.log.read_text(), "a reload")
+    text = daemon.log.read_text()
+    words = ("stopping", "upgrade", "Thread 0x")
+    assert (text.count("reloaded"), [w for w in words if w in text]) == (1, [])
 
 
 def test_survivor_that_cannot_be_killed_does_not_hold_the_run(
@@ -20302,6 +20402,25 @@ def test_hangup_loads_the_tasks_unless_it_is_ignored(serve: Any) -> None:
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.wait() == 0
     assert daemon.log.read_text().count("info reloaded ") == 1
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (b"", ""),
+        # The interpreter writes first, then what it calls; a child's are ignored.
+        (b"\x0f\x8f\x02\xff", "\x0f"),
+        (b"\x02\xff\x0f\x01\x8f", "\x0f\x01"),
+        # Of a program of before, which wrote no more than the numbers.
+        (b"\x0f", "\x0f"),
+    ],
+)
+def test_signals_before_an_upgrade_are_told_once(left: bytes, told: str) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, left)
+    assert tr._inherited_signals(reader, writer) == bytes(128 + ord(c) for c in told)
+    os.close(reader)
+    os.close(writer)
 
 
 def test_quit_signal_writes_all_stacks_and_changes_nothing(serve: Any) -> None:
