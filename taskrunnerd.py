@@ -993,7 +993,7 @@ def _zone_source(etc_path: str) -> tuple[str, list[str]]:
     named = re.sub("^:", "", variable or "")
     if variable is not None and not named:
         return "", ["UTC"]
-    folder = os.environ.get("TZDIR", "/usr/share/zoneinfo")
+    folder = os.environ.get("TZDIR") or "/usr/share/zoneinfo"
     path = os.path.join(*((folder, named) if named else (etc_path, "localtime")))
     links = [os.readlink(path)] if os.path.islink(path) else []
     places = [path, *links, os.path.realpath(path)]
