@@ -5581,6 +5581,18 @@ def become_subreaper() -> bool:
         return False
 
 
+def blank_variable(name: str) -> None:
+    """Overwrite an environment variable in the memory of which /proc/PID/environ tells
+    every program of this user and of root. os.environ keeps it."""
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    library.getenv.restype = ctypes.c_void_p
+    at = library.getenv(name.encode())
+    if at:
+        ctypes.memset(at, 0, len(ctypes.string_at(at)))
+
+
 def _is_group_of(pid: int, window: tuple[float, float], run_id: str) -> bool:
     """Whether a process group is still that of the run: its leader started when the
     run's program did, or, the leader being gone, its members carry the run's mark."""
@@ -14473,6 +14485,7 @@ def _prepare(
 ) -> tuple[Server, tuple[int, int]]:
     """The server, whose daemon has taken over what the one before it left, and the pipe
     of signals."""
+    blank_variable(TOKEN_VARIABLE)
     log_tail = _start_logging(settings["log-level"])
     config = load_config(settings["config"])
     tls = _load_tls(settings)

@@ -18114,6 +18114,22 @@ def test_token_file_beats_the_token_variable(
     assert b"from-variable" not in daemon.raw(daemon.run("environment"))
 
 
+@NEEDS_PROC
+def test_token_variable_is_not_in_the_environment_that_proc_shows(
+    serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Served, "is_fresh", True)
+    # $PPID is the daemon.
+    tasks = {"look": {"run": "tr '\\0' '\\n' </proc/$PPID/environ"}}
+    daemon = serve(tasks, TASKRUNNERD_TOKEN="s3cret-token")
+    daemon.token = "s3cret-token"
+    for _ in range(2):
+        seen = daemon.raw(daemon.run("look"))
+        assert daemon.mark.encode() in seen and b"\nTASKRUNNERD_TOKEN=\n" in seen
+        assert daemon.token.encode() not in seen
+        upgrade(daemon)
+
+
 def test_token_file_is_read_again_by_a_reload_or_refused(
     serve: Callable[..., Served], tmp_path: Path
 ) -> None:
