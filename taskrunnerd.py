@@ -2405,6 +2405,23 @@ def _has_pipe(script: str) -> bool:
 _USES_ARGUMENTS = re.compile(r"\$(?:[@*1-9]|\{[#!]?[@*1-9])|\bgetopts\b")
 
 
+def _warn_of_options(
+    source: _Source, at: Where, run: list[str], params: tuple[Param, ...]
+) -> None:
+    """Warn of parameters with which a trigger can give options to a program."""
+    of_shell = os.path.basename(run[0]) in _SHELLS and "-c" in run
+    loose = [x for x in params if not x.choices or x.allow_custom]
+    free = [param.key for param in loose if param.kind == "arg"]
+    if not free or of_shell or "--" in run:
+        return
+    cure = 'end the list with "--", if the program knows it'
+    if any(param.kind in ("option", "flag") for param in params):
+        # They would be arguments behind it.
+        cure = "allow `choices` only, or have a script put -- before it"
+    taken = f'a value of {free[0]} that begins with "-" is taken for an option'
+    source.warn(at, f"{taken}; {cure}")
+
+
 def _check_run(
     source: _Source, name: str, setting: Mapping[str, Any], params: tuple[Param, ...]
 ) -> None:
@@ -2416,8 +2433,10 @@ def _check_run(
         message = "must be there: a shell script, or a list of a program and arguments"
         source.fault(at, message)
         return
-    if isinstance(run, list) and not run[0]:
-        source.fault((*at, 0), "must name a program")
+    if isinstance(run, list):
+        if not run[0]:
+            source.fault((*at, 0), "must name a program")
+        _warn_of_options(source, at, run, params)
     words = _shell_words(setting["shell"])
     if not isinstance(run, str) or not set(map(os.path.basename, words)) & {*_SHELLS}:
         return
@@ -12281,7 +12300,7 @@ EXAMPLE: dict[str, Any] = {
             "description": "Shows free space; a list runs without a shell",
             "group": "system",
             "params": [{"arg": "path", "default": "/", "description": "Where to look"}],
-            "run": ["df", "-k"],
+            "run": ["df", "-k", "--"],
         },
         "private": {
             "description": "May not be triggered over HTTP: the API answers 403",
@@ -15396,7 +15415,7 @@ function runView(id, line) {
 const HUES = [0, 355, 135, 42, 215, 285, 185, 0];
 const hue = (n) => n % 7 && n < 7 ? `color-mix(in srgb, hsl(${HUES[n]} 90% 45%) 75%, var(--ink))` : "";
 // Text with its SGR codes (ECMA-48, 8.3.117) as colours, without other escapes.
-const ESCAPES = /\x1b\[([\d;]*)m|\x1b\[[^@-~]*[@-~]|\x1b\][^\x07]*\x07/;
+const ESCAPES = /\x1b\[([\d;]*)m|\x1b\[[^@-~]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)/;
 function paint(text) {
   let style = {}; const apply = (n) => (style = n ? { ...style, ...n === 1 && { fontWeight: "bold" },
     ...(n > 29 && n < 40 || n > 89 && n < 98) && { color: hue(n % 10) } } : {});

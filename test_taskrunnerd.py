@@ -20758,6 +20758,36 @@ def test_pipe_in_a_script_for_sh_is_a_warning(
     assert not warned(["echo", script], "/bin/sh")
 
 
+END_IT = 'end the list with "--"'
+
+
+@pytest.mark.parametrize(
+    ("run", "params", "cure"),
+    [
+        (["df"], [{"arg": "path"}], END_IT),
+        (["head"], [{"arg": "lines", "type": "integer"}], END_IT),
+        (["df"], [{"env": "A"}, {"arg": "a", "choices": ["/"], "allow_custom": True}],
+         END_IT),
+        (["df"], [{"arg": "path"}, {"flag": "-k"}], "allow `choices` only"),
+        (["ls"], [{"option": "--sort"}, {"arg": "path"}], "allow `choices` only"),
+        (["tar", "-c"], [{"arg": "path"}], END_IT),
+        (["df", "--"], [{"arg": "path"}], ""),
+        (["df"], [{"arg": "path", "choices": ["/", "/home"]}], ""),
+        (["df"], [{"env": "PATH_"}, {"flag": "-k"}, {"option": "--type="}], ""),
+        (["/bin/sh", "-c", "df -- $1", "sh"], [{"arg": "path"}], ""),
+        ('df "$1"', [{"arg": "path"}], ""),
+    ],
+)  # fmt: skip
+def test_arg_that_may_be_an_option_of_a_list_is_a_warning(
+    tmp_path: Path, run: Any, params: list[Any], cure: str
+) -> None:
+    task = {"run": run, "params": params}
+    config = tr.load_config(write_config(tmp_path, {"tasks": {"a": task}}))
+    told = "\n".join(map(str, config.warnings))
+    assert (f'begins with "-" is taken for an option; {cure}' in told) == bool(cure)
+    assert bool(told) == bool(cure)
+
+
 def test_warnings_are_told_and_stop_nothing(
     serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -22562,6 +22592,40 @@ def paged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     daemon = Served(tmp_path_factory.mktemp("paged"), PAGE_TASKS).start()
     yield daemon
     daemon.close()
+
+
+(PAGES_ESCAPES,) = map(re.compile, re.findall("const ESCAPES = /(.*)/;", tr.PAGE))
+(PAGES_CODES,) = map(re.compile, re.findall(r'"22"\)\.replace\(/(.*)/g, ', tr.PAGE))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["\x1b]", "\x1b[", "\x1b", "\x1b[1;", "\x1b[?", "\x1b\\", "\x1b]0;t\x1b", "48;",
+     "38;2;", "38;2;1;2;", "1"],
+)  # fmt: skip
+def test_page_reads_escapes_in_time_that_grows_with_the_line(piece: str) -> None:
+    line = piece * (4 * tr.LINE_MAX_BYTES // len(piece))
+    for text in (line, "\x1b]" + line, "\x1b[" + line, "38;2;" + line):
+        begun_s = time.thread_time()
+        PAGES_ESCAPES.split(text)
+        PAGES_CODES.sub("39", text)
+        # Some 10 ms; it was 20 s when each start looked through all that follows.
+        assert time.thread_time() - begun_s < 1
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("a\x1b[1;31mb\x1b[mc", ["a", "b", "c"]),
+        ("a\x1b[2Kb", ["a", "b"]),
+        ("\x1b]0;title\ab", ["b"]),
+        ("\x1b]8;;x:y\x1b\\link\x1b]8;;\x1b\\!", ["link", "!"]),
+        ("a\x1b]never ended", ["a\x1b]never ended"]),
+        ("a\x1b]b\x1b[1mc", ["a\x1b]b", "c"]),
+    ],
+)
+def test_page_takes_escapes_out_of_a_line(line: str, shown: list[str]) -> None:
+    assert [part for part in PAGES_ESCAPES.split(line)[::2] if part] == shown
 
 
 def test_page_is_one_short_plain_file() -> None:
