@@ -297,6 +297,7 @@ EXIT_LOOK_S = 0.1
 EXIT_LOOK_READS = 8
 SPAWNS_AT_ONCE = 4
 PROCESS_JOURNAL_MAX_BYTES = MIB
+RSS_SLACK_BYTES = MIB
 JOIN_LOOKS = 50
 OOM_LOOK_S = 0.1
 PUMPS_AT_ONCE = 4
@@ -1319,7 +1320,7 @@ _OPTIONAL_RUN_FIELDS: dict[str, JsonSchema] = {
     "output_bytes": _integer("Bytes that the program wrote"),
     "output_dropped_bytes": _integer("Bytes of them that were not kept"),
     "cpu_seconds": {"type": "number", "description": "CPU time, user and system"},
-    "max_rss_bytes": _integer("Largest resident set of the program"),
+    "max_rss_bytes": _integer("Largest resident set of the program, where it is known"),
     "survivors": _integer(
         "Processes that the program left and that were ended, if they could be"
     ),
@@ -5070,12 +5071,16 @@ def encoded_environ(variables: Mapping[str, str]) -> dict[bytes, bytes]:
 
 class Usage(NamedTuple):
     """How a program ended (`returncode` as in subprocess) and what it used. Linux
-    counts a program's largest memory from the moment of the fork, so max_rss_bytes is
-    never below what the daemon itself had."""
+    counts a program's largest memory from the moment of the fork, with what the daemon
+    itself had: where it is not above that, max_rss_bytes is None."""
 
     returncode: int
     cpu_seconds: float
-    max_rss_bytes: int
+    max_rss_bytes: int | None
+
+
+def _most_memory(used: resource.struct_rusage) -> int:
+    return used.ru_maxrss * (1 if sys.platform == "darwin" else KIB)
 
 
 def _open_pidfd(pid: int) -> int:
@@ -5315,9 +5320,8 @@ class Child:
         _, status, used = os.wait4(self.pid, 0)
         self.reaped = True
         returncode = os.waitstatus_to_exitcode(status)
-        unit = 1 if sys.platform == "darwin" else KIB
         cpu_seconds = round(used.ru_utime + used.ru_stime, 6)
-        return Usage(returncode, cpu_seconds, used.ru_maxrss * unit)
+        return Usage(returncode, cpu_seconds, _most_memory(used))
 
     def signal_group(self, number: int) -> bool:
         """Signal the program and its process group; returns whether the program is one
@@ -5850,6 +5854,8 @@ class Processes:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._journal_fd = os.open(self._journal_path, flags, 0o600)
         self._journal_lock = threading.Lock()
+        # What the daemon itself had most, as far as it had to be known.
+        self._own_rss_bytes = 0
         # Adding to a set and taking out of it are atomic.
         self._known: set[int] = set()
         self._spawns: set[object] = set()
@@ -5979,6 +5985,13 @@ class Processes:
         """Take the exit status of a program that has exited. Under the mutex."""
         usage = child.reap()
         self._known.discard(child.pid)
+        rss_bytes = usage.max_rss_bytes or 0
+        if rss_bytes > self._own_rss_bytes:
+            # Asked for only then: it never shrinks, and the kernel is not exact.
+            own_bytes = _most_memory(resource.getrusage(resource.RUSAGE_SELF))
+            self._own_rss_bytes = own_bytes + RSS_SLACK_BYTES
+        if rss_bytes <= self._own_rss_bytes:
+            usage = usage._replace(max_rss_bytes=None)
         return usage
 
     def reap_strangers(self) -> int:
@@ -10631,7 +10644,24 @@ def _read_body(raw: bytes) -> tuple[Any, list[Fault]]:
         return json_value(raw, written_number), faults
 
 
-def _bind_body(route: Route, raw: bytes, content_type: str) -> tuple[Any, list[Fault]]:
+def _check_media(headers: Mapping[str, str]) -> None:
+    """Raises Problem 415 for a body in a form that nobody reads here."""
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in ("", "identity"):
+        detail = f"the body must not be encoded, and it is: {shortened(coding)}"
+        raise Problem(415, detail, headers={"Accept-Encoding": "identity"})
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if (
+        media_type
+        and media_type != "application/json"
+        and not media_type.endswith("+json")
+    ):
+        raise Problem(415, "the body must be application/json")
+
+
+def _bind_body(
+    route: Route, raw: bytes, headers: Mapping[str, str]
+) -> tuple[Any, list[Fault]]:
     """The body's JSON value (None when there is none) and what is wrong with it.
     Raises Problem 400, 415."""
     if not route.body:
@@ -10639,13 +10669,7 @@ def _bind_body(route: Route, raw: bytes, content_type: str) -> tuple[Any, list[F
     if not raw:
         missing = [Fault(("body",), "must be there")]
         return None, missing if route.needs_body else []
-    media_type = content_type.partition(";")[0].strip().lower()
-    if (
-        media_type
-        and media_type != "application/json"
-        and not media_type.endswith("+json")
-    ):
-        raise Problem(415, "the body must be application/json")
+    _check_media(headers)
     try:
         body, faults = _read_body(raw)
     except RecursionError:
@@ -10667,8 +10691,7 @@ def _bind(
     faults = _bind_path(texts)
     given = _query_texts(head.query)
     query, query_faults = _bind_query(route, given)
-    content_type = head.headers.get("content-type", "")
-    body, body_faults = _bind_body(route, raw, content_type)
+    body, body_faults = _bind_body(route, raw, head.headers)
     faults += query_faults + body_faults
     front = Front(False, 0)
     media = route.media
@@ -11939,13 +11962,63 @@ class UsageError(Exception):
         self.code = code
 
 
+class _Unprinted(OSError):
+    """A result that cannot be written, and why; not that its reader has left."""
+
+
+@contextlib.contextmanager
+def _as_unprinted() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        text = f"the output cannot be written: {error.strerror}"
+        raise _Unprinted(error.errno, text) from error
+
+
+def _put(fd: int, content: bytes) -> None:
+    """Write all of it now, also where the other end is slow and does not block."""
+    left = memoryview(content)
+    with _as_unprinted():
+        while left:
+            try:
+                left = left[os.write(fd, left) :]
+            except BlockingIOError:
+                select.select([], [fd], [])
+
+
+def _print(text: str, end: str = "\n") -> None:
+    """Print a result."""
+    with _as_unprinted():
+        print(text, end=end, flush=True)
+
+
+def _complain(text: str, end: str = "\n") -> None:
+    """Print what is no result; whoever closed stderr does not want to know."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, end=end, flush=True)
+
+
 class _Parser(argparse.ArgumentParser):
-    """Leaves with EX_USAGE, where argparse would say 2."""
+    """Leaves with EX_USAGE, where argparse would say 2, and knows what was meant."""
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and leave."""
-        self.print_usage(sys.stderr)
+        unknown = re.fullmatch("argument COMMAND: invalid choice: '(.*?)' .*", message)
+        if unknown:
+            near = nearest(unknown[1], self.commands)
+            message = f'no command "{unknown[1]}"{near or "; see --help"}'
+        else:
+            self.print_usage(sys.stderr)
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+
+    # The names of the commands that it takes.
+    commands: Collection[str] = ()
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        show = _complain if file in (None, sys.stderr) else _print
+        show(message, "")
 
 
 # Commands that ask a running daemon.
@@ -12122,12 +12195,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
+    # Where it is looked for as well; it is a setting of what asks and not of a daemon.
+    parser.add_argument("--url", dest="early_url", help=argparse.SUPPRESS)
     _add_settings(parser)
     commands = parser.add_subparsers(
         title="other commands", dest="command", metavar="COMMAND"
     )
     _add_asking(commands)
     _add_others(commands)
+    parser.commands = commands.choices
     return parser
 
 
@@ -12160,6 +12236,10 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
     unknown = [word for word in extra if word not in plain]
     if not hasattr(arguments, "params"):
         unknown = [*extra, *behind]
+    if arguments.early_url and arguments.command not in _ASKING_HELP:
+        unknown = ["--url", *unknown]
+    elif arguments.early_url:
+        arguments.url = arguments.url or arguments.early_url
     if unknown:
         command = f"{PROGRAM} {arguments.command or ''}".strip()
         more = "put such parameters behind --" if hasattr(arguments, "params") else ""
@@ -12245,7 +12325,7 @@ def _load_token(settings: dict[str, str]) -> str:
     if not path:
         return os.environ.get(TOKEN_VARIABLE, "").strip()
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             token, fault = file.read(64 * KIB).strip(), "empty; write a token into it"
     except (OSError, UnicodeDecodeError) as error:
         token, fault = "", getattr(error, "strerror", None) or "not UTF-8 text"
@@ -12323,7 +12403,7 @@ def _init(settings: dict[str, str]) -> int:
         raise UsageError(f"{path}: exists already; remove it or name another") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
-    print(f"{path}: written; start with `python {PROGRAM}.py`")
+    _print(f"{path}: written; start with `python {PROGRAM}.py`")
     return EX_OK
 
 
@@ -12342,14 +12422,14 @@ def _validate(settings: dict[str, str], *, as_json: bool) -> int:
         found = {name: [x._asdict() for x in these] for name, these in shown.items()}
         if _REHEARSAL_VARIABLE in os.environ:
             facts["rehearses"] = True
-        print(json.dumps({**facts, **found}), flush=True)
+        _print(json.dumps({**facts, **found}))
         return EX_CONFIG if faults else EX_OK
     for fault in faults:
-        print(fault, file=sys.stderr)
+        _complain(str(fault))
     for warning in config.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        _complain(f"warning: {warning}")
     if not faults:
-        print(f"{config.path}: {count} tasks, no faults")
+        _print(f"{config.path}: {count} tasks, no faults")
     return EX_CONFIG if faults else EX_OK
 
 
@@ -12366,7 +12446,7 @@ def config_schema() -> JsonSchema:
 
 def _print_schema() -> int:
     """Print the JSON Schema of tasks.json."""
-    print(json.dumps(config_schema(), indent=2, ensure_ascii=False))
+    _print(json.dumps(config_schema(), indent=2, ensure_ascii=False))
     return EX_OK
 
 
@@ -12384,15 +12464,15 @@ def _print_next(settings: dict[str, str], arguments: argparse.Namespace) -> int:
         if task.cron or name
     ]
     if arguments.json:
-        print(json.dumps(found[0] if name else found, ensure_ascii=False))
+        _print(json.dumps(found[0] if name else found, ensure_ascii=False))
         return EX_OK
     rows = [(t["at"], d["task_name"], t, d) for d in found for t in d["ticks"]]
     for at, task_name, tick, document in sorted(rows, key=lambda row: row[:2])[:count]:
         notes = f"  ({tick['note']})" if "note" in tick else ""
         zone = f"{tick['local']} {document['timezone']}"
-        print(f"{zone}  {at}  {task_name}{notes}")
+        _print(f"{zone}  {at}  {task_name}{notes}")
     if not rows:
-        print(f"{name or settings['config']}: no schedule, so no ticks")
+        _print(f"{name or settings['config']}: no schedule, so no ticks")
     return EX_OK
 
 
@@ -12582,9 +12662,9 @@ def _print_import(path: str, *, has_user: bool | None) -> int:
         has_user = place.startswith("/etc/")
     home = os.path.expanduser("~")
     document, more = import_crontab(text, home, has_user=has_user)
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    _print(json.dumps(document, indent=2, ensure_ascii=False))
     for note in notes + more:
-        print(note, file=sys.stderr)
+        _complain(note)
     return EX_DIFFERS if any(f": {_NOT_IMPORTED}: " in note for note in more) else EX_OK
 
 
@@ -12840,16 +12920,6 @@ def _client(settings: dict[str, str], url: str | None) -> Client:
 
 
 # -- what commands print
-
-
-def _put(fd: int, content: bytes) -> None:
-    """Write all of it now, also where the other end is slow and does not block."""
-    left = memoryview(content)
-    while left:
-        try:
-            left = left[os.write(fd, left) :]
-        except BlockingIOError:
-            select.select([], [fd], [])
 
 
 def _say(text: str) -> None:
@@ -13148,11 +13218,8 @@ def _copy(output: _Output, *, stdout_fd: int = 1) -> _End:
             if part.stream == SYSTEM:
                 _put(2, f"{PROGRAM}: ".encode())
             _put(fds[part.stream], part.content)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            text = f"the output cannot be written: {error.strerror}"
-            raise UsageError(text, EX_OSERR) from None
+        except _Unprinted as error:
+            raise UsageError(str(error.strerror), EX_OSERR) from None
     raise UsageError("the run's end is not known", EX_UNAVAILABLE)
 
 
@@ -13374,7 +13441,9 @@ def _show_run(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     facts.update({f"params.{key}": value for key, value in params.items()})
     width = max(map(len, facts))
     for name, value in facts.items():
-        text = screen.paint(_printable(str(value)))
+        is_text = isinstance(value, str) and name != "result"
+        text = value if is_text else json.dumps(value, ensure_ascii=False)
+        text = screen.paint(_printable(text))
         _print_text(f"{name.ljust(width)}  {text}")
     if output:
         _print_text("")
@@ -13491,10 +13560,10 @@ def _ask_reload(settings: dict[str, str], arguments: argparse.Namespace) -> int:
         if refused.status != 422:
             raise
         faults = [fault["message"] for fault in refused.document.get("errors", ())]
-        print(*(faults or [str(refused)]), sep="\n", file=sys.stderr)
+        _complain("\n".join(faults or [str(refused)]))
         return EX_CONFIG
     del answer["$schema"]
-    print(json.dumps(answer, ensure_ascii=False))
+    _print(json.dumps(answer, ensure_ascii=False))
     return EX_OK
 
 
@@ -13542,11 +13611,11 @@ def _upgrade_daemon(settings: dict[str, str]) -> int:
             text = f"{gone} any more; see the daemon's log; {_BACK}"
             raise UsageError(text, gone.code) from None
         if now.get("refused", before.get("refused")) != before.get("refused"):
-            print(f"{PROGRAM}: refused: {now['refused']['error']}", file=sys.stderr)
+            _complain(f"{PROGRAM}: refused: {now['refused']['error']}")
             return EX_CONFIG
         if now.get("started_ms", before.get("started_ms")) != before.get("started_ms"):
             places = " and ".join(now[k] for k in ("url", "socket") if k in now)
-            print(f"upgraded: pid {now['pid']} listens on {places}")
+            _print(f"upgraded: pid {now['pid']} listens on {places}")
             return EX_OK
     limit = f"{UPGRADE_WAIT_S:.0f} s"
     raise UsageError(f"no upgrade within {limit}; see the daemon's log", EX_TEMPFAIL)
@@ -13713,7 +13782,7 @@ def _print_unit(arguments: argparse.Namespace, settings: dict[str, str]) -> None
         home="read-only" if any(p.startswith(_HOMES) for p in needed) else "yes",
         tmp="no" if any(p.startswith(_TEMPORARY) for p in needed) else "yes",
     )
-    print(unit, end="")
+    _print(unit, end="")
 
 
 _DOCKERFILE = """\
@@ -13766,7 +13835,7 @@ ENTRYPOINT ["python", "/app/taskrunnerd.py"]
 def _print_dockerfile() -> None:
     """Print a Dockerfile, with a compose file in its last comments."""
     shutdown = f"{DOCKER_GRACE_S - LINGER_S:.0f}s"
-    print(_DOCKERFILE.format(port=DEFAULT_PORT, shutdown=shutdown), end="")
+    _print(_DOCKERFILE.format(port=DEFAULT_PORT, shutdown=shutdown), end="")
 
 
 _DEPLOYMENTS = ("systemd-unit", "dockerfile")
@@ -14430,7 +14499,9 @@ def leave_at_once(code: int) -> NoReturn:
     """Exit. Threads of connections may still be there, and interpreter shutdown need
     not care for them."""
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        # What could not be written has been said.
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 
@@ -14671,9 +14742,6 @@ def _ask_daemon(settings: dict[str, str], arguments: argparse.Namespace) -> int:
         if getattr(arguments, "json", False):
             _put(1, compact_json(refused.document))
         raise
-    except BrokenPipeError:
-        # Whoever read the output has left, which is nobody's fault; a run goes on.
-        return EX_SIGNAL + signal.SIGPIPE
     except KeyboardInterrupt:
         return EX_SIGNAL + signal.SIGINT
 
@@ -14996,9 +15064,9 @@ def _holds(subject: _Subject, name: str, check: Callable[[_Subject], None]) -> b
         check(subject)
     except (_Differs, *_TRANSPORT_ERRORS, ValueError) as error:
         what = str(error) if isinstance(error, _Differs) else repr(error)
-        print(f"differs {name}: {what}", flush=True)
+        _print(f"differs {name}: {what}")
         return False
-    print(f"ok {name}", flush=True)
+    _print(f"ok {name}")
     return True
 
 
@@ -15016,7 +15084,7 @@ def _selftest() -> int:
             signal.signal(number, subject.interrupt)
         wrong -= sum([_holds(subject, *row) for row in _CHECKS])
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _complain("interrupted")
     finally:
         for number in signals:
             signal.signal(number, signal.SIG_IGN)
@@ -15056,42 +15124,53 @@ def speak_utf8() -> None:
         os.execv(python, [python, "-X", "utf8", *more, *sys.argv[1:]])
 
 
+def _obey(
+    arguments: argparse.Namespace, settings: dict[str, str], page: str
+) -> int | Callable[[], NoReturn]:
+    if arguments.command == "validate":
+        code = _validate(settings, as_json=arguments.json)
+        rehearses = _REHEARSAL_VARIABLE in os.environ and code == EX_OK
+        return _rehearse(settings) if rehearses else code
+    if arguments.command == "schema":
+        return _print_schema()
+    if arguments.command == "init":
+        return _init(settings)
+    if arguments.command == "upgrade":
+        return _upgrade_daemon(settings)
+    if arguments.command == "selftest":
+        return _selftest()
+    if arguments.command == "import-crontab":
+        return _print_import(arguments.file, has_user=arguments.system)
+    if arguments.command in _ASKING:
+        return _ask_daemon(settings, arguments)
+    if arguments.command in _DEPLOYMENTS:
+        return _print_deployment(arguments, settings)
+    if arguments.command == "next":
+        return _print_next(settings, arguments)
+    return _serve(settings, page)
+
+
 def main(
     argv: Sequence[str] | None = None, page: str = ""
 ) -> int | Callable[[], NoReturn]:
     """Run a command; returns its exit code. Of a daemon, which serves `page` at /, it
     returns once it has started: what to call then, which lasts until its end."""
     _mend_inheritance()
-    arguments = _parsed(sys.argv[1:] if argv is None else argv)
-    settings = _settings(arguments)
     try:
-        if arguments.command == "validate":
-            code = _validate(settings, as_json=arguments.json)
-            rehearses = _REHEARSAL_VARIABLE in os.environ and code == EX_OK
-            return _rehearse(settings) if rehearses else code
-        if arguments.command == "schema":
-            return _print_schema()
-        if arguments.command == "init":
-            return _init(settings)
-        if arguments.command == "upgrade":
-            return _upgrade_daemon(settings)
-        if arguments.command == "selftest":
-            return _selftest()
-        if arguments.command == "import-crontab":
-            return _print_import(arguments.file, has_user=arguments.system)
-        if arguments.command in _ASKING:
-            return _ask_daemon(settings, arguments)
-        if arguments.command in _DEPLOYMENTS:
-            return _print_deployment(arguments, settings)
-        if arguments.command == "next":
-            return _print_next(settings, arguments)
-        return _serve(settings, page)
+        arguments = _parsed(sys.argv[1:] if argv is None else argv)
+        return _obey(arguments, _settings(arguments), page)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        _complain(str(error))
         return EX_CONFIG
     except UsageError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        _complain(f"{PROGRAM}: {error}")
         return error.code
+    except _Unprinted as error:
+        _complain(f"{PROGRAM}: {error.strerror}")
+        return EX_OSERR
+    except BrokenPipeError:
+        # Whoever read the output has left, which is nobody's fault; a run goes on.
+        return EX_SIGNAL + signal.SIGPIPE
 
 
 # ---- 16. Appendix: the page, a client of the API ----------------------------
@@ -15275,9 +15354,9 @@ function tasksView() {
     rows.forEach((row, name) => tasks.has(name) && row.update()) }; }
 // -- forms
 function field({ name, type, format, secret, required, choices, hint }, value = "") {
-  const text = hint == null ? word : String;
+  const text = hint == null ? word : String, said = name === "task_name" ? String : text;
   const dated = format === "date-time", kind = secret ? "password" : dated ? "datetime-local" : "text";
-  const option = (one) => h("option", { value: one, selected: one === value }, text(one) || "\u2013");
+  const option = (one) => h("option", { value: one, selected: one === value }, said(one) || "\u2013");
   const control = choices ? h("select", ["", ...choices].map(option)) : h("input", type === "boolean"
     ? { type: "checkbox", value: "true", checked: /^[t1]/i.test(value) }
     : { type: kind, autocomplete: "off", inputmode: { number: "decimal", integer: "numeric" }[type],

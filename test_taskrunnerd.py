@@ -47,6 +47,7 @@ import traceback
 import types
 import uuid
 import warnings
+import zlib
 import zoneinfo
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -7483,8 +7484,26 @@ def test_exit_code_is_minus_one_until_the_end(programs: Served, fifo: Path) -> N
 def test_used_time_and_memory_are_counted(programs: Served) -> None:
     run = programs.run("usage")
     assert 0 < run["cpu_seconds"] < DEADLINE_S
-    assert run["max_rss_bytes"] > 100 * 1024
+    assert run.get("max_rss_bytes", tr.MIB) > 100 * 1024
     assert 0 < run["duration"] < DEADLINE_S * 1e9
+
+
+@pytest.mark.parametrize(
+    ("more_bytes", "is_known"),
+    [(-tr.MIB, False), (0, False), (tr.MIB // 2, False), (64 * tr.MIB, True)],
+)
+def test_memory_is_told_where_it_is_above_that_of_the_daemon(
+    tmp_path: Path, more_bytes: int, is_known: bool
+) -> None:
+    """What Linux counts begins with what the daemon had at the fork."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    most = own * (1 if sys.platform == "darwin" else tr.KIB) + more_bytes
+    child = types.SimpleNamespace(pid=1, reap=lambda: tr.Usage(0, 0.1, most))
+    processes = tr.Processes(str(tmp_path))
+    for _ in range(2):
+        usage = processes.reap(child)
+        assert usage == tr.Usage(0, 0.1, most if is_known else None)
+    processes.close()
 
 
 def elf(machine: int, loader: str) -> bytes:
@@ -14421,7 +14440,7 @@ RUN_ALWAYS = {
 }  # fmt: skip
 RUN_ENDED = RUN_ALWAYS | {
     "end_reason", "start_at", "end_at", "duration", "output_bytes",
-    "output_dropped_bytes", "cpu_seconds", "max_rss_bytes",
+    "output_dropped_bytes", "cpu_seconds",
 }  # fmt: skip
 
 
@@ -16233,6 +16252,22 @@ def test_body_must_be_json_where_it_says_what_it_is(
     sent = {"Content-Type": media_type}
     reply = shared.request("POST", "/api/tasks/true/run?wait=1", b"{}", sent)
     assert reply.status == status
+
+
+@pytest.mark.parametrize(
+    ("coding", "status"),
+    [("gzip", 415), ("x-gzip", 415), ("Deflate", 415), ("br", 415), ("identity", 201),
+     ("identity, gzip", 415), ("", 201), ("Identity", 201)],
+)  # fmt: skip
+def test_body_must_not_be_compressed(
+    shared: Served, coding: str, status: int
+) -> None:
+    body = b"{}" if status == 201 else zlib.compress(b"{}")
+    sent = {"Content-Encoding": coding}
+    reply = shared.request("POST", "/api/tasks/true/run?wait=1", body, sent)
+    assert reply.status == status
+    if status == 415:
+        assert reply.headers["Accept-Encoding"] == "identity"
 
 
 def test_range_beyond_the_output_is_416(shared: Served) -> None:
@@ -18101,7 +18136,7 @@ def test_token_file_beats_the_token_variable(
     serve: Callable[..., Served], tmp_path: Path
 ) -> None:
     token = tmp_path / "token"
-    token.write_text("\n from-file \n")
+    token.write_text("\ufeff\n from-file \n", encoding="utf-8")
     daemon = serve(
         {"environment": {"run": "env"}},
         *("--token-file", str(token), "--host", "0.0.0.0"),
@@ -19027,7 +19062,7 @@ def test_upgrade_keeps_pid_socket_children_and_every_byte(
     let_go(fifo, "9\n")
     ended = daemon.ended(run)
     assert (ended["end_reason"], ended["exit_code"]) == ("success", 9)
-    assert ended["cpu_seconds"] > 0 and ended["max_rss_bytes"] > 0
+    assert ended["cpu_seconds"] > 0
     raw = daemon.raw(run)
     lines = [line for line in raw.decode().splitlines() if line.startswith("line")]
     count = len(lines)
@@ -21015,6 +21050,8 @@ ASKED_TASKS: dict[str, Any] = {
     "must": {"params": [{"env": "MUST", "required": True}], "run": "true"},
     "show": {"params": [{"env": "A"}, {"option": "--level"}, {"option": "--date="},
         {"flag": "--loud"}], "run": 'printf "<%s>" "$A" "$@"'},
+    "result": {"params": [{"env": "JSON"}],
+        "run": 'printf "%s" "$JSON" >"$TASKRUNNERD_RESULT"'},
     "exact": {"run": r"printf '\033[1mbold\r\n\n\377\376 no newline'; "
         r"printf 'err\r\303\n' >&2"},
     "again": {"run": 'n=$TASKRUNNERD_ATTEMPT; echo "try $n"; exit $((5 - n))',
@@ -21635,6 +21672,68 @@ def test_run_whose_output_cannot_be_written_says_so(asked: Served) -> None:
     assert b"the output cannot be written: No space left on device\n" in told.stderr
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [
+    "--version", "--help", "run --help", "init", "schema", "validate",
+    "validate --json", "next", "systemd-unit", "dockerfile", "import-crontab /dev/null",
+    "tasks", "tasks --json", "runs", "status", "health", "reload",
+])  # fmt: skip
+def test_output_that_cannot_be_written_ends_with_71(
+    asked: Served, cli: Cli, tmp_path: Path, monkeypatch: Any, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path if words == "init" else asked.folder)
+    before = os.dup(1)
+    try:
+        with open("/dev/full", "w") as full:
+            os.dup2(full.fileno(), 1)
+            monkeypatch.setattr(sys, "stdout", full)
+            told = cli(asked, *words.split())
+            with contextlib.suppress(OSError):
+                full.close()
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+    assert told.code == 71
+    assert told.err.endswith(b"the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(("words", "code"), [
+    ("validate --config none", 78), ("tasks --url nowhere", 64), ("taks", 64),
+    ("--bogus", 64),
+])  # fmt: skip
+def test_complaint_that_cannot_be_written_leaves_the_exit_code(
+    cli: Cli, monkeypatch: Any, words: str, code: int
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert cli(None, *words.split()).code == code
+        with contextlib.suppress(OSError):
+            full.close()
+
+
+@pytest.mark.parametrize(("word", "meant"), [
+    ("taks", "; did you mean tasks?"), ("validat", "; did you mean validate?"),
+    ("import_crontab", "; did you mean import-crontab?"), ("xyzzy", "; see --help"),
+])  # fmt: skip
+def test_command_that_is_unknown_ends_with_64_and_what_was_meant(
+    cli: Cli, word: str, meant: str
+) -> None:
+    told = cli(None, "--data", "x", word, "more")
+    assert (told.code, told.out) == (64, b"")
+    assert told.err.decode() == f'taskrunnerd: no command "{word}"{meant}\n'
+
+
+def test_url_may_stand_before_the_command(asked: Served, cli: Cli) -> None:
+    told = cli(asked, "--url", asked.url, "--data", "none", "tasks", "--json")
+    assert told.code == 0 and json.loads(told.out)
+    told = cli(asked, "--url", "nowhere", "tasks", "--url", asked.url)
+    assert told.code == 0, "the nearer one wins"
+    for words in (("schema",), ("validate",), ("upgrade",), ()):
+        told = cli(asked, "--url", asked.url, *words)
+        assert told.code == 64 and b"unrecognized arguments: --url" in told.err
+
+
 # -- the other questions to a daemon
 
 
@@ -21690,6 +21789,16 @@ def test_show_is_for_people_and_moves_no_cursor(asked: Served, cli: Cli) -> None
     rows = dict(line.split(None, 1) for line in facts.splitlines())
     assert rows["id"] == run["id"] and rows["state"] == "success"
     assert "bold\ufffd" in output.splitlines() and "\x1b" not in told.out.decode()
+
+
+@pytest.mark.parametrize("result", [
+    '{"a": [true, null, "\u00e9"]}', '"text"', "2.5", "false", "[]",
+])  # fmt: skip
+def test_show_has_the_result_as_json(asked: Served, cli: Cli, result: str) -> None:
+    run = asked.run("result", {"JSON": result})
+    told = cli(asked, "show", run["id"]).out.decode()
+    rows = dict(line.split(None, 1) for line in told.splitlines() if line)
+    assert rows["result"] == result
 
 
 def test_logs_follow_a_run_to_its_end_or_not(
@@ -22583,6 +22692,7 @@ PAGE_TASKS: dict[str, Any] = {
     "fail": {"group": "odd", "run": "echo 'cannot open it' >&2; exit 3"},
     "million": {"group": "odd", "run": "seq 0 999999"},
     "flaky": {"run": "exit 1", "retry_attempts": 2, "retry_delay": "0s"},
+    "under_score": {"run": "true"},
 }
 
 
@@ -22774,6 +22884,8 @@ def test_page_filters_the_history(paged: Served, show_page: Callable[..., Tab]) 
     named = tab.js(f"{fields}.map((field) => field.name)")
     assert named and set(named) <= {name.partition(":")[0] for name in tr.PARAMS}
     tab.until(f"document.querySelectorAll('circle').length === {rows}.length")
+    offered = "[...document.querySelectorAll('main form option')].map((o) => o.text)"
+    assert {"under_score", "start failed"} <= set(tab.js(offered))
     tab.type("[name=exit_code_min]", "300")
     tab.enter()
     wrong = "document.querySelector('[name=exit_code_min][aria-invalid=true]')"
