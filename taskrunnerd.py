@@ -6028,20 +6028,23 @@ class Processes:
         looks through all processes even if nothing hints at one."""
         has_group = self._has_group(child)
         found = set(self.cgroups.leave(child))
+        orphans = _adopted_children()
         hints = has_group or child.open_streams or thorough
         if not hints:
-            hints = any(_run_id_of(pid) == child.run_id for pid in _adopted_children())
-        found.update(self.strange_orphans(child))
+            hints = any(_run_id_of(pid) == child.run_id for pid in orphans)
+        found.update(self.strange_orphans(child, orphans))
         return sorted(found.union(self._left_by(child)) if hints else found)
 
-    def strange_orphans(self, child: Child) -> list[int]:
+    def strange_orphans(
+        self, child: Child, orphans: Collection[int] | None = None
+    ) -> list[int]:
         """Orphans that came to this process since the last look and that it may not
         signal. Their marks cannot be read: they are told of a program that ran alone.
         """
         found = {
             (pid, stat.start_time)
-            for pid, stat in ((pid, _stat(pid)) for pid in _adopted_children())
-            if stat and stat.state not in "ZX" and not may_signal(pid)
+            for pid in (_adopted_children() if orphans is None else orphans)
+            if (stat := _stat(pid)) and stat.state not in "ZX" and not may_signal(pid)
         }
         fresh, self._aliens = found - self._aliens, frozenset(found)
         return [pid for pid, _ in fresh] if self._known <= {child.pid} else []
