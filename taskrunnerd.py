@@ -7822,6 +7822,13 @@ class Daemon:
         ended by itself. Returns when what happened is durable."""
         return self.stop_all([run_id]) == 1
 
+    def why_not_stopped(self, run_id: str) -> str:
+        """Why a run was not stopped when `stop` was asked to."""
+        run = self.find_run(run_id)
+        if run and run.error and not run.ended:
+            return f"the run goes on, its program {run.error}"
+        return "the run has already ended"
+
     def stop_all(self, run_ids: Iterable[str]) -> int:
         """Stop many runs; returns how many of them had not ended by themselves."""
         with self._mutex:
@@ -9345,10 +9352,7 @@ def stop_run(daemon: Daemon, request: Request) -> Answer:
     """Stop a running run, or take a pending one out of the queue."""
     run = _find_run(daemon, request)
     if run.ended or not daemon.stop(run.id):
-        now = daemon.find_run(run.id) or run
-        if not now.ended and now.error:
-            raise Problem(409, f"the run goes on, its program {now.error}")
-        raise Problem(409, "the run has already ended")
+        raise Problem(409, daemon.why_not_stopped(run.id))
     done = "taken out of the queue" if run.status == PENDING else "asked to stop"
     return Answer(200, {"message": f"run {run.id} {done}"})
 
@@ -13321,8 +13325,10 @@ def _stop_remotely(client: Client, task_name: str, run_id: str) -> None:
         except _NoAnswer:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, CLIENT_PAUSE_MAX_S)
-        except UsageError:
-            # It has ended meanwhile, or the one who waits for it is told the same.
+        except UsageError as error:
+            # Else it has ended meanwhile, or who waits for it is told the same.
+            if "cannot be signalled" in str(error):
+                _say(str(error))
             return
         else:
             return
@@ -14662,11 +14668,17 @@ def _attend_locally(daemon: Daemon, arguments: argparse.Namespace) -> int:
 
     def stop(run_id: str) -> None:
         """Ask the run to stop."""
-        daemon.stop(run_id)
+        if not daemon.stop(run_id):
+            _say(daemon.why_not_stopped(run_id))
+
+    def kill() -> None:
+        """Kill the run, and leave without it if that cannot be."""
+        daemon.hurry()
+        daemon.drain(0)
 
     def leave(_: int) -> None:
         """Kill the run; not in a signal's handler, which must take no lock."""
-        leash.jobs.put(daemon.hurry)
+        leash.jobs.put(kill)
 
     leash = _Leash(stop, leave, "once more kills it")
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

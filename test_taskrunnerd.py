@@ -9066,7 +9066,8 @@ def unprivileged() -> Iterator[Served]:
         shutil.copy(setpriv, folder / "as-root")
         os.chmod(folder / "as-root", 0o4755)
         made = Served(folder, {"of-root": OF_ROOT, "leave": LEAVE_TO_ROOT})
-        made.flags = ("--data", str(folder / "data"), "--shutdown-timeout", "0s")
+        made.flags = ("--shutdown-timeout", "0s")
+        made.variables["TASKRUNNERD_DATA"] = str(folder / "data")
         made.account = account
         (folder / "data").mkdir()
         os.chown(folder / "data", 65534, 65534)
@@ -9134,6 +9135,20 @@ def test_program_of_root_is_told_of_by_a_daemon_without_rights(
     os.close(held)
     os.close(other)
     within(DEADLINE_S, lambda: not marked_pids(unprivileged.mark), "both are gone")
+
+
+def test_interrupted_client_is_told_that_the_program_cannot_be_signalled(
+    unprivileged: Served, fifos: Any
+) -> None:
+    path = fifos()
+    runner = Runner(unprivileged, "of-root", f"fifo={path}")
+    held = reach(path)
+    await_known(unprivileged, only_run(unprivileged))
+    runner.process.send_signal(signal.SIGINT)
+    said = b"the run goes on, its program cannot be signalled: "
+    within(DEADLINE_S, lambda: said in runner.err.read_bytes(), "its words")
+    finish_with(held, "")
+    assert runner.end().code == 0
 
 
 @NEEDS_PROC
