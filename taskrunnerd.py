@@ -13753,7 +13753,11 @@ def _given_flags(arguments: argparse.Namespace) -> dict[str, str]:
     for setting in _SETTINGS:
         given = _given(arguments, setting)
         if given and setting.metavar in ("FILE", "DIR", "PATH"):
-            given = os.path.abspath(given)
+            try:
+                given = os.path.abspath(given)
+            except FileNotFoundError:
+                gone = "this directory is gone; write a whole path"
+                raise UsageError(f"--{setting.name} {given}: {gone}") from None
         if given is not None:
             found[setting.name] = given
     return found
@@ -14710,7 +14714,6 @@ def _run_locally(settings: dict[str, str], arguments: argparse.Namespace) -> int
         raise UsageError(f"{error}{more}", error.code) from None
     become_subreaper()
     _ignore_alone()
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         daemon = Daemon(config, folder, Clock(), min_free_bytes)
         daemon.settle()
@@ -15117,7 +15120,7 @@ def _mend_inheritance() -> None:
     """Undo what no command can work with. Where stdin, stdout or stderr were closed,
     keep their numbers from another file, which would get what is written to them.
     Where SIGCHLD is ignored, the kernel reaps every child, and its exit code is lost.
-    """
+    Where signals are blocked, neither Ctrl-C nor SIGTERM ends anything."""
     fd = os.open(os.devnull, os.O_RDWR)
     while fd <= 2:
         os.set_inheritable(fd, True)
@@ -15127,6 +15130,9 @@ def _mend_inheritance() -> None:
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if _HANDOVER_VARIABLE not in os.environ:
+        # Those that come during an upgrade wait until they can be taken.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def speak_utf8() -> None:

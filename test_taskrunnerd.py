@@ -7905,6 +7905,34 @@ def test_protection_from_the_oom_killer_is_for_the_daemon_alone(
     finish_with(held, "x\n")
 
 
+def test_command_heeds_signals_that_were_blocked(serve: Any, fifo: Path) -> None:
+    daemon = serve({"hold": {"run": f"read -r line <{fifo}"}})
+    command, environment = daemon.command("run", "hold"), daemon.environment()
+    with handing_down_signals([]):
+        process = subprocess.Popen(command, cwd=daemon.folder, env=environment)
+    held = reach(fifo)
+    process.terminate()
+    try:
+        assert process.wait(DEADLINE_S) == 143
+    finally:
+        process.kill()
+        process.wait()
+        os.close(held)
+
+
+def test_unit_cannot_be_printed_without_a_current_directory(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    script = 'cd gone && rmdir ../gone && exec "$@"'
+    command = [sys.executable, str(PROGRAM), "--config", "x.json", "systemd-unit"]
+    told = subprocess.run(
+        ["sh", "-c", script, "sh", *command], cwd=tmp_path, timeout=DEADLINE_S,
+        text=True, capture_output=True,
+    )  # fmt: skip
+    assert (told.returncode, told.stdout) == (78, "")
+    assert told.stderr.endswith("--config x.json: this directory is gone; write a "
+                                "whole path\n")  # fmt: skip
+
+
 def test_folder_that_the_daemon_was_started_in_may_go(
     serve: Any, tmp_path: Path
 ) -> None:
