@@ -1154,6 +1154,11 @@ def _ref(name: str) -> JsonSchema:
     return {"$ref": f"{name}.json"}
 
 
+def _request(description: str, /, **fields: JsonSchema) -> JsonSchema:
+    ignored = _text("May name the schema, and is ignored", format="any-text")
+    return _object(description, **{"$schema": ignored}, **fields)
+
+
 def _answer(
     description: str, required: str = "", /, **fields: JsonSchema
 ) -> JsonSchema:
@@ -1397,8 +1402,13 @@ _LOG_LINE_FIELDS: dict[str, JsonSchema] = {
     "text": _text("The line without its newline", format="any-text"),
 }
 
+_STATE = f" *(?:{'|'.join(STATUSES + END_REASONS)}) *"
 _FILTER_FIELDS: dict[str, JsonSchema] = {
-    "status": _text("Comma list of phases and end reasons", format="status-list"),
+    "status": _text(
+        "Comma list of phases and end reasons",
+        format="status-list",
+        pattern=f"^{_STATE}(?:,{_STATE})*$",
+    ),
     "task_name": _TASK_NAME,
     "triggered_by": _choice("How the run was triggered", TRIGGERS),
     "created_after": _text("Created at or after (RFC 3339)", format="date-time"),
@@ -1406,7 +1416,12 @@ _FILTER_FIELDS: dict[str, JsonSchema] = {
     "exit_code_min": _number("Smallest exit code", -1, 255),
     "exit_code_max": _number("Largest exit code", -1, 255),
     "retries_only": _flag("Only second and later attempts"),
-    "search": _text("Part of a task name or run id", minLength=1, maxLength=200),
+    "search": _text(
+        "Part of a task name or run id",
+        minLength=1,
+        maxLength=200,
+        pattern=r"^[^\x00]*$",
+    ),
 }
 
 SCHEMAS: dict[str, JsonSchema] = {
@@ -1463,7 +1478,7 @@ SCHEMAS: dict[str, JsonSchema] = {
         schedule=_text("The schedule in words"),
         ticks=_list("The ticks, soonest first", _ref("Tick")),
     ),
-    "Trigger": _answer(
+    "Trigger": _request(
         "What a trigger may send",
         params=_map(
             "Values by parameter key; null omits a parameter, overriding its default."
@@ -1511,13 +1526,30 @@ SCHEMAS: dict[str, JsonSchema] = {
         "What was done", "message", message=_text("What was done, for people")
     ),
     "BulkFilter": _object("Which runs", **_FILTER_FIELDS),
-    "BulkSelector": _answer(
-        "Either ids, or match_all with a filter",
-        ids=_list("Run ids", _RUN_ID, minItems=1, maxItems=BULK_MAX_IDS),
-        match_all={"type": "boolean", "description": "All runs that match the filter"},
-        filter=_ref("BulkFilter"),
-        except_ids=_list("Runs to leave alone", _RUN_ID, maxItems=BULK_MAX_IDS),
-    ),
+    "BulkSelector": {
+        **_request(
+            "Either ids, or match_all with a filter",
+            ids=_list("Run ids", _RUN_ID, minItems=1, maxItems=BULK_MAX_IDS),
+            match_all=_flag("All runs that match the filter"),
+            filter=_ref("BulkFilter"),
+            except_ids=_list("Runs to leave alone", _RUN_ID, maxItems=BULK_MAX_IDS),
+        ),
+        # For clients; here it is told in words.
+        "oneOf": [
+            {
+                "required": ["ids"],
+                "properties": {
+                    "match_all": {"const": False},
+                    "filter": False,
+                    "except_ids": False,
+                },
+            },
+            {
+                "required": ["match_all"],
+                "properties": {"match_all": {"const": True}, "ids": False},
+            },
+        ],
+    },
     "BulkAffected": _answer(
         "How many runs were changed",
         "affected",
@@ -1630,6 +1662,13 @@ SCHEMAS: dict[str, JsonSchema] = {
     ),
 }
 
+CURSOR_PATTERN = RUN_ID_PATTERN[:-1] + ":[0-9]{1,18}$"
+# A string or a token of a structured field (RFC 8941, 3.3.3 and 3.3.4), but as in HTTP
+# a token may begin with a digit, since many a key is a UUID.
+QUOTED_KEY_CHAR = r'(?:[ !#-\[\]-~]|\\["\\])'
+BARE_KEY_CHAR = "[!#$%&'*+.^_`|~0-9A-Za-z:/-]"
+_KEY_SIZE = f"{{1,{KEY_MAX_CHARS}}}"
+
 # Query parameters. The part of a key before ":" is the name on the wire.
 PARAMS: dict[str, JsonSchema] = {
     "wait": _flag("Hold the request until the run has ended", default=False),
@@ -1660,12 +1699,16 @@ PARAMS: dict[str, JsonSchema] = {
     "replay_limit": _number(
         "Most lines to replay, the newest", 1, LOG_REPLAY_MAX_LINES, default=5000
     ),
-    "q": _text("Text to look for", minLength=1, maxLength=1024),
+    "q": _text("Text to look for", minLength=1, maxLength=1024, format="any-text"),
     "case": _flag("Whether case matters", default=False),
     "n": _number("Most ticks to list", 1, NEXT_MAX_TICKS, default=10),
     "run_id": _RUN_ID,
     "limit:search": _number("Most lines", 1, 1000, default=200),
-    "cursor": _text("Where to go on: next_cursor of the answer before", maxLength=64),
+    "cursor": _text(
+        "Where to go on: next_cursor of the answer before",
+        format="cursor",
+        pattern=CURSOR_PATTERN,
+    ),
 }
 PATH_PARAMS: dict[str, JsonSchema] = {
     "task_name": _TASK_NAME,
@@ -1681,7 +1724,8 @@ HEADERS: dict[str, JsonSchema] = {
     KEY_HEADER: _text(
         "Makes a trigger safe to repeat: text in double quotes, or a bare token, of 1"
         f" to {KEY_MAX_CHARS} characters. For 24 hours the same key with the same task"
-        " and parameters gets the same run"
+        " and parameters gets the same run",
+        pattern=f'^(?:"{QUOTED_KEY_CHAR}{_KEY_SIZE}"|{BARE_KEY_CHAR}{_KEY_SIZE})$',
     ),
     "traceparent": _text("Trace context (W3C), handed to the program as TRACEPARENT"),
     "Prefer": _text("wait=SECONDS or respond-async (RFC 7240); the query wins"),
@@ -1784,6 +1828,13 @@ class ConfigError(Exception):
         self.faults = faults
 
 
+def matches(pattern: str, text: str) -> bool:
+    """Whether text matches a schema's pattern; `$` means its very end (ECMA 262)."""
+    # Python's own $ would let a trailing newline through.
+    match = re.fullmatch if pattern.endswith("$") else re.match
+    return match(pattern, text) is not None
+
+
 def _checked_signal(text: str) -> None:
     if not re.fullmatch(r"SIG[A-Z0-9]+", text) or not hasattr(signal, text):
         raise ValueError(f'"{text}" is not a signal; write SIGTERM, SIGINT, SIGUSR1')
@@ -1793,9 +1844,14 @@ def _checked_signal(text: str) -> None:
 
 def _checked_statuses(text: str) -> None:
     for word in text.split(","):
-        if word.strip() not in STATUSES + END_REASONS:
+        if word.strip(" ") not in STATUSES + END_REASONS:
             known = ", ".join(STATUSES + END_REASONS)
             raise ValueError(f'"{word.strip()}" is not a status; write some of {known}')
+
+
+def _checked_cursor(text: str) -> None:
+    if not matches(CURSOR_PATTERN, text):
+        raise ValueError("must be next_cursor of an earlier answer")
 
 
 def _checked_positive_duration(text: str) -> None:
@@ -1816,11 +1872,25 @@ _FORMATS: dict[str, Callable[[str], Any]] = {
     "log-size-text": _checked_log_size,
     "signal": _checked_signal,
     "status-list": _checked_statuses,
+    "cursor": _checked_cursor,
 }
+class WrittenNumber(float):
+    """A JSON number that is no plain integer, with its text."""
+
+    text: str
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value is an integer; in a request 5.0 is one, as JSON Schema has it."""
+    return isinstance(value, int) or (
+        isinstance(value, WrittenNumber) and value.is_integer()
+    )
+
+
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "string": lambda v: isinstance(v, str),
     "boolean": lambda v: isinstance(v, bool),
-    "integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
+    "integer": lambda v: not isinstance(v, bool) and _is_whole(v),
     "number": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool),
     "array": lambda v: isinstance(v, list),
     "object": lambda v: isinstance(v, dict),
@@ -1843,13 +1913,6 @@ def resolved(schema: JsonSchema) -> JsonSchema:
     return SCHEMAS[ref[: -len(".json")]] if ref else schema
 
 
-def matches(pattern: str, text: str) -> bool:
-    """Whether text matches a schema's pattern; `$` means its very end (ECMA 262)."""
-    # Python's own $ would let a trailing newline through.
-    match = re.fullmatch if pattern.endswith("$") else re.match
-    return match(pattern, text) is not None
-
-
 # Half of a surrogate pair has no bytes in UTF-8, a NUL ends every C string.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -1867,13 +1930,14 @@ def _text_faults(schema: JsonSchema, value: str, at: Where) -> Iterator[Fault]:
     elif _must_be_text(schema) and _NO_TEXT.search(value):
         nul = "must not contain a NUL character"
         yield Fault(at, nul if "\0" in value else "must be valid Unicode", value)
-    elif "pattern" in schema and not matches(schema["pattern"], value):
-        yield Fault(at, f"must match {schema['pattern']}", value)
     elif schema.get("format") in _FORMATS:
+        # It says more than a pattern, which then is for others.
         try:
             _FORMATS[schema["format"]](value)
         except ValueError as error:
             yield Fault(at, str(error), value)
+    elif "pattern" in schema and not matches(schema["pattern"], value):
+        yield Fault(at, f"must match {schema['pattern']}", value)
 
 
 def _number_faults(schema: JsonSchema, value: float, at: Where) -> Iterator[Fault]:
@@ -2001,12 +2065,6 @@ def _finite(text: str) -> float:
     if math.isinf(number):
         raise ValueError(_TOO_LARGE)
     return number
-
-
-class WrittenNumber(float):
-    """A JSON number that is no plain integer, with its text."""
-
-    text: str
 
 
 def written_number(text: str) -> WrittenNumber:
@@ -9211,9 +9269,7 @@ def _trace(request: Request) -> Trace:
     return Trace(request.request_id, parent if fits else None)
 
 
-# A string or a token of a structured field (RFC 8941, 3.3.3 and 3.3.4), but as in HTTP
-# a token may begin with a digit, since many a key is a UUID.
-_KEY = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])+)"|[!#$%&\'*+.^_`|~0-9A-Za-z:/-]+')
+_KEY = re.compile(f'"({QUOTED_KEY_CHAR}+)"|{BARE_KEY_CHAR}+')
 
 
 def _key_text(header: str) -> str:
@@ -9661,20 +9717,6 @@ def stream_log_parts(daemon: Daemon, request: Request) -> Stream:
         parts = map(_part_event, _parts_so_far(daemon, run, start))
         events = itertools.chain(parts, [done])
     return Stream(200, EVENT_STREAM, events, headers=_UNBUFFERED)
-
-
-_CURSOR = re.compile(RUN_ID_PATTERN[1:-1] + ":[0-9]{1,18}")
-
-
-def check_search(daemon: Daemon, request: Request, faults: list[Fault]) -> list[Fault]:
-    """A cursor is what an earlier answer gave."""
-    cursor = request.query.get("cursor")
-    if cursor and not _CURSOR.fullmatch(cursor):
-        message = "must be next_cursor of an earlier answer"
-        faults = [*faults, Fault(("query", "cursor"), message, cursor)]
-    if not request.query.get("q") and not any(f.at[-1] == "q" for f in faults):
-        faults = [*faults, Fault(("query", "q"), "must be there")]
-    return faults
 
 
 def _ids_from(daemon: Daemon, task_name: str, first_id: str) -> Iterator[str]:
@@ -10166,6 +10208,7 @@ class Route(NamedTuple):
     media: str = JSON
     also: tuple[str, ...] = ()
     needs_body: bool = False
+    needs_query: str = ""
     open_to_all: bool = False
 
     @property
@@ -10198,7 +10241,7 @@ ROUTES = (
     Route("GET", _LOG + "/parts", stream_log_parts, "LogPart",
           query="from:parts follow", headers="Last-Event-ID", media=EVENT_STREAM),
     Route("GET", "/api/tasks/{task_name}/log/search", search_logs, "LogSearch",
-          query="q case run_id limit:search cursor", check=check_search),
+          query="q case run_id limit:search cursor", needs_query="q"),
     Route("GET", "/api/runs", get_all_runs, "Runs", query=_FILTERS),
     Route("GET", "/api/runs/summary", get_run_summary, "RunSummary"),
     Route("GET", "/api/runs/stream", stream_runs, "RunEvent", headers="Last-Event-ID",
@@ -10275,8 +10318,8 @@ def _described_answers(route: Route) -> dict[str, Any]:
     if route.answer:
         good["content"] = _media(route.media, _schema_ref(route.answer))
     elif route.status != 204:
-        binary = {"type": "string", "format": "binary"}
-        good["content"] = _media(route.media, binary)
+        kind = "object" if "json" in route.media else "string"
+        good["content"] = _media(route.media, {"type": kind})
     for media in route.also:
         form = {"type": "string", "description": _OTHER_FORMS[media]}
         good["content"].update(_media(media, form))
@@ -10306,7 +10349,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     ]
     for key in route.query.split():
         name = key.partition(":")[0]
-        found.append({"name": name, "in": "query", "schema": PARAMS[key]})
+        needed = {"required": True} if name in route.needs_query.split() else {}
+        found.append({"name": name, "in": "query", **needed, "schema": PARAMS[key]})
     in_header = (*route.headers.split(), REQUEST_ID_HEADER)
     found += [{"name": n, "in": "header", "schema": HEADERS[n]} for n in in_header]
     return found
@@ -10627,6 +10671,8 @@ def _bind_query(
     for key in route.query.split():
         schema, name = PARAMS[key], key.partition(":")[0]
         if name not in given:
+            if name in route.needs_query.split():
+                faults.append(Fault(("query", name), "must be there"))
             if "default" in schema:
                 values[name] = schema["default"]
             continue
@@ -11094,6 +11140,13 @@ def _request_id(head: Head) -> str:
     return given if _REQUEST_ID.fullmatch(given) else fresh_request_id()
 
 
+_NOT_IN_URI = re.compile(r"%(?![0-9A-Fa-f]{2})|[^!$%&'()*+,;=:@/~._0-9A-Za-z-]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"%{ord(found[0]):02X}"
+
+
 def problem_document(problem: Problem, path: str) -> dict[str, Any]:
     """ErrorModel of a problem (RFC 9457)."""
     document: dict[str, Any] = {
@@ -11101,7 +11154,7 @@ def problem_document(problem: Problem, path: str) -> dict[str, Any]:
         "title": TITLES[problem.status],
         "status": problem.status,
         "detail": problem.detail,
-        "instance": problem.instance or path,
+        "instance": problem.instance or _NOT_IN_URI.sub(_escaped, path),
     }
     listed = problem.faults[:FAULTS_LISTED]
     if listed:

@@ -1880,6 +1880,7 @@ KEYWORDS = {
     "propertyNames",
     "default",
     "$ref",
+    "oneOf",
 }
 FORMATS = {
     "any-text",
@@ -1891,6 +1892,7 @@ FORMATS = {
     "log-size-text",
     "signal",
     "status-list",
+    "cursor",
 }
 
 
@@ -14762,6 +14764,12 @@ def test_bulk_refuses_bad_selectors(
     assert at == location and message in said
 
 
+def test_bulk_takes_a_whole_number_however_it_is_written(ops: Served) -> None:
+    for number in ("250", "250.0", "2.5e2"):
+        body = f'{{"match_all": true, "filter": {{"exit_code_min": {number}}}}}'
+        assert bulk(ops, "delete", body.encode()).json["affected"] == 0
+
+
 def test_bulk_lists_the_faults_of_selector_and_values_together(ops: Served) -> None:
     body = {"ids": ["x"], "match_all": True, "filter": {"status": "x"}}
     places = [at for at, _ in bulk(ops, "delete", body, 422).faults]
@@ -16024,6 +16032,85 @@ def test_openapi_says_that_a_bulk_operation_needs_a_body(shared: Served) -> None
         if path.startswith("/api/runs/bulk/")
     ]
     assert bodies == [True] * 4
+
+
+@pytest.mark.parametrize("name, right, wrong", [
+    ("status", ["failed", "running,failed", " ended , success "],
+     ["", ",", "failed,", "x", "failed\t", "Failed", "failed failed"]),
+    ("cursor", ["7" + "Z" * 25 + ":0"],
+     ["", ":", "8" + "0" * 25 + ":0", "0" * 26 + ":"]),
+    ("search", ["a", "\n"], ["", "\0", "a\0", "x" * 201]),
+    ("Idempotency-Key", ["a", '"a b"', '"' + '\\"' * 255 + '"', "x" * 255],
+     ["", '"', '""', "a b", '"\\a"', '"a', "é", "x" * 256, '"' + "x" * 256 + '"']),
+])  # fmt: skip
+def test_openapi_tells_exactly_which_texts_are_taken(
+    name: str, right: list[str], wrong: list[str]
+) -> None:
+    schema = {**tr.PARAMS, **tr.HEADERS}[name]
+    key_is_taken = name == "Idempotency-Key"
+
+    def is_described(text: str) -> bool:
+        size = range(schema.get("minLength", 0), schema.get("maxLength", 10_000) + 1)
+        return len(text) in size and bool(re.search(schema["pattern"], text))
+
+    def is_taken(text: str) -> bool:
+        if not key_is_taken:
+            return not list(tr.find_faults(schema, text, ()))
+        try:
+            return bool(tr._key_text(text))
+        except ValueError:
+            return False
+
+    for texts, expected in ((right, True), (wrong, False)):
+        for text in texts:
+            assert (is_described(text), is_taken(text)) == (expected, expected), text
+
+
+def test_openapi_tells_exactly_which_members_of_a_selector_go_together() -> None:
+    """JSON Schema's oneOf says the same as the check, for every combination."""
+    first, second = tr.SCHEMAS["BulkSelector"]["oneOf"]
+
+    def fits(branch: Any, body: Any) -> bool:
+        wanted = branch["properties"]
+        return set(branch["required"]) <= set(body) and all(
+            wanted[name] and wanted[name]["const"] == value
+            for name, value in body.items()
+            if name in wanted
+        )
+
+    parts: list[list[dict[str, Any]]] = [
+        [{}, {"ids": [NOWHERE]}], [{}, {"match_all": True}, {"match_all": False}],
+        [{}, {"filter": {}}], [{}, {"except_ids": []}],
+    ]  # fmt: skip
+    for members in itertools.product(*parts):
+        body = {name: value for part in members for name, value in part.items()}
+        request: Any = types.SimpleNamespace(body=body)
+        is_taken = not tr.check_selector(None, request, [])  # type: ignore[arg-type]
+        assert (fits(first, body) != fits(second, body)) == is_taken, body
+
+
+def test_openapi_tells_objects_from_text_and_what_is_needed(shared: Served) -> None:
+    paths = shared.get("/openapi.json").json["paths"]
+    for path, expected in (
+        ("/api/tasks/{task_name}/runs/{run_id}/log/raw", "string"),
+        ("/metrics", "string"), ("/", "string"),
+        ("/schemas/{schema_name}.json", "object"),
+    ):  # fmt: skip
+        content = paths[path]["get"]["responses"]["200"]["content"]
+        assert next(iter(content.values()))["schema"] == {"type": expected}
+    search = paths["/api/tasks/{task_name}/log/search"]["get"]["parameters"]
+    needed = [p["name"] for p in search if p["in"] == "query" and p.get("required")]
+    assert needed == ["q"]
+
+
+@pytest.mark.parametrize("path", [
+    "/schemas/" + "%E0%A4" * 60, "/no%zz", '/a"<>{}|\\^`b', "/a%", "/[::1]", "/a%2Fb",
+])  # fmt: skip
+def test_problem_names_its_request_as_a_uri(shared: Served, path: str) -> None:
+    raw = shared.exchange(head(f"GET {path} HTTP/1.1", "Connection: close"))
+    instance = split_answers(raw)[0].problem["instance"]
+    assert re.fullmatch(r"(?:%[0-9A-F]{2}|[!$&'()*+,;=:@/~._0-9A-Za-z-])+", instance)
+    assert instance != "/a%2Fb" or path == instance
 
 
 # ---- 14. HTTP: connections, parsing, answers, streams -----------------------
