@@ -14502,8 +14502,8 @@ def _reload(daemon: Daemon) -> None:
     _notify_reloading()
     try:
         changes = daemon.reload()
-    except ConfigError as error:
-        for fault in error.faults:
+    except (ConfigError, StoreError) as error:
+        for fault in getattr(error, "faults", [error]):
             LOG.error("not reloaded fault=%s", fault)
         _notify_ready(f"not reloaded: {error}")
         return

@@ -10232,6 +10232,19 @@ def test_data_directory_that_comes_back_goes_on(
     end_of(daemon, ticked)
 
 
+def test_reload_by_signal_without_the_history_is_refused_and_told(
+    in_process: Any, caplog: Any
+) -> None:
+    daemon = in_process({"ok": {"run": "true"}})
+    path = Path(daemon.folder.database)
+    path.rename(path.with_name("elsewhere"))
+    while daemon.store._readers:
+        daemon.store._readers.pop().close()
+    tr._reload(daemon)
+    assert f"not reloaded fault={path}: No such file" in caplog.text
+    path.with_name("elsewhere").rename(path)
+
+
 def test_data_directory_on_a_read_only_disk_is_no_place(
     in_process: Any, monkeypatch: Any
 ) -> None:
