@@ -293,6 +293,7 @@ PIPE_READ_BYTES = 256 * KIB
 DRAIN_S = 2.0
 SURVIVOR_CHECK_S = 0.02
 SURVIVOR_LOOKS = 100
+SURVIVOR_EMPTY_LOOKS = 3  # in which one that forks anew was missed
 EXIT_LOOK_S = 0.1
 EXIT_LOOK_READS = 8
 SPAWNS_AT_ONCE = 4
@@ -5191,11 +5192,12 @@ def _stat(pid: int) -> _Stat | None:
 
 
 def _live_pids() -> Iterator[tuple[int, _Stat]]:
+    """Live processes, newest first: one that forks anew and ends is met before."""
     names = os.listdir("/proc") if _HAS_PROC else []
-    for name in names:
-        stat = _stat(int(name)) if name.isdigit() else None
+    for pid in sorted((int(name) for name in names if name.isdigit()), reverse=True):
+        stat = _stat(pid)
         if stat and stat.state not in "ZX":
-            yield int(name), stat
+            yield pid, stat
 
 
 def _writes_to(pid: int, pipes: Collection[str]) -> bool:
@@ -5471,9 +5473,24 @@ def signal_process(pid: int, number: int) -> bool:
     may."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
-        if number != signal.SIGKILL:
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
             os.kill(pid, signal.SIGCONT)
     return may_signal(pid)
+
+
+def _freeze(find: Callable[[], Iterable[int]]) -> set[int]:
+    """Stop each process as soon as it is found, and look again until nothing is new:
+    what forks anew all the time cannot get away from the SIGKILL that is to follow."""
+    frozen: set[int] = set()
+    for _ in range(SURVIVOR_LOOKS):
+        before = len(frozen)
+        for pid in find():
+            if pid not in frozen:
+                signal_process(pid, signal.SIGSTOP)
+                frozen.add(pid)
+        if len(frozen) == before:
+            break
+    return frozen
 
 
 # e_machine of elf(5), as uname(2) names them.
@@ -6087,11 +6104,26 @@ class Processes:
         has_group = self._has_group(child)
         found = set(self.cgroups.leave(child))
         orphans = _adopted_children()
-        hints = has_group or child.open_streams or thorough
-        if not hints:
-            hints = any(_run_id_of(pid) == child.run_id for pid in orphans)
+        found.update(self._orphans_of(child.run_id) if orphans else ())
+        if has_group or child.open_streams or thorough or found:
+            found.update(self._left_by(child))
         found.update(self.strange_orphans(child, orphans))
-        return sorted(found.union(self._left_by(child)) if hints else found)
+        return sorted(found)
+
+    def freeze_survivors(self, child: Child) -> set[int]:
+        """Stop what an ended program left, to be killed, and whatever that forks."""
+        return _freeze(functools.partial(self._left_by, child))
+
+    def _orphans_of(self, run_id: str) -> Iterator[int]:
+        """Orphans with the mark of a run that have come to this process. One that has
+        ended meanwhile may have left another one."""
+        seen: set[int] = set()
+        for _ in range(SURVIVOR_EMPTY_LOOKS):
+            fresh = set(_adopted_children()) - seen
+            yield from (pid for pid in fresh if _run_id_of(pid) == run_id)
+            if not fresh:
+                break
+            seen |= fresh
 
     def strange_orphans(
         self, child: Child, orphans: Collection[int] | None = None
@@ -6113,6 +6145,7 @@ class Processes:
         orphans = set() if self._calling else set(_adopted_children()) - self._known
         known = {*self._known, os.getpid()}
         pipes, has_group = child.open_pipes(), not child.group_gone
+        yield from self._orphans_of(child.run_id)
         for pid, facts in _live_pids():
             if pid not in known and (
                 (has_group and facts.group == child.pid)
@@ -6209,33 +6242,44 @@ class Processes:
     def end_leftovers(self, run_ids: Collection[str]) -> dict[str, int]:
         """Kill what is left of a dead daemon's runs; returns how many processes of
         each. Blocks until they are gone, at most DRAIN_S."""
-        groups = {
-            run_id: pid
+        run_of_group = {
+            pid: run_id
             for run_id, pid, window in self._entries()
             if run_id in run_ids and _is_group_of(pid, window, run_id)
         }
         cgroups = self.cgroups.find(run_ids)
-        killed: set[tuple[str, int]] = set()
-        denied: set[tuple[str, int]] = set()
+        run_of: dict[int, str] = {}
+
+        def find() -> Iterator[int]:
+            for pid, facts in _live_pids():
+                run_id = run_of_group.get(facts.group) or _run_id_of(pid)
+                if run_id in run_ids and pid != os.getpid():
+                    run_of[pid] = run_id
+                    yield pid
+            for run_id, path in cgroups.items():
+                members = cgroup_members(path)
+                run_of.update(dict.fromkeys(members, run_id))
+                yield from members
+
+        killed: set[int] = set()
+        denied: set[int] = set()
+        empty_left = SURVIVOR_EMPTY_LOOKS
         give_up_s = time.monotonic() + DRAIN_S
         while run_ids and time.monotonic() < give_up_s:
-            found = [
-                (r, pid) for r, group in groups.items() for pid in group_members(group)
-            ]
-            found += [pair for pair in marked_processes() if pair[0] in run_ids]
-            for run_id, path in cgroups.items():
-                found += [(run_id, pid) for pid in cgroup_members(path)]
+            for path in cgroups.values():
                 write_cgroup(path, "cgroup.kill", "1")
-            if denied.issuperset(found):
+            found = _freeze(find)
+            empty_left -= denied.issuperset(found)
+            if not empty_left:
                 break
-            for run_id, pid in found:
-                may = signal_process(pid, signal.SIGKILL) or run_id in cgroups
-                (killed if may else denied).add((run_id, pid))
+            for pid in found:
+                may = signal_process(pid, signal.SIGKILL) or run_of[pid] in cgroups
+                (killed if may else denied).add(pid)
             time.sleep(SURVIVOR_CHECK_S)
-        for run_id in {run_id for run_id, _ in denied}:
-            pids = sorted(pid for of_run, pid in denied if of_run == run_id)
+        for run_id in {run_of[pid] for pid in denied}:
+            pids = sorted(pid for pid in denied if run_of[pid] == run_id)
             self.left[run_id] = unsignalled_text(pids)
-        return collections.Counter(run_id for run_id, _ in killed)
+        return collections.Counter(run_of[pid] for pid in killed)
 
 
 # ---- 11. Daemon: the monitor of all live state, and its loops ---------------
@@ -6932,10 +6976,15 @@ def _end_survivors(daemon: Daemon, live: LiveRun) -> str:
     kill_at_s = clock.monotonic_s() + task.graceful_stop_s
     signalled: set[tuple[int, int]] = set()
     denied: set[int] = set()
-    looks_left = SURVIVOR_LOOKS
+    looks_left, empty_left = SURVIVOR_LOOKS, SURVIVOR_EMPTY_LOOKS
     while looks_left:
         thorough = bool(live.cause or signalled)
         found = daemon.processes.survivors(child, thorough=thorough)
+        if not found and child.open_streams and empty_left:
+            # Somebody has them, who may just have forked anew.
+            empty_left -= 1
+            _copy_output(daemon, live, SURVIVOR_CHECK_S)
+            continue
         if denied.issuperset(found):
             # What goes on all the same is not waited for.
             return unsignalled_text(sorted(denied))
@@ -6944,6 +6993,7 @@ def _end_survivors(daemon: Daemon, live: LiveRun) -> str:
         looks_left -= late
         if late:
             write_cgroup(child.cgroup, "cgroup.kill", "1")
+            found = sorted(daemon.processes.freeze_survivors(child).union(found))
         for pid in found:
             live.survivors.add(pid)
             if (pid, number) not in signalled:

@@ -8813,6 +8813,45 @@ def test_flood_of_many_runs_is_written_by_a_few_at_a_time(
     assert max(most) == tr.PUMPS_AT_ONCE
 
 
+# Every 4 ms it forks anew in a session of its own; as long as any of it lives, it holds
+# a lock on its file. It ends with the tests, whatever becomes of them.
+FORK_ANEW = (
+    "import fcntl, os, sys, time\n"
+    "fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX)\n"
+    "if sys.argv[2] == 'silent':\n"
+    "    null = os.open(os.devnull, os.O_RDWR)\n"
+    "    os.dup2(null, 1)\n"
+    "    os.dup2(null, 2)\n"
+    "began = time.monotonic()\n"
+    "while os.fork() == 0 and time.monotonic() < began + 60:\n"
+    "    os.setsid()\n"
+    "    time.sleep(0.004)\n"
+)
+
+
+@NEEDS_PROC
+@pytest.mark.parametrize("how", ["loud", "silent"])
+def test_chain_that_forks_anew_all_the_time_is_ended(
+    serve: Callable[..., Served], monkeypatch: Any, how: str
+) -> None:
+    """Where there are no cgroups, too."""
+    monkeypatch.setattr(tr, "_own_cgroup", str)
+    run = [sys.executable, "-Sc", FORK_ANEW, "lock", how]
+    daemon = serve({"chain": {"run": run, "graceful_stop": "0s"}})
+    (daemon.folder / "lock").touch()
+    ended = daemon.run("chain")
+    assert (ended["end_reason"], ended["survivors"] > 0) == ("success", True)
+    with open(daemon.folder / "lock") as lock:
+
+        def is_free() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            return False
+
+        within(DEADLINE_S, is_free, "nothing of it lives")
+
+
 def test_orphans_are_left_alone_if_the_task_says_so(
     in_process: Any, fifos: Any
 ) -> None:
