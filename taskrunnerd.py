@@ -5191,13 +5191,17 @@ def _stat(pid: int) -> _Stat | None:
     return _Stat(fields[0].decode(), parent, group, fields[19].decode())
 
 
-def _live_pids() -> Iterator[tuple[int, _Stat]]:
-    """Live processes, newest first: one that forks anew and ends is met before."""
+def _processes() -> Iterator[tuple[int, _Stat]]:
+    """All there are, newest first: one that forks anew and ends is met before."""
     names = os.listdir("/proc") if _HAS_PROC else []
     for pid in sorted((int(name) for name in names if name.isdigit()), reverse=True):
         stat = _stat(pid)
-        if stat and stat.state not in "ZX":
+        if stat:
             yield pid, stat
+
+
+def _live_pids() -> Iterator[tuple[int, _Stat]]:
+    return ((pid, stat) for pid, stat in _processes() if stat.state not in "ZX")
 
 
 def _writes_to(pid: int, pipes: Collection[str]) -> bool:
@@ -5633,7 +5637,10 @@ def _child_above(pid: int) -> int:
 
 
 def process_text(pid: int) -> str:
-    """A process for people: its pid and the name of its program."""
+    """A process for people: its pid and the name of its program; or a group, of which
+    nothing else is known, by its negative number."""
+    if pid < 0:
+        return f"process group {-pid}"
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             return f"{pid} ({file.read().strip()})"
@@ -6107,8 +6114,16 @@ class Processes:
         found.update(self._orphans_of(child.run_id) if orphans else ())
         if has_group or child.open_streams or thorough or found:
             found.update(self._left_by(child))
+        if not found and has_group and self._is_hidden(child):
+            found.add(-child.pid)
         found.update(self.strange_orphans(child, orphans))
         return sorted(found)
+
+    def _is_hidden(self, child: Child) -> bool:
+        """Whether there is a group of which no member can be seen: without /proc, or
+        where that hides other users' processes."""
+        seen = any(facts.group == child.pid for _, facts in _processes())
+        return not seen and self._has_group(child)
 
     def freeze_survivors(self, child: Child) -> set[int]:
         """Stop what an ended program left, to be killed, and whatever that forks."""
@@ -6161,11 +6176,9 @@ class Processes:
         if child.group_gone or not exists(-child.pid) or exists(child.pid):
             child.group_gone = True
             return False
-        with self._strangers_lock:
-            for pid in _adopted_children():
-                stat = _stat(pid) if pid != child.pid else None
-                if stat and stat.state == "Z" and stat.group == child.pid:
-                    os.waitpid(pid, os.WNOHANG)
+        with self._strangers_lock, contextlib.suppress(ChildProcessError):
+            while os.waitpid(-child.pid, os.WNOHANG)[0]:
+                pass
         return exists(-child.pid)
 
     def _start_known(self, command: Command, pipe_fds: list[int]) -> int:

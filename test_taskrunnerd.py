@@ -8852,6 +8852,29 @@ def test_chain_that_forks_anew_all_the_time_is_ended(
         within(DEADLINE_S, is_free, "nothing of it lives")
 
 
+@NEEDS_PROC
+@pytest.mark.parametrize(
+    ("script", "patience"),
+    [
+        ("sleep 99 & echo $!", "60s"),
+        ("sleep 99 >/dev/null 2>&1 & sleep 98 >/dev/null 2>&1 & echo $!", "60s"),
+        ("(trap '' TERM; exec sleep 99) >/dev/null 2>&1 & echo $!", "0s"),
+    ],
+    ids=["has the pipes", "two", "ignores the signal"],
+)
+def test_group_is_ended_without_proc_and_counts_as_one(
+    serve: Callable[..., Served], monkeypatch: Any, script: str, patience: str
+) -> None:
+    monkeypatch.setattr(tr, "_HAS_PROC", False)
+    monkeypatch.setattr(tr, "_adopted_children", list)
+    monkeypatch.setattr(tr, "_own_cgroup", str)
+    daemon = serve({"leave": {"run": script, "graceful_stop": patience}})
+    run = daemon.run("leave")
+    assert (run["end_reason"], run["survivors"]) == ("success", 1)
+    assert "error" not in run
+    assert not is_alive(int(daemon.raw(run)))
+
+
 def test_orphans_are_left_alone_if_the_task_says_so(
     in_process: Any, fifos: Any
 ) -> None:
