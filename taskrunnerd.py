@@ -14247,7 +14247,9 @@ def _leave_soon() -> None:
     """Have the kernel end this process in a while, if nothing else does. For the main
     thread."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, STOP_SLACK_S)
+    # More signals do not put it off.
+    if not signal.getitimer(signal.ITIMER_REAL)[0]:
+        signal.setitimer(signal.ITIMER_REAL, STOP_SLACK_S)
 
 
 def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
