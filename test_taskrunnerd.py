@@ -10448,13 +10448,21 @@ def has_reserve(folder: Path) -> bool:
 
 @pytest.mark.parametrize(("min_free", "free_bytes"), [("2mb", 2 * tr.MIB), ("0b", 1)])
 def test_output_leaves_free_what_has_to_stay_free(
-    small_disk: Path, serve: Callable[..., Served], min_free: str, free_bytes: int
+    small_disk: Path,
+    serve: Callable[..., Served],
+    fifos: Any,
+    min_free: str,
+    free_bytes: int,
 ) -> None:
     """Two writers, each of which could fill the disk between two looks."""
-    flood = {"run": "yes | head -c 9000000", "max_concurrent": 2}
+    script = 'cat "$1"; yes | head -c 9000000'
+    flood = {"params": HELD["params"], "run": script, "max_concurrent": 2}
     daemon = serve({"flood": flood}, "--data", str(small_disk), "--min-free", min_free)
     within(DEADLINE_S, lambda: has_reserve(small_disk), "the reserve")
-    runs = [daemon.trigger("flood") for _ in range(2)]
+    paths = [fifos() for _ in range(2)]
+    runs = [daemon.trigger("flood", {"fifo": str(path)}) for path in paths]
+    for fd in [reach(path) for path in paths]:
+        os.close(fd)
     ended = [daemon.ended(run) for run in runs]
     assert [run["end_reason"] for run in ended] == ["success"] * 2
     found = os.statvfs(small_disk)
@@ -10634,29 +10642,50 @@ def test_store_needs_a_write_ahead_log() -> None:
         tr.Store(":memory:")
 
 
-def test_history_that_was_lost_is_told_at_the_start(serve: Any) -> None:
-    daemon = serve({"hello": {"run": "echo hello"}})
-    data = daemon.folder / ".taskrunnerd"
-    missing, empty = b"newest runs are missing", b"the history is empty although"
+def test_history_that_was_lost_is_told_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Copies of the data directory of a daemon at work are what a crash leaves."""
+    missing, empty = "newest runs are missing", "history is empty although"
+    config = tr.load_config(write_config(tmp_path, {"tasks": {"ok": {"run": "echo"}}}))
 
-    def crash(*lost: str) -> list[int]:
-        """Lose files between two daemons; how often each loss was told by then."""
-        daemon.run("hello")
-        daemon.end(signal.SIGKILL)
-        for name in lost:
-            (data / name).unlink()
-        daemon.start()
-        said = daemon.log.read_bytes()
-        return [said.count(missing), said.count(empty)]
+    def begin(name: str) -> tr.Daemon:
+        folder = tr.DataFolder(str(tmp_path / name))
+        assert folder.lock() == 0
+        daemon = tr.Daemon(config, folder, FakeClock())
+        daemon.recover()
+        return daemon
 
-    assert crash() == [0, 0]
-    assert daemon.end() == 0
-    # Then runs may be deleted for good; and the write-ahead log is not there.
-    assert (data / "processes").read_bytes() == b""
-    daemon.start()
-    assert crash("history.sqlite3-wal") == [1, 0]
-    assert crash("history.sqlite3", "history.sqlite3-wal") == [1, 1]
-    assert crash() == [1, 1]
+    def end(daemon: tr.Daemon) -> None:
+        daemon.drain(0)
+        daemon.close()
+        daemon.folder.unlock()
+
+    def told(name: str, *lost: str) -> list[str]:
+        """What a start says without some files."""
+        shutil.copytree(tmp_path / "data", tmp_path / name)
+        for path in lost:
+            (tmp_path / name / path).unlink()
+        caplog.clear()
+        end(begin(name))
+        said = " ".join(record.getMessage() for record in caplog.records)
+        return [words for words in (missing, empty) if words in said]
+
+    first = begin("data")
+    run = end_of(first, first.trigger("ok", {}, "api"))
+    end(first)
+    # Then its runs may be deleted for good, and there is no write-ahead log.
+    assert (tmp_path / "data" / "processes").read_bytes() == b""
+    assert told("stopped") == []
+    second = begin("data")
+    end_of(second, second.trigger("ok", {}, "api"))
+    database, log = "history.sqlite3", "history.sqlite3-wal"
+    assert told("crashed") == []
+    assert told("without its log", log) == [missing]
+    assert told("without all", database, log) == [empty]
+    assert second.store.find_run(run.id)
+    end(second)
+    assert told("stopped and emptied", database) == [empty]
 
 
 def test_text_that_is_not_unicode_does_not_stop_the_store(in_process: Any) -> None:
