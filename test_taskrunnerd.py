@@ -20148,6 +20148,8 @@ def test_given_sockets_may_be_all_there_is(tmp_path: Path, given: list[Any]) -> 
     daemon.given = given[1:]
     with contextlib.closing(daemon.start()):
         assert daemon.get("/healthz").json and not daemon.url
+        upgrade(daemon)
+        assert daemon.get("/healthz").json
 
 
 @pytest.mark.parametrize(
