@@ -1098,10 +1098,11 @@ def cron_words(cron: Cron) -> str:
 
 
 # ---- 4. Schemas: the shape of everything that crosses the wire --------------
-# Owns SCHEMAS (named JSON Schemas, draft 2020-12) and PARAMS (query parameters).
-# Plain data in a small, closed dialect that section 5 understands whole. Requests,
-# answers, tasks.json, OpenAPI and the tests' client all read these same tables;
-# every default of the configuration lives here and nowhere else.
+# Owns SCHEMAS (named JSON Schemas, draft 2020-12), PARAMS (query parameters) and Task,
+# the table of a task's keys. Plain data in a small, closed dialect that section 5
+# understands whole. Requests, answers, tasks.json, OpenAPI and the tests' client read
+# these same tables; every default of the configuration lives here and nowhere else.
+# Relies on 2 and 3.
 
 JsonSchema = dict[str, Any]
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -1187,112 +1188,255 @@ def _positive(description: str, **more: Any) -> JsonSchema:
 
 
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
-_ENVIRONMENT = _map(
-    "Environment variables",
-    {"type": "string"},
-    propertyNames={"pattern": _VARIABLE},
+_ENVIRONMENT = _map("", {"type": "string"}, propertyNames={"pattern": _VARIABLE})
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+class _Kind(NamedTuple):
+    """What the value of a key may be, and its forms: `read` makes the one of Task from
+    the one of tasks.json, `show` makes that of the API, `restore` takes it from the
+    JSON of a handover. Descriptions are what follows the meaning of a key."""
+
+    schema: JsonSchema
+    shown: JsonSchema | None = None  # if the API has another form
+    read: Callable[[Any], Any] | None = _same
+    show: Callable[[Any], Any] = _same
+    restore: Callable[[Any], Any] = _same
+
+
+def _made(schema: JsonSchema) -> _Kind:
+    """Values that section 6 makes, from several keys or with the folder of the file."""
+    return _Kind(schema, read=None)
+
+
+def _between(minimum: int, maximum: int) -> _Kind:
+    return _Kind(_number("", minimum, maximum))
+
+
+def _among(values: tuple[str, ...]) -> _Kind:
+    return _Kind(_choice("", values))
+
+
+_WORDS = {"type": ["string", "array"], "minLength": 1, "minItems": 1}
+_TEXT, _FLAG = _Kind(_text("")), _Kind(_flag(""))
+_TIME = _Kind(_duration(""), _integer(f", {_NS}"), parse_duration, nanoseconds)
+_MORE_THAN_NOTHING = _TIME._replace(schema=_positive(""))
+_OUTPUT_SIZE = _Kind(
+    _text(": 64kb, 100mb, 1gb", format="log-size-text"),
+    _integer(", in bytes"),
+    parse_size,
+)
+_SIGNAL = _Kind(
+    _text("", format="signal"),
+    read=lambda name: signal.Signals[name],
+    show=lambda number: number.name,
+    restore=signal.Signals,
+)
+_EXIT_CODES = _Kind(
+    _list("", {"type": "integer", "minimum": 0, "maximum": 255}, minItems=1),
+    read=lambda codes: tuple(sorted({*codes})),
+    restore=tuple,
 )
 
-# The keys of a task in tasks.json, each with its default.
-TASK_KEYS: dict[str, JsonSchema] = {
-    "run": {
-        "type": ["string", "array"],
-        "description": "Text: a shell script. List: a program and its arguments",
-        "minLength": 1,
-        "minItems": 1,
-        "items": {"type": "string"},
-    },
-    "description": _text("What the task does, for people", default=""),
-    "group": _text("Heading under which the task is listed", default=""),
-    "params": _list("Parameters that a trigger may give", _ref("Param"), default=[]),
-    "env": {**_ENVIRONMENT, "default": {}},
-    "env_file": _text("File of KEY=VALUE lines, read when the configuration loads"),
-    "secrets": {
-        **_ENVIRONMENT,
-        "description": "Like env; values are never shown and are redacted in output",
-        "default": {},
-    },
-    "secrets_file": _text("Like env_file, for secrets"),
-    "env_base": _choice(
-        "Start from the daemon's environment, or from a clean one",
-        ("inherit", "clean"),
-        default="inherit",
-    ),
-    "working_dir": _text("Working directory", default="."),
-    "shell": {
-        "type": ["string", "array"],
-        "description": "Program that runs a script; list: with the arguments before it",
-        "default": "/bin/sh",
-        "minLength": 1,
-        "minItems": 1,
-        "items": {"type": "string", "minLength": 1},
-    },
-    "umask": _text("File mode mask in octal", pattern="^0?[0-7]{3}$"),
-    "user": _text("Run as user or user:group; needs root", minLength=1),
-    "api_trigger": _flag("Whether HTTP clients may trigger the task", default=True),
-    "timeout": _positive("Stop a run that takes longer"),
-    "graceful_stop": _duration(
-        "Time between the stop signal and SIGKILL", default="5s"
-    ),
-    "stop_signal": _text(
-        "Signal that asks the program to end", format="signal", default="SIGTERM"
-    ),
-    "exit_codes": _list(
-        "Exit codes that mean success",
-        {"type": "integer", "minimum": 0, "maximum": 255},
-        default=[0],
-        minItems=1,
-    ),
-    "orphans": _choice(
+
+class TaskKey(NamedTuple):
+    """A key of tasks.json; its default is that of its schema."""
+
+    key: str
+    schema: JsonSchema
+    shown: JsonSchema
+    kind: _Kind
+    until_end: bool  # a run keeps what it started with, over an upgrade as well
+    also: Mapping[str, JsonSchema]  # further keys that the value is made from
+
+
+def _key(
+    meaning: str,
+    kind: _Kind,
+    default: Any = None,
+    key: str = "",
+    *,
+    until_end: bool = False,
+    **also: JsonSchema,
+) -> Any:
+    own, shown = (
+        {**schema, "description": meaning + schema.get("description", "")}
+        for schema in (kind.schema, kind.shown or kind.schema)
+    )
+    if default is not None:
+        own["default"] = default
+    return TaskKey(key, own, shown, kind, until_end, also)
+
+
+class Param(NamedTuple):
+    """A declared parameter; `key` identifies it, `kind` says how it is passed."""
+
+    kind: str
+    key: str
+    type: str
+    default: str | None
+    required: bool
+    choices: tuple[str, ...]
+    allow_custom: bool
+    secret: bool
+    description: str
+
+
+class Account(NamedTuple):
+    """Whom a program runs as."""
+
+    name: str
+    home: str
+    shell: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+class Task(NamedTuple):
+    """One declared task with every default filled in; `environ` is complete but for
+    what belongs to a single run.
+
+    The class is the table of a task's keys as well: the default of a field is its
+    TaskKey. Its type, its schema, its kind and its default are one row; tasks.json, the
+    API, reloads, handovers and the tests of README.md read it from here. A key has the
+    name of its field without the unit, unless the row names another.
+    """
+
+    name: str
+    run: str | tuple[str, ...] = _key(
+        "Text: a shell script. List: a program and its arguments",
+        _made({**_WORDS, "items": {"type": "string"}}),
+    )
+    description: str = _key("What the task does, for people", _TEXT, "")
+    group: str = _key("Heading under which the task is listed", _TEXT, "")
+    params: tuple[Param, ...] = _key(
+        "Parameters that a trigger may give", _made(_list("", _ref("Param"))), []
+    )
+    environ: Mapping[str, str] = _key(
+        "Environment variables",
+        _made(_ENVIRONMENT),
+        {},
+        "env",
+        env_file=_text("File of KEY=VALUE lines, read when the configuration loads"),
+        env_base=_choice(
+            "Start from the daemon's environment, or from a clean one",
+            ("inherit", "clean"),
+            default="inherit",
+        ),
+    )
+    secrets: tuple[str, ...] = _key(
+        "Like env; values are never shown and are redacted in output",
+        _made(_ENVIRONMENT),
+        {},
+        secrets_file=_text("Like env_file, for secrets"),
+    )
+    working_dir: str = _key("Working directory", _made(_text("")), ".")
+    shell: tuple[str, ...] = _key(
+        "Program that runs a script; list: with the arguments before it",
+        _made({**_WORDS, "items": {"type": "string", "minLength": 1}}),
+        "/bin/sh",
+    )
+    umask: int = _key(
+        "File mode mask in octal", _made(_text("", pattern="^0?[0-7]{3}$"))
+    )
+    account: Account | None = _key(
+        "Run as user or user:group; needs root",
+        _made(_text("", minLength=1)),
+        key="user",
+    )
+    api_trigger: bool = _key("Whether HTTP clients may trigger the task", _FLAG, True)
+    timeout_s: float | None = _key(
+        "Most time that a run may take", _MORE_THAN_NOTHING, until_end=True
+    )
+    graceful_stop_s: float = _key(
+        "Time between the stop signal and SIGKILL", _TIME, "5s", until_end=True
+    )
+    stop_signal: signal.Signals = _key(
+        "Signal that asks the program to end", _SIGNAL, "SIGTERM", until_end=True
+    )
+    exit_codes: tuple[int, ...] = _key(
+        "Exit codes that mean success", _EXIT_CODES, [0], until_end=True
+    )
+    orphans: str = _key(
         "What becomes of processes that a program leaves behind when it ends",
-        ORPHAN_POLICIES,
-        default=KILL,
-    ),
-    "max_concurrent": _number("Runs at the same time", 1, 1024, default=1),
-    "on_overlap": _choice(
-        "What a trigger does when max_concurrent is reached", OVERLAPS, default=QUEUE
-    ),
-    "queue_max": _number("Longest queue of waiting runs", 0, 10_000, default=100),
-    "stderr": _choice(
+        _among(ORPHAN_POLICIES),
+        KILL,
+        until_end=True,
+    )
+    max_concurrent: int = _key("Runs at the same time", _between(1, 1024), 1)
+    on_overlap: str = _key(
+        "What a trigger does when max_concurrent is reached", _among(OVERLAPS), QUEUE
+    )
+    queue_max: int = _key("Longest queue of waiting runs", _between(0, 10_000), 100)
+    stderr: str = _key(
         "Whether stderr is a stream of its own, or merged into stdout in written order",
-        STDERR_WAYS,
-        default=SEPARATE,
-    ),
-    "log_max_size": _text(
-        "Most output kept of one run: 64kb, 100mb, 1gb",
-        format="log-size-text",
-        default="100mb",
-    ),
-    "log_on_full": _choice(
+        _among(STDERR_WAYS),
+        SEPARATE,
+        until_end=True,
+    )
+    log_max_bytes: int = _key(
+        "Most output kept of one run",
+        _OUTPUT_SIZE,
+        "100mb",
+        "log_max_size",
+        until_end=True,
+    )
+    log_on_full: str = _key(
         "Beyond log_max_size: drop the oldest output, the newest, or stop the run",
-        LOG_POLICIES,
-        default=DROP_OLD,
-    ),
-    "keep_runs": _number("Newest ended runs to keep", 1, 10_000_000),
-    "keep_for": _positive("Keep ended runs this long"),
-    "retry_attempts": _number(
+        _among(LOG_POLICIES),
+        DROP_OLD,
+        until_end=True,
+    )
+    keep_runs: int | None = _key("Newest ended runs to keep", _between(1, 10_000_000))
+    keep_for_s: float | None = _key("How long ended runs are kept", _MORE_THAN_NOTHING)
+    retry_attempts: int = _key(
         "Attempts after a run that failed, timed out or wrote too much",
+        _between(0, 100),
         0,
-        100,
-        default=0,
-    ),
-    "retry_delay": _duration("Time between attempts", default="5s"),
-    "retry_backoff": _choice(
-        "How retry_delay grows from attempt to attempt", BACKOFFS, default=CONSTANT
-    ),
-    "cron": _text("When to run: 30 3 * * *, @daily, @every 1h30m", minLength=1),
-    "timezone": _text("Time zone of cron, such as Europe/Berlin", minLength=1),
-    "jitter": _duration("Starts of tasks are spread over this long", default="0s"),
-    "run_on_start": _flag("Run once whenever the daemon starts", default=False),
-    "catch_up": _choice(
+        until_end=True,
+    )
+    retry_delay_s: float = _key("Time between attempts", _TIME, "5s", until_end=True)
+    retry_backoff: str = _key(
+        "How retry_delay grows from attempt to attempt",
+        _among(BACKOFFS),
+        CONSTANT,
+        until_end=True,
+    )
+    cron: Cron | None = _key(
+        "When to run: 30 3 * * *, @daily, @every 1h30m",
+        _made(_text("", minLength=1)),
+        timezone=_text("Time zone of cron, such as Europe/Berlin", minLength=1),
+    )
+    jitter_s: float = _key("Starts of tasks are spread over this long", _TIME, "0s")
+    run_on_start: bool = _key("Run once whenever the daemon starts", _FLAG, False)
+    catch_up: str = _key(
         "Which of the ticks that were missed run afterwards",
-        CATCH_UPS,
-        default=CATCH_LATEST,
-    ),
-    "max_catch_up_runs": _number(
-        "Most runs of catch_up all", 1, CATCH_UP_MAX_RUNS, default=100
-    ),
+        _among(CATCH_UPS),
+        CATCH_LATEST,
+    )
+    max_catch_up_runs: int = _key(
+        "Most runs of catch_up all", _between(1, CATCH_UP_MAX_RUNS), 100
+    )
+
+    def __repr__(self) -> str:
+        """Its name; the rest has secrets in it."""
+        return f"Task({self.name!r})"
+
+
+TASK_FIELDS: dict[str, TaskKey] = {
+    field: row._replace(key=row.key or re.sub("_s$", "", field))
+    for field, row in Task._field_defaults.items()
 }
+TASK_KEYS: dict[str, JsonSchema] = {
+    key: schema
+    for row in TASK_FIELDS.values()
+    for key, schema in {row.key: row.schema, **row.also}.items()
+}
+_SHOWN_KEYS = {row.key: row.shown for row in TASK_FIELDS.values() if row.kind.read}
 
 _PARAM_FIELDS: dict[str, JsonSchema] = {
     "env": _text("Pass as this environment variable", pattern=_VARIABLE),
@@ -1358,38 +1502,14 @@ _RUN = _answer(
 
 _TASK_ANSWER = _answer(
     "A declared task",
-    "name description group api_trigger params max_concurrent on_overlap queue_max"
-    " graceful_stop stop_signal exit_codes orphans stderr log_max_size log_on_full"
-    " jitter retry_attempts retry_delay retry_backoff run_on_start catch_up"
-    " max_catch_up_runs running queued",
+    "name params running queued "
+    + " ".join(key for key in _SHOWN_KEYS if "default" in TASK_KEYS[key]),
     name=_TASK_NAME,
-    description=_text("What the task does"),
-    group=_text("Heading under which the task is listed"),
-    api_trigger=_flag("Whether HTTP clients may trigger it"),
     params=_list("Declared parameters", _ref("Param")),
-    timeout=_integer(f"Time limit of a run, {_NS}"),
-    graceful_stop=_integer(f"Time between stop signal and SIGKILL, {_NS}"),
-    stop_signal=_text("Signal that asks the program to end"),
-    exit_codes=_list("Exit codes that mean success", {"type": "integer"}),
-    orphans=_choice("What becomes of processes left behind", ORPHAN_POLICIES),
-    max_concurrent=_integer("Runs at the same time"),
-    on_overlap=_choice("What happens at max_concurrent", OVERLAPS),
-    queue_max=_integer("Longest queue"),
-    stderr=_choice("Whether stderr is a stream of its own", STDERR_WAYS),
-    log_max_size=_integer("Most output kept of one run, in bytes"),
-    log_on_full=_choice("What happens beyond log_max_size", LOG_POLICIES),
-    keep_runs=_integer("Newest ended runs kept"),
-    keep_for=_integer(f"How long ended runs are kept, {_NS}"),
-    retry_attempts=_integer("Attempts after one that failed"),
-    retry_delay=_integer(f"Time between attempts, {_NS}"),
-    retry_backoff=_choice("How the time between attempts grows", BACKOFFS),
+    **_SHOWN_KEYS,
     cron=_text("The schedule"),
     timezone=_text("Time zone of the schedule"),
     schedule=_text("The schedule in words"),
-    jitter=_integer(f"Starts are spread over this long, {_NS}"),
-    run_on_start=_flag("Whether it runs whenever the daemon starts"),
-    catch_up=_choice("Which missed ticks run afterwards", CATCH_UPS),
-    max_catch_up_runs=_integer("Most runs of catch_up all"),
     next_run_at=_time("When its next scheduled run starts, jitter included"),
     running=_integer("Runs running now"),
     queued=_integer("Runs waiting in the queue"),
@@ -1875,6 +1995,8 @@ _FORMATS: dict[str, Callable[[str], Any]] = {
     "status-list": _checked_statuses,
     "cursor": _checked_cursor,
 }
+
+
 class WrittenNumber(float):
     """A JSON number that is no plain integer, with its text."""
 
@@ -2120,77 +2242,9 @@ def json_value(
 
 
 # ---- 6. Tasks and configuration: tasks.json, parameters ---------------------
-# Owns Param, Task and Config, and how a trigger's parameters become arguments
-# and environment. The only place that reads tasks.json and the files it names.
+# Owns Config, and how a trigger's parameters become arguments and environment. The
+# only place that reads tasks.json and the files it names.
 # Relies on 2 to 5. A Config is whole and right, or load_config raises.
-
-
-class Param(NamedTuple):
-    """A declared parameter; `key` identifies it, `kind` says how it is passed."""
-
-    kind: str
-    key: str
-    type: str
-    default: str | None
-    required: bool
-    choices: tuple[str, ...]
-    allow_custom: bool
-    secret: bool
-    description: str
-
-
-class Account(NamedTuple):
-    """Whom a program runs as."""
-
-    name: str
-    home: str
-    shell: str
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-
-
-class Task(NamedTuple):
-    """One declared task with every default filled in; `environ` is complete but for
-    what belongs to a single run."""
-
-    name: str
-    run: str | tuple[str, ...]
-    description: str
-    group: str
-    params: tuple[Param, ...]
-    environ: Mapping[str, str]
-    secrets: tuple[str, ...]
-    working_dir: str
-    shell: tuple[str, ...]
-    umask: int
-    account: Account | None
-    api_trigger: bool
-    timeout_s: float | None
-    graceful_stop_s: float
-    stop_signal: signal.Signals
-    exit_codes: frozenset[int]
-    orphans: str
-    max_concurrent: int
-    on_overlap: str
-    queue_max: int
-    stderr: str
-    log_max_bytes: int
-    log_on_full: str
-    keep_runs: int | None
-    keep_for_s: float | None
-    retry_attempts: int
-    retry_delay_s: float
-    retry_backoff: str
-    cron: Cron | None
-    jitter_s: float
-    run_on_start: bool
-    catch_up: str
-    max_catch_up_runs: int
-
-    def __repr__(self) -> str:
-        """Its name; the rest has secrets in it."""
-        return f"Task({self.name!r})"
 
 
 class Config(NamedTuple):
@@ -2347,37 +2401,25 @@ def _read_config(path: str) -> str:
 
 
 _MERGED_KEYS = ("env", "secrets")
-_REQUIRED_DEFAULTS = {
-    key: schema["default"] for key, schema in TASK_KEYS.items() if "default" in schema
-}
-
-
-def _check_name(source: _Source, name: str) -> None:
-    # A task's name is also the folder of its logs.
-    if name in (".", ".."):
-        message = "is not a usable name; write letters, digits, - and _"
-        source.faults.append(Fault(("tasks", name), message, of_name=True))
-
-
-def _build_param(kind: str, fields: dict[str, Any]) -> Param:
-    default = fields.get("default")
-    if default is not None and not isinstance(default, str):
-        default = json.dumps(default)
-    known = SCHEMAS["Param"]["properties"]
-    return Param(
-        kind=kind,
-        key=fields[kind],
-        type=fields.get("type", known["type"]["default"]),
-        default=default,
-        required=fields.get("required", known["required"]["default"]),
-        choices=tuple(fields.get("choices", ())),
-        allow_custom=fields.get("allow_custom", known["allow_custom"]["default"]),
-        secret=fields.get("secret", known["secret"]["default"]),
-        description=fields.get("description", known["description"]["default"]),
-    )
+_DEFAULTS = {key: x["default"] for key, x in TASK_KEYS.items() if "default" in x}
 
 
 _PARAM_KINDS = ("env", "arg", "option", "flag")
+
+
+def _build_param(kind: str, fields: dict[str, Any]) -> Param:
+    values = {
+        name: fields.get(name, schema.get("default"))
+        for name, schema in SCHEMAS["Param"]["properties"].items()
+        if name not in _PARAM_KINDS
+    }
+    if not isinstance(values["default"], (str, type(None))):
+        values["default"] = json.dumps(values["default"])
+    return Param(
+        kind, fields[kind], **{**values, "choices": tuple(values["choices"] or ())}
+    )
+
+
 _JSON_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
@@ -2617,26 +2659,15 @@ def _read_env_file(source: _Source, at: Where, path: str | None) -> dict[str, st
     return variables
 
 
-class _Layer(NamedTuple):
-    """Environment variables and secrets of one place: the defaults, or a task."""
-
-    plain: dict[str, str]
-    secret: dict[str, str]
-
-
-def _build_layer(source: _Source, at: Where, settings: dict[str, Any]) -> _Layer:
-    """What one place says about the environment; `env` beats `env_file`."""
-
-    def variables(key: str, file_key: str) -> dict[str, str]:
-        """Those of a file and those beside it."""
-        own = settings.get(key, {})
-        for name in own:
-            if name.startswith(_OWN_PREFIX):
-                source.fault((*at, key, name), _TAKEN)
-        in_file = _read_env_file(source, (*at, file_key), settings.get(file_key))
-        return {**in_file, **own}
-
-    return _Layer(variables("env", "env_file"), variables("secrets", "secrets_file"))
+def _variables(
+    source: _Source, at: Where, settings: dict[str, Any], key: str
+) -> dict[str, str]:
+    """The variables under a key, and those of the file that `key`_file names."""
+    own, file_key = settings.get(key, {}), f"{key}_file"
+    for name in own:
+        if name.startswith(_OWN_PREFIX):
+            source.fault((*at, key, name), _TAKEN)
+    return {**_read_env_file(source, (*at, file_key), settings.get(file_key)), **own}
 
 
 _CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -2724,84 +2755,55 @@ def _build_cron(
     return cron
 
 
-def _joined(base: Mapping[str, str], common: _Layer, special: _Layer) -> dict[str, str]:
-    """The environment of a task, which wins over the defaults; in each place secrets
-    win over the rest."""
-    environ = {**base, **common.plain, **common.secret}
-    environ.update({**special.plain, **special.secret})
-    return environ
-
-
-def _redacted(*layers: _Layer) -> tuple[str, ...]:
-    """The secrets that are long enough to be taken out of the output."""
-    values = (value for layer in layers for value in layer.secret.values())
-    return tuple(value for value in values if len(value) >= SECRET_MIN_CHARS)
-
-
 def _build_task(
     source: _Source, name: str, own: dict[str, Any], defaults: dict[str, Any]
 ) -> Task | None:
     """The task, or None when it has a fault, which the source then knows."""
     before = len(source.faults)
-    setting = {**_REQUIRED_DEFAULTS, **defaults, **own}
+    setting = {**_DEFAULTS, **defaults, **own}
 
     def at(key: str) -> Where:
         """Where a key's value comes from, so that its fault is shown there."""
-        return (
-            ("tasks", name, key)
-            if key in own or key not in defaults
-            else ("defaults", key)
-        )
+        shared = key in defaults and key not in own
+        return ("defaults", key) if shared else ("tasks", name, key)
 
-    _check_name(source, name)
+    if name in (".", ".."):  # it is also the folder of the task's logs
+        message = "is not a usable name; write letters, digits, - and _"
+        source.faults.append(Fault(("tasks", name), message, of_name=True))
     params = _build_params(source, at("params"), setting["params"])
     _check_run(source, name, setting, params)
     cron = _build_cron(source, at, setting)
     account = _find_account(source, at("user"), setting.get("user"))
     shared = {k: v for k, v in defaults.items() if k in _MERGED_KEYS or k not in own}
-    common = _build_layer(source, ("defaults",), shared)
-    special = _build_layer(source, ("tasks", name), own)
+    # The task wins over the defaults; in each of them, secrets win over the rest.
+    plain, secret, own_plain, own_secret = (
+        _variables(source, place, settings, key)
+        for place, settings in ((("defaults",), shared), (("tasks", name), own))
+        for key in _MERGED_KEYS
+    )
     if len(source.faults) > before or "run" not in setting:
         return None
     working_dir = _plain_path(os.path.join(source.folder, setting["working_dir"]))
     base = _base_environment(setting["env_base"], account, working_dir)
+    secrets = [*secret.values(), *own_secret.values()]
     run = setting["run"]
-    timeout, keep_for = setting.get("timeout"), setting.get("keep_for")
-    return Task(
-        name=name,
-        run=run if isinstance(run, str) else tuple(run),
-        description=setting["description"],
-        group=setting["group"],
-        params=params,
-        environ=_joined(base, common, special),
-        secrets=_redacted(common, special),
-        working_dir=working_dir,
-        shell=_shell_words(setting["shell"]),
-        umask=int(setting["umask"], 8) if "umask" in setting else -1,
-        account=account,
-        api_trigger=setting["api_trigger"],
-        timeout_s=parse_duration(timeout) if timeout else None,
-        graceful_stop_s=parse_duration(setting["graceful_stop"]),
-        stop_signal=signal.Signals[setting["stop_signal"]],
-        exit_codes=frozenset(setting["exit_codes"]),
-        orphans=setting["orphans"],
-        max_concurrent=setting["max_concurrent"],
-        on_overlap=setting["on_overlap"],
-        queue_max=setting["queue_max"],
-        stderr=setting["stderr"],
-        log_max_bytes=parse_size(setting["log_max_size"]),
-        log_on_full=setting["log_on_full"],
-        keep_runs=setting.get("keep_runs"),
-        keep_for_s=parse_duration(keep_for) if keep_for else None,
-        retry_attempts=setting["retry_attempts"],
-        retry_delay_s=parse_duration(setting["retry_delay"]),
-        retry_backoff=setting["retry_backoff"],
-        cron=cron,
-        jitter_s=parse_duration(setting["jitter"]),
-        run_on_start=setting["run_on_start"],
-        catch_up=setting["catch_up"],
-        max_catch_up_runs=setting["max_catch_up_runs"],
-    )
+    fields: dict[str, Any] = {
+        "run": run if isinstance(run, str) else tuple(run),
+        "params": params,
+        "environ": {**base, **plain, **secret, **own_plain, **own_secret},
+        # Shorter ones would take too much out of the output.
+        "secrets": tuple(x for x in secrets if len(x) >= SECRET_MIN_CHARS),
+        "working_dir": working_dir,
+        "shell": _shell_words(setting["shell"]),
+        "umask": int(setting["umask"], 8) if "umask" in setting else -1,
+        "account": account,
+        "cron": cron,
+    }
+    for field, row in TASK_FIELDS.items():
+        if row.kind.read:
+            value = setting.get(row.key)
+            fields[field] = None if value is None else row.kind.read(value)
+    return Task(name, **fields)
 
 
 def load_config(path: str) -> Config:
@@ -2836,35 +2838,35 @@ def config_differs(config: Config) -> bool:
         return True
 
 
-_FIELD_KEYS = {
-    "environ": "env", "account": "user", "log_max_bytes": "log_max_size",
-}  # fmt: skip
-
-
 def changed_keys(old: Task, new: Task) -> list[str]:
     """The keys of tasks.json in which two tasks differ."""
-    names = [name for name in Task._fields if getattr(old, name) != getattr(new, name)]
-    return [_FIELD_KEYS.get(name) or re.sub("_s$", "", name) for name in names]
+    rows = TASK_FIELDS.items()
+    return [row.key for name, row in rows if getattr(old, name) != getattr(new, name)]
 
 
-_FINISHED_WITH = (
-    "timeout_s", "graceful_stop_s", "stop_signal", "exit_codes", "orphans", "stderr",
-    "log_max_bytes", "log_on_full", "retry_attempts", "retry_delay_s", "retry_backoff",
-)  # fmt: skip
+def shown_settings(task: Task) -> dict[str, Any]:
+    """The keys of a task as the API shows them, but for those that are made."""
+    shown = {}
+    for name, row in TASK_FIELDS.items():
+        value = getattr(task, name)
+        if row.kind.read and value is not None:
+            shown[row.key] = row.kind.show(value)
+    return shown
+
+
+_UNTIL_END = {name: row.kind for name, row in TASK_FIELDS.items() if row.until_end}
 
 
 def task_record(task: Task) -> dict[str, Any]:
     """What the runs of a task that have started need of it until their end, as JSON."""
-    record = {name: getattr(task, name) for name in _FINISHED_WITH}
-    return {**record, "exit_codes": sorted(task.exit_codes)}
+    return {name: getattr(task, name) for name in _UNTIL_END}
 
 
 def with_record(task: Task, record: Mapping[str, Any]) -> Task:
-    """The task with what a record says of it: a run ends under the definition with
-    which it started."""
-    fields = {name: record[name] for name in _FINISHED_WITH if name in record}
-    fields["stop_signal"] = signal.Signals(fields["stop_signal"])
-    fields["exit_codes"] = frozenset(fields["exit_codes"])
+    """The task with what a record says of it, which another version may have written: a
+    run ends under the definition with which it started."""
+    known = {name: kind for name, kind in _UNTIL_END.items() if name in record}
+    fields = {name: kind.restore(record[name]) for name, kind in known.items()}
     return task._replace(**fields)
 
 
@@ -8991,37 +8993,12 @@ def task_document(state: TaskState) -> dict[str, Any]:
     task = state.task
     document = {
         "name": task.name,
-        "description": task.description,
-        "group": task.group,
-        "api_trigger": task.api_trigger,
+        **shown_settings(task),
         "params": [_param_document(param) for param in task.params],
-        "graceful_stop": nanoseconds(task.graceful_stop_s),
-        "stop_signal": task.stop_signal.name,
-        "exit_codes": sorted(task.exit_codes),
-        "orphans": task.orphans,
-        "max_concurrent": task.max_concurrent,
-        "on_overlap": task.on_overlap,
-        "queue_max": task.queue_max,
-        "stderr": task.stderr,
-        "log_max_size": task.log_max_bytes,
-        "log_on_full": task.log_on_full,
-        "retry_attempts": task.retry_attempts,
-        "retry_delay": nanoseconds(task.retry_delay_s),
-        "retry_backoff": task.retry_backoff,
-        "jitter": nanoseconds(task.jitter_s),
-        "run_on_start": task.run_on_start,
-        "catch_up": task.catch_up,
-        "max_catch_up_runs": task.max_catch_up_runs,
+        **_schedule_document(task),
         "running": state.running,
         "queued": state.queued,
-        **_schedule_document(task),
     }
-    if task.timeout_s is not None:
-        document["timeout"] = nanoseconds(task.timeout_s)
-    if task.keep_runs is not None:
-        document["keep_runs"] = task.keep_runs
-    if task.keep_for_s is not None:
-        document["keep_for"] = nanoseconds(task.keep_for_s)
     if state.next_run_ms is not None:
         document["next_run_at"] = time_text(state.next_run_ms)
     if state.last_run:

@@ -1991,6 +1991,37 @@ def test_task_keys_have_the_defaults_that_are_promised() -> None:
     assert {key: defaults[key] for key in promised} == promised
 
 
+def test_task_key_is_shown_recorded_and_compared_by_its_row(tmp_path: Path) -> None:
+    task = task_of(tmp_path)
+    shown = {row.key for row in tr.TASK_FIELDS.values() if row.kind.read}
+    assert shown < set(tr.SCHEMAS["Task"]["properties"])
+    assert set(tr.SCHEMAS["Task"]["required"]) - shown == {
+        "name", "params", "running", "queued",
+    }  # fmt: skip
+    absent = {"timeout", "keep_runs", "keep_for"}
+    assert set(tr.shown_settings(task)) == shown - absent
+    for field, row in tr.TASK_FIELDS.items():
+        assert tr.changed_keys(task, task._replace(**{field: "other"})) == [row.key]
+        assert (field in tr.task_record(task)) == row.until_end
+
+
+def test_task_takes_the_record_of_another_version(tmp_path: Path) -> None:
+    # As the first version that could be upgraded in place wrote it.
+    record = {
+        "timeout_s": None, "graceful_stop_s": 2.0, "stop_signal": 2,
+        "exit_codes": [0, 3], "orphans": "leave", "log_max_bytes": 1024,
+        "log_on_full": "kill_task", "retry_attempts": 2, "retry_delay_s": 1.5,
+        "retry_backoff": "linear",
+    }  # fmt: skip
+    task = task_of(tmp_path, timeout="5s", stderr="merge")
+    found = tr.with_record(task, {**record, "of_a_later_version": 1})
+    assert (found.stop_signal, found.exit_codes) == (signal.SIGINT, (0, 3))
+    assert isinstance(found.stop_signal, signal.Signals)
+    assert json.loads(json.dumps(tr.task_record(found))) == {
+        **record, "stderr": "merge",
+    }  # fmt: skip
+
+
 # ---- 5. Validation: one walk over value and schema --------------------------
 
 TEXT = {"type": "string"}
@@ -2420,7 +2451,7 @@ GOOD_SETTINGS = [
     ("timeout", "1h30m", "timeout_s", 5400),
     ("graceful_stop", "0s", "graceful_stop_s", 0),
     ("stop_signal", "SIGINT", "stop_signal", signal.SIGINT),
-    ("exit_codes", [0, 3, 255], "exit_codes", frozenset({0, 3, 255})),
+    ("exit_codes", [0, 3, 255], "exit_codes", (0, 3, 255)),
     ("orphans", "leave", "orphans", "leave"),
     ("max_concurrent", 1, "max_concurrent", 1),
     ("max_concurrent", 1024, "max_concurrent", 1024),
@@ -2479,7 +2510,7 @@ def test_task_without_settings_has_the_defaults(tmp_path: Path) -> None:
         timeout_s=None,
         graceful_stop_s=5,
         stop_signal=signal.SIGTERM,
-        exit_codes=frozenset({0}),
+        exit_codes=(0,),
         orphans="kill",
         max_concurrent=1,
         on_overlap="queue",
@@ -2985,7 +3016,7 @@ def test_defaults_hold_for_every_task_that_has_no_own_value(tmp_path: Path) -> N
     tasks = tr.load_config(write_config(tmp_path, document)).tasks
     assert (tasks["a"].timeout_s, tasks["b"].timeout_s) == (3600, 5)
     assert [tasks[name].max_concurrent for name in "ab"] == [3, 3]
-    assert tasks["b"].exit_codes == frozenset({0, 1})
+    assert tasks["b"].exit_codes == (0, 1)
 
 
 def test_defaults_may_have_every_key_but_run(tmp_path: Path) -> None:
@@ -3026,7 +3057,7 @@ def test_defaults_of_other_keys_are_replaced(tmp_path: Path) -> None:
     defaults = {"params": [{"env": "A"}, {"env": "B"}], "exit_codes": [0, 7]}
     task = task_of(tmp_path, defaults, params=[{"env": "C"}], exit_codes=[1])
     assert [param.key for param in task.params] == ["C"]
-    assert task.exit_codes == frozenset({1})
+    assert task.exit_codes == (1,)
 
 
 @pytest.mark.parametrize(
