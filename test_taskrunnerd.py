@@ -11335,7 +11335,7 @@ def test_start_of_a_run_whose_row_has_vanished_starts_nothing(
     ("owner", "method"),
     [
         (tr.LogWriter, "close"),
-        (tr.LogReader, "last_error_line"),
+        (tr.LogReader, "last_words"),
         (tr.Child, "close"),
         (tr.DataFolder, "take_result"),
     ],
@@ -20082,7 +20082,7 @@ def test_watchdog_notices_each_loop_that_stalls(
     if stalled == "accept":
         server._refused.append((0.0, socket.socket()))
     elif stalled == "main":
-        os.write(writer, bytes([signal.SIGQUIT]))
+        os.write(writer, bytes([tr._ARRIVED + signal.SIGQUIT]))
     server.wake()
     daemon.wake()
     gate.await_caller()
@@ -20093,7 +20093,7 @@ def test_watchdog_notices_each_loop_that_stalls(
     watchdog.excuse(0)
     gate.open()
     within(DEADLINE_S, watchdog.look, "all loops go round again")
-    os.write(writer, bytes([signal.SIGTERM]))
+    os.write(writer, bytes([tr._ARRIVED + signal.SIGTERM]))
     for join in loops:
         join()
     over.set()
