@@ -338,7 +338,8 @@ LOG_FILES_LEAST_BYTES = 8 * KIB  # a block for a log and one for its index
 RESERVE_BYTES = MIB
 RESERVE_PART_BYTES = 64 * KIB
 SIGN_OF_LIFE_S = 5.0
-REAP_AGAIN_S = 0.5
+SIGN_AGAIN_S = 0.5
+REAP_AGAIN_S = 0.2
 RETENTION_PAUSE_S = 1.0
 RETENTION_BATCH_PAUSE_S = 0.1
 RETENTION_EVERY_S = 3600.0
@@ -5670,13 +5671,6 @@ def _adopted_children() -> list[int]:
     return _children_of_thread(str(os.getpid()))
 
 
-def _dead_children() -> list[tuple[int, _Stat]]:
-    threads = os.listdir("/proc/self/task") if _HAS_PROC else []
-    pids = [pid for thread in threads for pid in _children_of_thread(thread)]
-    found = [(pid, _stat(pid)) for pid in pids]
-    return [(pid, stat) for pid, stat in found if stat and stat.state == "Z"]
-
-
 def become_subreaper() -> bool:
     """Let orphans of the programs come to this process rather than to process 1
     (prctl(2), PR_SET_CHILD_SUBREAPER; Linux). False where that cannot be."""
@@ -5942,10 +5936,8 @@ class Processes:
         self._own_rss_bytes = 0
         # Adding to a set and taking out of it are atomic.
         self._known: set[int] = set()
-        self._spawns: set[object] = set()
         # Whether the main thread is starting a program of the daemon's own.
         self._calling = False
-        self._suspects: dict[tuple[int, str], frozenset[object]] = {}
         # Orphans of other users that were looked at. Replaced in one step.
         self._aliens: frozenset[tuple[int, str]] = frozenset()
         self.cgroups = Cgroups(folder)
@@ -5953,8 +5945,8 @@ class Processes:
         self._oom_kills, self._oom_look_s = 0, 0.0
         # What was wrong when the leftovers of a dead daemon's run were ended.
         self.left: dict[str, str] = {}
-        # A leaf: no dead stranger goes between being recognised and being reaped.
-        self._strangers_lock = threading.Lock()
+        # A leaf: no dead orphan goes between being recognised and being reaped.
+        self._orphans_lock = threading.Lock()
         self._boot_id = _boot_id()
         self._is_oom_protected = _is_oom_protected()
         # Readable while everybody who reads from a child is to return at once.
@@ -6003,8 +5995,6 @@ class Processes:
     ) -> Iterator[Rehearsal]:
         """A program beside the daemon, which is gone when the block ends. Raises
         UpgradeError."""
-        spawn = object()
-        self._spawns.add(spawn)
         self._calling = True
         try:
             with self._spawning:
@@ -6021,7 +6011,6 @@ class Processes:
             raise UpgradeError(text) from error
         finally:
             self._calling = False
-            self._spawns.discard(spawn)
         try:
             yield Rehearsal(popen)
         finally:
@@ -6078,33 +6067,19 @@ class Processes:
             usage = usage._replace(max_rss_bytes=None)
         return usage
 
-    def reap_strangers(self) -> int:
-        """Reap dead children that are no programs of ours: orphans that came to us as
-        process 1 or as subreaper. Returns how many there were.
-
-        A program that ends before its spawn has returned is not known yet. So a dead
-        stranger is only reaped when every spawn that was under way when it was first
-        seen has returned since (I5)."""
-        with self._strangers_lock:
-            return self._reap_strangers()
-
-    def _reap_strangers(self) -> int:
-        dead = [(pid, stat.start_time) for pid, stat in _dead_children()]
-        fresh = frozenset(self._spawns)
-        self._suspects = {who: self._suspects.get(who, fresh) for who in dead}
-        gone = 0
-        for who, spawns in list(self._suspects.items()):
-            if not spawns & self._spawns and who[0] not in self._known:
+    def reap_orphans(self) -> None:
+        """Reap the dead orphans that came to us as process 1 or as subreaper."""
+        with self._orphans_lock:
+            for pid in self._orphans():
                 with contextlib.suppress(ChildProcessError):
-                    os.waitpid(who[0], os.WNOHANG)
-                del self._suspects[who]
-                gone += 1
-        return gone
+                    os.waitpid(pid, os.WNOHANG)
 
-    @property
-    def has_suspects(self) -> bool:
-        """Whether there are dead strangers that are not sure to be strangers yet."""
-        return bool(self._suspects)
+    def _orphans(self) -> set[int]:
+        """Children that are no programs of ours. What is being started is a child of
+        the thread that starts it, which may be main only in `call`: whoever is a child
+        of main and not known came to it (I5)."""
+        children = _adopted_children()
+        return set() if self._calling else set(children) - self._known
 
     def survivors(self, child: Child, *, thorough: bool) -> list[int]:
         """Live processes that an ended program left: in its group, out of it but with
@@ -6157,9 +6132,8 @@ class Processes:
         return [pid for pid, _ in fresh] if self._known <= {child.pid} else []
 
     def _left_by(self, child: Child) -> Iterator[int]:
-        # Taken before the look. What is being started is a child of the thread that
-        # starts it: who is an adopted child by now and not known is an orphan (I5).
-        orphans = set() if self._calling else set(_adopted_children()) - self._known
+        # Before the look: what is started meanwhile must not be in either.
+        orphans = self._orphans()
         known = {*self._known, os.getpid()}
         pipes, has_group = child.open_pipes(), not child.group_gone
         yield from self._orphans_of(child.run_id)
@@ -6178,20 +6152,15 @@ class Processes:
         if child.group_gone or not exists(-child.pid) or exists(child.pid):
             child.group_gone = True
             return False
-        with self._strangers_lock, contextlib.suppress(ChildProcessError):
+        with self._orphans_lock, contextlib.suppress(ChildProcessError):
             while os.waitpid(-child.pid, os.WNOHANG)[0]:
                 pass
         return exists(-child.pid)
 
     def _start_known(self, command: Command, pipe_fds: list[int]) -> int:
-        """Start a program so that at no moment its pid is a stranger's."""
-        spawn = object()
-        self._spawns.add(spawn)
-        try:
-            pid = _start(command, self._null_fd, pipe_fds)
-            self._known.add(pid)
-        finally:
-            self._spawns.discard(spawn)
+        """Start a program; it is known before this thread can end (see _orphans)."""
+        pid = _start(command, self._null_fd, pipe_fds)
+        self._known.add(pid)
         if self._is_oom_protected:
             # It is the daemon that is to survive, not the program that takes it all.
             with (
@@ -7270,11 +7239,10 @@ class Housekeeper:
         if now_s >= self.machine.due_s:
             self.machine.look()
         if now_s >= self._sign_at_s:
-            self._processes.reap_strangers()
+            self._processes.reap_orphans()
             self._processes.cgroups.clear(daemon.live_ids)
-            # The dead that were seen for the first time are reaped at the second look.
-            soon = self._processes.has_suspects or not self._keep_reserve(daemon)
-            self._sign_at_s = now_s + (REAP_AGAIN_S if soon else SIGN_OF_LIFE_S)
+            soon = not self._keep_reserve(daemon)
+            self._sign_at_s = now_s + (SIGN_AGAIN_S if soon else SIGN_OF_LIFE_S)
             if not self._folder.gone:
                 self._trim_journal(daemon)
                 self._forget_secrets()
@@ -14559,6 +14527,31 @@ def _tell_stopping(number: int, shutdown_s: float) -> None:
     _notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={most_us}", "STATUS=stopping the runs")
 
 
+def _bytes_for_main(reader: int, daemon: Daemon) -> Iterator[int]:
+    """What is in the signal pipe, as it comes. Between, dead orphans are reaped:
+    REAP_AGAIN_S after the first of them, all that have ended by then."""
+    due_s: float | None = 0.0
+
+    def ended(number: int, _: Any) -> None:
+        """Have a look at who has ended; hear of no other until then."""
+        nonlocal due_s
+        signal.signal(number, signal.SIG_DFL)
+        due_s = time.monotonic() + REAP_AGAIN_S
+
+    pipe = select.poll()
+    pipe.register(reader, select.POLLIN)
+    while True:
+        left_s = None if due_s is None else max(0.0, due_s - time.monotonic())
+        if pipe.poll(None if left_s is None else math.ceil(left_s * 1000)):
+            yield os.read(reader, 1)[0]
+        else:
+            due_s = None
+            # Before the look, so that none ends unseen. Others' calls go on.
+            signal.signal(signal.SIGCHLD, ended)
+            signal.siginterrupt(signal.SIGCHLD, False)
+            daemon.processes.reap_orphans()
+
+
 def _wait_for_end(
     signals: tuple[int, int], server: Server, shutdown_s: float, watchdog: _Watchdog
 ) -> None:
@@ -14572,8 +14565,7 @@ def _wait_for_end(
         os.write(writer, bytes([_DRAINED]))
 
     draining = False
-    while True:
-        byte = os.read(reader, 1)[0]
+    for byte in _bytes_for_main(reader, daemon):
         watchdog.rounds_of_main += 1
         if byte == _DRAINED:
             break

@@ -13034,7 +13034,7 @@ def test_sign_of_life_is_shown_every_few_seconds(in_process: Any) -> None:
     daemon = in_process({"ok": {"run": "true"}}, clock)
     daemon.tick()
     # The second look finds the reserve whole.
-    clock.pass_time(tr.REAP_AGAIN_S)
+    clock.pass_time(tr.SIGN_AGAIN_S)
     daemon.tick()
     lock = Path(daemon.folder.path) / "lock"
     os.utime(lock, (1, 1))
@@ -20475,6 +20475,34 @@ def test_process_1_reaps_orphans_and_loses_no_exit_code(inside: Any) -> None:
         for sent, told in pool.map(run, range(1, 101)):
             assert told == sent
     within(DEADLINE_S, lambda: not zombies_of(daemon.inner), "all zombies reaped")
+
+
+LEAVE_MANY = (
+    "import os, signal\n"
+    "for _ in range(20):\n"
+    "    pid = os.fork()\n"
+    "    if pid == 0:\n"
+    "        os.closerange(0, 3)\n"
+    "        signal.pause()\n"
+    "    print(pid, flush=True)\n"
+)
+
+
+@NEEDS_PROC
+def test_orphans_are_reaped_when_they_end(
+    serve: Callable[..., Served], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tr, "SIGN_OF_LIFE_S", 3600.0)
+    run = [sys.executable, "-Sc", LEAVE_MANY]
+    daemon = serve({"leave": {"run": run, "orphans": "leave"}})
+    pids = [int(word) for word in daemon.raw(daemon.run("leave")).split()]
+    assert len(pids) == 20 and all(map(is_alive, pids))
+    # The first alone, then many at once.
+    for some in (pids[:1], pids[1:]):
+        for pid in some:
+            os.kill(pid, signal.SIGKILL)
+        proc = [Path(f"/proc/{pid}") for pid in some]
+        within(DEADLINE_S, lambda p=proc: not any(map(Path.exists, p)), "all reaped")
 
 
 def test_process_1_can_be_upgraded(inside: Any, fifos: Any) -> None:
