@@ -13630,6 +13630,9 @@ def _ask_reload(settings: dict[str, str], arguments: argparse.Namespace) -> int:
         if refused.status != 422:
             raise
         faults = [fault["message"] for fault in refused.document.get("errors", ())]
+        if len(faults) == FAULTS_LISTED:
+            # There may be more, and it says how many.
+            faults.append(refused.document["detail"])
         _complain("\n".join(faults or [str(refused)]))
         return EX_CONFIG
     del answer["$schema"]

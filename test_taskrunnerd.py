@@ -13728,12 +13728,20 @@ def test_reload_over_http_signal_and_command(serve: Callable[..., Served]) -> No
         return [task["name"] for task in daemon.get("/api/tasks").json] == ["c"]
 
     within(DEADLINE_S, look, "reload by SIGHUP")
+
+    def reload() -> Any:
+        return subprocess.run(
+            daemon.command("reload"), env=daemon.environment(), capture_output=True,
+            cwd=daemon.folder, timeout=DEADLINE_S, text=True,
+        )  # fmt: skip
+
     daemon.write_tasks({"d": {"run": "true"}})
-    done = subprocess.run(
-        daemon.command("reload"), env=daemon.environment(), capture_output=True,
-        cwd=daemon.folder, timeout=DEADLINE_S,
-    )  # fmt: skip
-    assert json.loads(done.stdout) == {"added": ["d"], "removed": ["c"], "changed": {}}
+    answer = json.loads(reload().stdout)
+    assert answer == {"added": ["d"], "removed": ["c"], "changed": {}}
+    daemon.write_tasks({f"task{n}": {"run": 5} for n in range(60)})
+    done = reload()
+    assert done.returncode == 78 and done.stderr.count("must be text or a list") == 50
+    assert "; 10 more faults are not listed" in done.stderr
 
 
 def test_reload_without_a_daemon_says_so(tmp_path: Path) -> None:
