@@ -6076,7 +6076,7 @@ class Processes:
 
     def _orphans(self) -> set[int]:
         """Children that are no programs of ours. What is being started is a child of
-        the thread that starts it, which may be main only in `call`: whoever is a child
+        the thread that starts it, main only in `rehearsal`: whoever is a child
         of main and not known came to it (I5)."""
         children = _adopted_children()
         return set() if self._calling else set(children) - self._known
