@@ -6250,9 +6250,9 @@ class Processes:
         empty_left = SURVIVOR_EMPTY_LOOKS
         give_up_s = time.monotonic() + DRAIN_S
         while run_ids and time.monotonic() < give_up_s:
+            found = _freeze(find)
             for path in cgroups.values():
                 write_cgroup(path, "cgroup.kill", "1")
-            found = _freeze(find)
             empty_left -= denied.issuperset(found)
             if not empty_left:
                 break
