@@ -160,12 +160,11 @@ def quiet_fork() -> Iterator[None]:
 
 
 def serve_in_fork(
-    argv: list[str], environment: dict[str, str], cgroup: Path | None
+    argv: list[str], environment: dict[str, str], before: Callable[[], object]
 ) -> NoReturn:
     """Be a daemon in the child of Popen, which believes in an exec: the pipe that tells
     it of failures is closed."""
-    if cgroup:
-        (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+    before()
     os.closerange(3, 4096)
     gc.freeze()
     os.environ.clear()
@@ -196,9 +195,8 @@ class Served:
         self.variables = {"TR_TEST_MARK": self.mark, **variables}
         self.token = ""
         self.tls: ssl.SSLContext | None = None
-        # As whom Popen starts it, and in which cgroup.
-        self.account: dict[str, Any] = {}
-        self.cgroup: Path | None = None
+        # What a fork does before it is a daemon.
+        self.before: Callable[[], object] = lambda: None
         self.log = folder / "daemon.log"
         self.process: subprocess.Popen[bytes] | None = None
         # Of a server in this process.
@@ -231,7 +229,7 @@ class Served:
         environment = self.environment()
         is_fork = self.program is PROGRAM and not self.is_fresh
         be_daemon = functools.partial(
-            serve_in_fork, command[1:], environment, self.cgroup
+            serve_in_fork, command[1:], environment, self.before
         )
         with open(self.log, "ab") as log, quiet_fork():
             self.process = subprocess.Popen(
@@ -244,7 +242,6 @@ class Served:
                 preexec_fn=be_daemon if is_fork else None,  # noqa: PLW1509
                 # Python ignores SIGPIPE and SIGXFSZ from its start on.
                 restore_signals=not is_fork,
-                **self.account,
             )
 
     def await_ready(self) -> Served:
@@ -9176,64 +9173,62 @@ def test_shutdown_leaves_without_a_program_that_cannot_be_signalled(
     os.waitpid(pid, 0)
 
 
+def lose_rights() -> None:
+    """Give up what lets root signal other users and look into their programs: CAP_KILL
+    and CAP_SYS_PTRACE, capabilities(7). What it executes has them again."""
+    version_3, lost = 0x20080522, 1 << 5 | 1 << 19
+    header = struct.pack("=Ii", version_3, 0)
+    libc, found = ctypes.CDLL(None), ctypes.create_string_buffer(24)
+    assert libc.capget(header, found) == 0
+    low = [mask & ~lost for mask in struct.unpack_from("=3I", found.raw)]
+    assert libc.capset(header, struct.pack("=3I", *low) + found.raw[12:]) == 0
+
+
 @pytest.fixture
-def unprivileged() -> Iterator[Served]:
-    """A daemon of a user without rights, whose folder has the program ./as-root."""
-    setpriv = shutil.which("setpriv")
-    if os.geteuid() != 0 or not setpriv:
+def unprivileged(tmp_path: Path) -> Iterator[Served]:
+    """A daemon that may not signal other users, which its programs become."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("needs root and setpriv(1)")
-    account: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.chmod(folder, 0o755)
-        shutil.copy(setpriv, folder / "as-root")
-        os.chmod(folder / "as-root", 0o4755)
-        made = Served(folder, {"of-root": OF_ROOT, "leave": LEAVE_TO_ROOT})
-        made.flags = ("--shutdown-timeout", "0s")
-        made.variables["TASKRUNNERD_DATA"] = str(folder / "data")
-        made.account = account
-        (folder / "data").mkdir()
-        os.chown(folder / "data", 65534, 65534)
-        who: Any = [folder / "as-root", "--reuid=0", "id", "-ru"]
-        try:
-            told = subprocess.run(who, capture_output=True, check=False, **account)
-        except OSError as error:
-            pytest.skip(f"the folder for temporary files is not for all: {error}")
-        if told.stdout != b"0\n":
-            pytest.skip("setuid programs are not allowed in that folder")
-        yield made.start()
-        made.close()
+    made = Served(tmp_path, {"become": BECOME_OTHER, "leave": LEAVE_TO_OTHER})
+    made.variables["TASKRUNNERD_SHUTDOWN_TIMEOUT"] = "0s"
+    made.before = lose_rights
+    yield made.start()
+    made.close()
 
 
-OF_ROOT: dict[str, Any] = {
+BECOME_OTHER: dict[str, Any] = {
     "params": [{"arg": "fifo"}],
-    "run": ["./as-root", "--reuid=0", "cat"],
+    "run": "exec setpriv --reuid=65534 sh -c 'echo other; exec cat' <\"$1\"",
     "max_concurrent": 2,
 }
-# It ends once what it leaves is root's.
-LEAVE_TO_ROOT: dict[str, Any] = {
-    "params": [{"arg": "told"}, {"arg": "fifo"}, {"arg": "tool"}],
+# It ends once what it leaves is another user's.
+LEAVE_TO_OTHER: dict[str, Any] = {
+    "params": [{"arg": "told"}, {"arg": "tool"}],
     "run": """
-        ./as-root --reuid=0 "$3" sh -c 'echo >"$1"; exec cat "$2"' sh "$1" "$2" \\
-            >/dev/null 2>&1 &
+        setpriv --reuid=65534 "$2" sh -c 'echo >&9; exec sleep 98' \\
+            9>"$1" >/dev/null 2>&1 &
         read -r _ <"$1"
     """,
     "graceful_stop": "1h",
 }
 
 
+def become_other(daemon: Served, fifo: str) -> tuple[Any, int]:
+    """A run whose program is another user's, and waits at a FIFO."""
+    run = daemon.trigger("become", {"fifo": fifo})
+    held = reach(fifo)
+    within(DEADLINE_S, lambda: daemon.raw(run) == b"other\n", "another user")
+    await_known(daemon, run)
+    return run, held
+
+
 @NEEDS_PROC
-def test_program_of_root_is_told_of_by_a_daemon_without_rights(
+def test_program_of_another_user_is_told_of_by_a_daemon_without_rights(
     unprivileged: Served, fifos: Any
 ) -> None:
-    def begin(fifo: str) -> tuple[Any, int]:
-        run = unprivileged.trigger("of-root", {"fifo": fifo})
-        await_known(unprivileged, run)
-        return run, reach(fifo)
-
-    run, held = begin(fifos())
+    run, held = become_other(unprivileged, fifos())
     answer = unprivileged.stop(run)
-    denied = re.escape("cannot be signalled: ") + r"(\d+) \(cat\)"
+    denied = re.escape("cannot be signalled: ") + r"(\d+) \((sh|cat)\)"
     detail = answer.json["detail"]
     assert answer.status == 409
     assert re.fullmatch(f"the run goes on, its program {denied}", detail), detail
@@ -9242,14 +9237,13 @@ def test_program_of_root_is_told_of_by_a_daemon_without_rights(
     ended = unprivileged.ended(run)
     assert (ended["end_reason"], ended["exit_code"]) == ("success", 0)
     # A shutdown, and a crash.
-    path, crashed = fifos(), fifos()
-    run, held = begin(path)
+    run, held = become_other(unprivileged, fifos())
     assert unprivileged.end() == 0
     unprivileged.start()
     ended = unprivileged.run_now(run)
     assert (ended["end_reason"], ended["exit_code"]) == ("daemon_stopped", -1)
     assert re.search(f"; {denied}; its program goes on$", ended["error"])
-    run, other = begin(crashed)
+    run, other = become_other(unprivileged, fifos())
     unprivileged.end(signal.SIGKILL)
     unprivileged.start()
     ended = unprivileged.run_now(run)
@@ -9264,8 +9258,9 @@ def test_interrupted_client_is_told_that_the_program_cannot_be_signalled(
     unprivileged: Served, fifos: Any
 ) -> None:
     path = fifos()
-    runner = Runner(unprivileged, "of-root", f"fifo={path}")
+    runner = Runner(unprivileged, "become", f"fifo={path}")
     held = reach(path)
+    runner.await_output(b"other\n")
     await_known(unprivileged, only_run(unprivileged))
     runner.process.send_signal(signal.SIGINT)
     said = b"the run goes on, its program cannot be signalled: "
@@ -9276,17 +9271,14 @@ def test_interrupted_client_is_told_that_the_program_cannot_be_signalled(
 
 @NEEDS_PROC
 @pytest.mark.parametrize("tool", ["env", "setsid"])
-def test_leftover_of_root_is_told_of_by_a_daemon_without_rights(
+def test_leftover_of_another_user_is_told_of_by_a_daemon_without_rights(
     unprivileged: Served, fifos: Any, tool: str
 ) -> None:
-    told, path = str(unprivileged.folder / "told"), fifos()
-    os.mkfifo(told)
-    os.chmod(told, 0o666)
-    ended = unprivileged.run("leave", {"told": told, "fifo": path, "tool": tool})
+    ended = unprivileged.run("leave", {"told": fifos(), "tool": tool})
     assert (ended["end_reason"], ended["survivors"]) == ("success", 1)
-    found = re.match(r"cannot be signalled: (\d+) \((sh|cat)\)", ended["error"])
+    found = re.match(r"cannot be signalled: (\d+) \((sh|sleep)\)", ended["error"])
     assert found
-    let_go(path)
+    os.kill(int(found[1]), signal.SIGKILL)
     within(DEADLINE_S, lambda: not is_alive(int(found[1])), "its end")
 
 
@@ -9395,8 +9387,8 @@ def has_gone(path: Path) -> bool:
 
 
 @pytest.fixture
-def in_cgroup(tmp_path: Path) -> Iterator[Served]:
-    """A daemon, which is not started yet, in a cgroup that is its own."""
+def in_cgroup(tmp_path: Path) -> Iterator[tuple[Served, Path]]:
+    """A daemon that is not started yet, and the cgroup in which it will be, its own."""
     path = Path(tr._own_cgroup() or "/nowhere", f"test-{uuid.uuid4().hex}")
     try:
         path.mkdir()
@@ -9410,8 +9402,9 @@ def in_cgroup(tmp_path: Path) -> Iterator[Served]:
         hold = {**HELD, "run": ESCAPE + HELD["run"], "graceful_stop": "1h"}
         escape = {"run": ESCAPE, "max_concurrent": 8, "graceful_stop": "1h"}
         made = Served(tmp_path, {"escape": escape, "hold": hold})
-        made.cgroup = path
-        yield made
+        procs = path / "cgroup.procs"
+        made.before = lambda: procs.write_text(str(os.getpid()))
+        yield made, path
         made.close()
         assert cgroups_below(path) == []
     finally:
@@ -9429,15 +9422,16 @@ def begin_to_hold(daemon: Served, fifo: str) -> tuple[Any, int]:
     return run, held
 
 
-def test_nothing_escapes_from_a_cgroup(in_cgroup: Served, fifos: Any) -> None:
-    in_cgroup.start()
-    assert in_cgroup.cgroup
-    assert in_cgroup.get("/api/info").json["tracking"] == "cgroup"
-    run, held = begin_to_hold(in_cgroup, fifos())
+def test_nothing_escapes_from_a_cgroup(
+    in_cgroup: tuple[Served, Path], fifos: Any
+) -> None:
+    daemon, place = in_cgroup
+    daemon.start()
+    assert daemon.get("/api/info").json["tracking"] == "cgroup"
+    run, held = begin_to_hold(daemon, fifos())
     with ThreadPoolExecutor(8) as pool:
-        ended = list(pool.map(in_cgroup.run, ["escape"] * 24))
+        ended = list(pool.map(daemon.run, ["escape"] * 24))
     assert {(r["end_reason"], r["survivors"]) for r in ended} == {("success", 1)}
-    place = in_cgroup.cgroup
     left = {"daemon", run["id"]}
     within(
         DEADLINE_S,
@@ -9445,35 +9439,36 @@ def test_nothing_escapes_from_a_cgroup(in_cgroup: Served, fifos: Any) -> None:
         "one for the run that goes on",
     )
     finish_with(held, "3\n")
-    now = in_cgroup.ended(run)
+    now = daemon.ended(run)
     assert (now["exit_code"], now["survivors"]) == (3, 1)
 
 
 def test_cgroups_of_a_killed_daemon_are_ended_from_anywhere(
-    in_cgroup: Served, fifos: Any
+    in_cgroup: tuple[Served, Path], fifos: Any
 ) -> None:
-    in_cgroup.start()
-    run, held = begin_to_hold(in_cgroup, fifos())
-    in_cgroup.end(signal.SIGKILL)
-    assert in_cgroup.cgroup
-    place, in_cgroup.cgroup = in_cgroup.cgroup, None
-    in_cgroup.start()
+    daemon, place = in_cgroup
+    daemon.start()
+    run, held = begin_to_hold(daemon, fifos())
+    daemon.end(signal.SIGKILL)
+    daemon.before = lambda: None
+    daemon.start()
     assert cgroups_below(place) == []
-    now = in_cgroup.run_now(run)
+    now = daemon.run_now(run)
     assert now["end_reason"] == "crashed"
     assert "2 of its processes were left and have been killed" in now["error"]
     os.close(held)
 
 
 def test_cgroup_goes_with_its_run_through_an_upgrade(
-    in_cgroup: Served, fifos: Any
+    in_cgroup: tuple[Served, Path], fifos: Any
 ) -> None:
-    in_cgroup.start()
-    run, held = begin_to_hold(in_cgroup, fifos())
-    upgrade(in_cgroup)
-    assert in_cgroup.get("/api/info").json["tracking"] == "cgroup"
+    daemon, _ = in_cgroup
+    daemon.start()
+    run, held = begin_to_hold(daemon, fifos())
+    upgrade(daemon)
+    assert daemon.get("/api/info").json["tracking"] == "cgroup"
     finish_with(held, "3\n")
-    now = in_cgroup.ended(run)
+    now = daemon.ended(run)
     assert (now["exit_code"], now["survivors"]) == (3, 1)
 
 
