@@ -47,11 +47,11 @@ Life of a run
     row as well, ended as missed or dst_skipped.
 
 Threads and locks
-    main reads the numbers of signals from a pipe; accept takes connections, each of
-    which has a thread; schedule sleeps until the next deadline or tick; each running
-    run has a thread, which then waits for another run; reload, drain and the line for
-    stdout have one while they last; watchdog, if systemd wants it, sees whether main,
-    accept and schedule go round.
+    main reads the numbers of signals from a pipe and reaps orphans; accept takes
+    connections, each of which has a thread; schedule sleeps until the next deadline or
+    tick; each running run has a thread, which then waits for another run; reload, drain
+    and the line for stdout have one while they last; watchdog, if systemd wants it,
+    sees whether main, accept and schedule go round.
     All changing state is in one Daemon behind one mutex. Every live run has a Condition
     on that mutex, so that its end wakes those who wait for it and nobody else. Whatever
     happens to a run is one Change, which takes five steps:
