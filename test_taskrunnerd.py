@@ -20055,6 +20055,8 @@ def test_watchdog_notices_each_loop_that_stalls(
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     watchdog = tr._Watchdog(server, writer)
+    # Only the main thread may catch one.
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     loops = [
         in_thread(server.serve_forever),
         in_thread(lambda: tr._wait_for_end((reader, writer), server, 1.0, watchdog)),
