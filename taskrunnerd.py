@@ -2269,51 +2269,43 @@ class Places:
         self.values: dict[Where, int] = {}
         self.names: dict[Where, int] = {}
         self.repeated: list[tuple[Where, int]] = []
-        matches = _TOKEN.finditer(text)
-        self._words = ((match[0], match.start()) for match in matches)
-        self._walk((), *next(self._words))
+        words = ((match[0], match.start()) for match in _TOKEN.finditer(text))
+        self._walk((), words, *next(words))
 
-    def _walk(self, at: Where, word: str, offset: int) -> None:
+    def _walk(
+        self, at: Where, words: Iterator[tuple[str, int]], word: str, offset: int
+    ) -> None:
+        """Note the value that begins with a word, and all that is in it."""
         self.values[at] = offset
-        if word == "[":
-            self._walk_list(at)
-        elif word == "{":
-            self._walk_object(at)
-
-    def _walk_list(self, at: Where) -> None:
-        index = 0
-        for word, offset in self._words:
-            if word == "]":
+        if word not in ("[", "{"):
+            return
+        seen: set[str | int] = set()
+        for inner, inner_offset in words:
+            if inner in ("]", "}"):
                 return
-            if word != ",":
-                self._walk((*at, index), word, offset)
-                index += 1
-
-    def _walk_object(self, at: Where) -> None:
-        seen: set[str] = set()
-        for word, offset in self._words:
-            if word == "}":
-                return
-            if word == ",":
+            if inner == ",":
                 continue
-            name = json.loads(word)
-            here = (*at, name)
-            if name in seen:
-                self.repeated.append((here, offset))
-            seen.add(name)
-            self.names[here] = offset
-            next(self._words)  # the colon
-            self._walk(here, *next(self._words))
+            if word == "[":
+                part: str | int = len(seen)
+                start = inner, inner_offset
+            else:
+                part = json.loads(inner)
+                if part in seen:
+                    self.repeated.append(((*at, part), inner_offset))
+                self.names[(*at, part)] = inner_offset
+                next(words)  # the colon
+                start = next(words)
+            seen.add(part)
+            self._walk((*at, part), words, *start)
 
-
-def _offset(fault: Fault, places: Places) -> int:
-    """Where a fault is shown: at its value, its name, or what should hold it."""
-    at = fault.at
-    if fault.of_name and at in places.names:
-        return places.names[at]
-    while at not in places.values:
-        at = at[:-1]
-    return places.values[at]
+    def offset(self, fault: Fault) -> int:
+        """Where a fault is shown: at its value, its name, or what should hold it."""
+        at = fault.at
+        if fault.of_name and at in self.names:
+            return self.names[at]
+        while at not in self.values:
+            at = at[:-1]
+        return self.values[at]
 
 
 class _Source:
@@ -2349,19 +2341,19 @@ class _Source:
         faults, in that order, if there are any."""
         places = Places(self.text)
         faults = [(offset, Fault(at, REPEATED)) for at, offset in places.repeated]
-        faults += [(_offset(fault, places), fault) for fault in self.faults]
+        faults += [(places.offset(fault), fault) for fault in self.faults]
         if faults:
             raise ConfigError(self._in_order(faults))
-        return self._in_order([(_offset(x, places), x) for x in self.warnings])
+        return self._in_order([(places.offset(x), x) for x in self.warnings])
 
     def _in_order(self, found: list[tuple[int, Fault]]) -> list[ConfigFault]:
-        found.sort(key=lambda pair: pair[0])
-        return list(dict.fromkeys(self._config_fault(*pair) for pair in found))
-
-    def _config_fault(self, offset: int, fault: Fault) -> ConfigFault:
-        line = self.text.count("\n", 0, offset) + 1
-        column = offset - self.text.rfind("\n", 0, offset)
-        return ConfigFault(self.path, line, column, fault.location, fault.message)
+        told: dict[ConfigFault, None] = {}
+        for offset, fault in sorted(found, key=lambda pair: pair[0]):
+            line = self.text.count("\n", 0, offset) + 1
+            column = offset - self.text.rfind("\n", 0, offset)
+            at = fault.location
+            told[ConfigFault(self.path, line, column, at, fault.message)] = None
+        return list(told)
 
 
 def _whole_file_error(path: str, message: str) -> ConfigError:
@@ -2377,11 +2369,6 @@ def _parse_config(source: _Source) -> Any:
         raise ConfigError([fault]) from None
     except ValueError as error:
         raise _whole_file_error(source.path, str(error)) from None
-
-
-def _check_defaults(source: _Source, defaults: dict[str, Any]) -> None:
-    if "run" in defaults:
-        source.fault(("defaults", "run"), "belongs to a task, not to the defaults")
 
 
 def _read_config(path: str) -> str:
@@ -2816,7 +2803,8 @@ def load_config(path: str) -> Config:
     source.misshapen = {f.at[:n] for f in source.faults for n in range(1, 4)}
     top = document if isinstance(document, dict) else {}
     defaults = source.sound(top.get("defaults"), ("defaults",))
-    _check_defaults(source, defaults)
+    if "run" in defaults:
+        source.fault(("defaults", "run"), "belongs to a task, not to the defaults")
     zone_name = source.sound(top, ()).get("timezone")
     if zone_name:
         source.zone_name = _checked_zone(source, ("timezone",), zone_name)
@@ -2878,52 +2866,48 @@ def undeclared_task(name: str) -> Task:
     return task
 
 
-def _shown(param: Param, value: Any) -> tuple[Any, ...]:
-    return () if param.secret else (value,)
-
-
-def _param_text(param: Param, value: Any) -> Any:
-    """The text of a value that a trigger gives, where one of this type has a text."""
-    typed = param.kind == "flag" or param.type != "string"
-    return value_text(value) if typed and isinstance(value, (int, float)) else value
-
-
-def param_faults(task: Task, given: Mapping[str, Any]) -> Iterator[Fault]:
-    """Every fault of the parameters that a trigger gives."""
+def bound_params(
+    task: Task, given: Mapping[str, Any]
+) -> tuple[dict[str, str], list[Fault]]:
+    """The value of each parameter that is not omitted, by key, and every fault of those
+    that a trigger gives. Absent means the default, null omits."""
     at: Where = ("body", "params")
+    faults: list[Fault] = []
     declared = {param.key: param for param in task.params}
+    texts: dict[str, Any] = {param.key: param.default for param in task.params}
     for index, (key, value) in enumerate(given.items()):
-        here = (*at, key)
         param = declared.get(key)
         if param is None:
             near = nearest(key, declared) if index < FAULTS_LISTED else ""
-            yield Fault(here, "unknown parameter" + near)
+            faults.append(Fault((*at, key), "unknown parameter" + near))
             continue
-        text = _param_text(param, value)
-        if text is not None and not isinstance(text, str):
-            yield Fault(
-                here, 'must be text, such as "5" in quotes', *_shown(param, value)
-            )
-        elif text is not None and _value_fault(param, text):
-            yield Fault(here, _value_fault(param, text), *_shown(param, value))
-    for param in task.params:
-        absent = param.key not in given and param.default is None
-        if param.required and (absent or given.get(param.key, "") is None):
-            yield Fault((*at, param.key), "must be there and not null")
+        # A number or boolean is taken as its text, but not where any text would do.
+        typed = param.kind == "flag" or param.type != "string"
+        is_number = isinstance(value, (int, float))
+        text = texts[key] = value_text(value) if typed and is_number else value
+        message = ""
+        if isinstance(text, str):
+            message = _value_fault(param, text)
+        elif text is not None:
+            message = 'must be text, such as "5" in quotes'
+        if message:
+            shown = () if param.secret else (value,)
+            faults.append(Fault((*at, key), message, *shown))
+    values = {key: text for key, text in texts.items() if text is not None}
+    for key, param in declared.items():
+        if param.required and key not in values:
+            faults.append(Fault((*at, key), "must be there and not null"))
+        if param.kind == "flag" and key in values and not faults:
+            values[key] = json.dumps(parse_boolean(values[key]))
+    return values, faults
 
 
 def resolve_params(task: Task, given: Mapping[str, Any]) -> dict[str, str]:
-    """The value of each parameter that is not omitted, by key. Absent means the
-    default, null omits. Raises Problem 422 with every fault."""
-    faults = list(param_faults(task, given))
+    """The value of each parameter that is not omitted, by key. Raises Problem 422 with
+    every fault."""
+    values, faults = bound_params(task, given)
     if faults:
         raise Problem(422, "parameters cannot be used", faults=faults)
-    values = {}
-    for param in task.params:
-        value = _param_text(param, given.get(param.key, param.default))
-        if value is not None:
-            flag = param.kind == "flag"
-            values[param.key] = json.dumps(parse_boolean(value)) if flag else value
     return values
 
 
@@ -9355,9 +9339,8 @@ def _trigger_faults(
     given = request.body.get("params", {}) if isinstance(request.body, dict) else {}
     if isinstance(given, dict):
         known = {fault.location for fault in faults}
-        faults = faults + [
-            f for f in param_faults(task, given) if f.location not in known
-        ]
+        _, more = bound_params(task, given)
+        faults = faults + [f for f in more if f.location not in known]
     # What stands under another key, or in place of a key, may be a secret as well.
     is_secret = any(param.secret for param in task.params)
     return _hide_body(faults) if is_secret else faults

@@ -3870,7 +3870,7 @@ def test_required_param_must_be_there_and_not_null(
     tmp_path: Path, param: Any, given: Any, *, is_fault: bool
 ) -> None:
     task = task_of(tmp_path, run=["show"], params=[param])
-    found = [(fault.location, fault.message) for fault in tr.param_faults(task, given)]
+    found = [(x.location, x.message) for x in tr.bound_params(task, given)[1]]
     key = task.params[0].key
     fault = (f"body.params.{key}", "must be there and not null")
     assert found == ([fault] if is_fault else [])
@@ -16590,7 +16590,7 @@ def test_only_faults_that_are_listed_cost_a_search_for_a_near_name(
     monkeypatch.setattr(tr, "nearest", lambda word, _: searched.append(word) or "")
     task = in_process({"a": {"run": "true"}}).task("a")
     given = {f"TEXT{n}": "" for n in range(1000)}
-    assert len(list(tr.param_faults(task, given))) == 1000
+    assert len(tr.bound_params(task, given)[1]) == 1000
     faults = tr.find_faults(tr.SCHEMAS["Trigger"], given, ())
     assert (len(list(faults)), len(searched)) == (1000, 2 * tr.FAULTS_LISTED)
 
