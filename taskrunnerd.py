@@ -727,13 +727,6 @@ def _bits(values: tuple[int, ...]) -> int:
     return sum(1 << value for value in values)
 
 
-def _check_dates(days: tuple[int, ...], months: tuple[int, ...]) -> None:
-    """Refuse days that none of the months has."""
-    if all(days[0] > _MONTH_DAYS[month - 1] for month in months):
-        names = " or ".join(f"{days[0]} {_MONTHS[month - 1]}" for month in months)
-        raise ValueError(f"can never fire: no such date as {names}")
-
-
 def _parse_cron_fields(text: str, zone_name: str) -> Cron:
     texts = _MACROS.get(text.lower(), text).split()
     if len(texts) not in (5, 6):
@@ -747,8 +740,9 @@ def _parse_cron_fields(text: str, zone_name: str) -> Cron:
     seconds, minutes, hours, days, months, weekdays = values
     # Vixie's rule: a field that begins with * restricts nothing by itself.
     either = not any(texts[place][0] in "*?" for place in (3, 5))
-    if not either:
-        _check_dates(days, months)
+    if not either and all(days[0] > _MONTH_DAYS[month - 1] for month in months):
+        names = " or ".join(f"{days[0]} {_MONTHS[month - 1]}" for month in months)
+        raise ValueError(f"can never fire: no such date as {names}")
     full = len(days) == 31, len(weekdays) == 7
     return Cron(
         text,
@@ -762,13 +756,6 @@ def _parse_cron_fields(text: str, zone_name: str) -> Cron:
         any_day=len(months) == 12 and (any(full) if either else all(full)),
         fixed=texts[2][0] not in "*?" and "/" not in texts[2],
     )
-
-
-def _parse_every(text: str, zone_name: str) -> Cron:
-    every_s = parse_duration("".join(text.split()[1:]))
-    if every_s != int(every_s) or every_s < 1:
-        raise ValueError(f'"{text}" is not whole seconds, at least 1s')
-    return Cron(text, zone_name, every_s=int(every_s))
 
 
 def parse_cron(text: str, zone_name: str = "UTC") -> Cron:
@@ -785,7 +772,10 @@ def parse_cron(text: str, zone_name: str = "UTC") -> Cron:
     zone_named(zone_name)
     word = "".join(body.lower().split(None, 1)[:1])
     if word == "@every":
-        return _parse_every(body, zone_name)
+        every_s = parse_duration("".join(body.split()[1:]))
+        if every_s != int(every_s) or every_s < 1:
+            raise ValueError(f'"{body}" is not whole seconds, at least 1s')
+        return Cron(body, zone_name, every_s=int(every_s))
     if word == "@reboot":
         raise ValueError('"@reboot" is no time of its own; use run_on_start instead')
     if word.startswith("@") and body.lower() not in _MACROS:
@@ -1865,22 +1855,9 @@ Where = tuple[Union[str, int], ...]
 _ABSENT: Any = object()
 
 
-def location_text(at: Where) -> str:
-    """("tasks", "a", "params", 0) as tasks.a.params[0]."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in at)
-    return "".join(parts).lstrip(".")
-
-
 def shortened(text: str) -> str:
     """A text that is not too long to be shown."""
     return text if len(text) <= ECHO_MAX_CHARS else text[:ECHO_MAX_CHARS] + "…"
-
-
-def _echo(value: Any) -> Any:
-    if isinstance(value, str):
-        return shortened(value)
-    text = json.dumps(value, ensure_ascii=False)
-    return value if len(text) <= ECHO_MAX_CHARS else shortened(text)
 
 
 class Fault(NamedTuple):
@@ -1894,16 +1871,23 @@ class Fault(NamedTuple):
     @property
     def location(self) -> str:
         """The place as people write it: body.params.NAME, ids[3]."""
-        return location_text(self.at)
+        parts = (f"[{x}]" if isinstance(x, int) else f".{x}" for x in self.at)
+        return "".join(parts).lstrip(".")
 
     def detail(self) -> dict[str, Any]:
         """The fault as ErrorDetail; a long value is cut."""
-        detail = {"location": shortened(self.location)}
         # A message may quote the value.
-        detail["message"] = shortened(self.message)
-        if self.value is _ABSENT:
-            return detail
-        return {**detail, "value": _echo(self.value)}
+        detail: dict[str, Any] = {
+            "location": shortened(self.location),
+            "message": shortened(self.message),
+        }
+        if isinstance(self.value, str):
+            detail["value"] = shortened(self.value)
+        elif self.value is not _ABSENT:
+            text = json.dumps(self.value, ensure_ascii=False)
+            is_short = len(text) <= ECHO_MAX_CHARS
+            detail["value"] = self.value if is_short else shortened(text)
+        return detail
 
 
 class Problem(Exception):
@@ -2006,29 +1990,23 @@ class WrittenNumber(float):
 
 def _is_whole(value: Any) -> bool:
     """Whether a value is an integer; in a request 5.0 is one, as JSON Schema has it."""
-    return isinstance(value, int) or (
-        isinstance(value, WrittenNumber) and value.is_integer()
-    )
+    if isinstance(value, WrittenNumber):
+        return value.is_integer()
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
-_TYPES: dict[str, Callable[[Any], bool]] = {
-    "string": lambda v: isinstance(v, str),
-    "boolean": lambda v: isinstance(v, bool),
-    "integer": lambda v: not isinstance(v, bool) and _is_whole(v),
-    "number": lambda v: isinstance(v, (int, float)) and not isinstance(v, bool),
-    "array": lambda v: isinstance(v, list),
-    "object": lambda v: isinstance(v, dict),
-    "null": lambda v: v is None,
-}
-_TYPE_WORDS = {
-    "string": "text",
-    "boolean": "true or false",
-    "integer": "a whole number",
-    "number": "a number",
-    "array": "a list",
-    "object": "an object",
-    "null": "null",
-}
+# In words, and whether a value is one.
+_TYPES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "string": ("text", lambda v: isinstance(v, str)),
+    "boolean": ("true or false", lambda v: isinstance(v, bool)),
+    "integer": ("a whole number", _is_whole),
+    "number": (
+        "a number", lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
+    ),
+    "array": ("a list", lambda v: isinstance(v, list)),
+    "object": ("an object", lambda v: isinstance(v, dict)),
+    "null": ("null", lambda v: v is None),
+}  # fmt: skip
 
 
 def resolved(schema: JsonSchema) -> JsonSchema:
@@ -2041,17 +2019,17 @@ def resolved(schema: JsonSchema) -> JsonSchema:
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
-def _must_be_text(schema: JsonSchema) -> bool:
-    """Whether a string must be text that a program can get; output may be anything."""
-    return "type" in schema and schema.get("format") != "any-text"
-
-
 def _text_faults(schema: JsonSchema, value: str, at: Where) -> Iterator[Fault]:
     if len(value) < schema.get("minLength", 0):
         yield Fault(at, "must not be empty", value)
     elif len(value) > schema.get("maxLength", len(value)):
         yield Fault(at, f"must have at most {schema['maxLength']} characters", value)
-    elif _must_be_text(schema) and _NO_TEXT.search(value):
+    elif (
+        # Text that a program can get; output may be anything.
+        "type" in schema
+        and schema.get("format") != "any-text"
+        and _NO_TEXT.search(value)
+    ):
         nul = "must not contain a NUL character"
         yield Fault(at, nul if "\0" in value else "must be valid Unicode", value)
     elif schema.get("format") in _FORMATS:
@@ -2064,13 +2042,6 @@ def _text_faults(schema: JsonSchema, value: str, at: Where) -> Iterator[Fault]:
         yield Fault(at, f"must match {schema['pattern']}", value)
 
 
-def _number_faults(schema: JsonSchema, value: float, at: Where) -> Iterator[Fault]:
-    low, high = schema.get("minimum", value), schema.get("maximum", value)
-    if not low <= value <= high:
-        bounds = f"{low} to {high}" if "maximum" in schema else f"{low} or more"
-        yield Fault(at, f"must be {bounds}", value)
-
-
 def nearest(word: Any, known: Iterable[str]) -> str:
     """`; did you mean …?` when a known word is near, else nothing."""
     import difflib  # 3 ms that only a mistake has to pay
@@ -2079,16 +2050,6 @@ def nearest(word: Any, known: Iterable[str]) -> str:
     text = str(word)[:ECHO_MAX_CHARS].lower()
     close = difflib.get_close_matches(text, by_lower, n=1)
     return f"; did you mean {by_lower[close[0]]}?" if close else ""
-
-
-def _list_faults(schema: JsonSchema, value: list[Any], at: Where) -> Iterator[Fault]:
-    if len(value) < schema.get("minItems", 0):
-        yield Fault(at, "must not be empty", value)
-    if len(value) > schema.get("maxItems", len(value)):
-        yield Fault(at, f"must have at most {schema['maxItems']} entries")
-        return
-    for index, entry in enumerate(value):
-        yield from find_faults(schema.get("items", {}), entry, (*at, index))
 
 
 def _object_faults(
@@ -2121,20 +2082,28 @@ def find_faults(schema: JsonSchema, value: Any, at: Where) -> Iterator[Fault]:
     schema = resolved(schema)
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    if kinds and not any(_TYPES[kind](value) for kind in kinds):
-        words = " or ".join(_TYPE_WORDS[kind] for kind in kinds)
+    if kinds and not any(_TYPES[kind][1](value) for kind in kinds):
+        words = " or ".join(_TYPES[kind][0] for kind in kinds)
         yield Fault(at, f"must be {words}", value)
     elif "enum" in schema and value not in schema["enum"]:
         words = ", ".join(schema["enum"])
-        yield Fault(
-            at, f"must be one of {words}{nearest(value, schema['enum'])}", value
-        )
+        near = nearest(value, schema["enum"])
+        yield Fault(at, f"must be one of {words}{near}", value)
     elif isinstance(value, str):
         yield from _text_faults(schema, value, at)
     elif isinstance(value, (int, float)):
-        yield from _number_faults(schema, value, at)
+        low, high = schema.get("minimum", value), schema.get("maximum", value)
+        if not low <= value <= high:
+            bounds = f"{low} to {high}" if "maximum" in schema else f"{low} or more"
+            yield Fault(at, f"must be {bounds}", value)
     elif isinstance(value, list):
-        yield from _list_faults(schema, value, at)
+        if len(value) < schema.get("minItems", 0):
+            yield Fault(at, "must not be empty", value)
+        if len(value) > schema.get("maxItems", len(value)):
+            yield Fault(at, f"must have at most {schema['maxItems']} entries")
+            return
+        for index, entry in enumerate(value):
+            yield from find_faults(schema.get("items", {}), entry, (*at, index))
     elif isinstance(value, dict):
         yield from _object_faults(schema, value, at)
 
@@ -2168,16 +2137,6 @@ def _refuse_constant(word: str) -> None:
 
 
 _OUTSIDE_TEXT = re.compile(rb'"(?:[^"\\]+|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
-
-
-def _is_too_deep(raw: bytes) -> bool:
-    depth = 0
-    for token in _OUTSIDE_TEXT.finditer(raw):
-        first = token[0][:1]
-        depth += 1 if first in b"[{" else -1 if first in b"]}" else 0
-        if depth > JSON_MAX_DEPTH:
-            return True
-    return False
 
 
 # Not shown: it may be a secret.
@@ -2229,12 +2188,15 @@ def json_value(
     """The value of a JSON text. Raises ValueError, also for one nested too deeply, and
     RepeatedName if names have to be `unique`."""
     # The parser recurses in C; a bound on nesting keeps a small thread stack safe.
-    opened = raw.count(b"[") + raw.count(b"{")
-    if opened > JSON_MAX_DEPTH and _is_too_deep(raw):
-        raise ValueError(f"nested deeper than {JSON_MAX_DEPTH} levels")
-    text = raw.decode("utf-8-sig")
+    if raw.count(b"[") + raw.count(b"{") > JSON_MAX_DEPTH:
+        depth = 0
+        for token in _OUTSIDE_TEXT.finditer(raw):
+            first = token[0][:1]
+            depth += 1 if first in b"[{" else -1 if first in b"]}" else 0
+            if depth > JSON_MAX_DEPTH:
+                raise ValueError(f"nested deeper than {JSON_MAX_DEPTH} levels")
     return json.loads(
-        text,
+        raw.decode("utf-8-sig"),
         parse_constant=_refuse_constant,
         parse_float=parse_float,
         parse_int=_whole,
@@ -2254,7 +2216,7 @@ class Config(NamedTuple):
     path: str
     tasks: Mapping[str, Task]
     checksum: int = 0  # of the file's text
-    warnings: Sequence[ConfigFault] = ()  # what is allowed and hardly meant
+    warnings: Sequence[ConfigFault] = ()  # what is allowed but looks like a mistake
 
 
 REPEATED = "repeated; each name may stand only once"
@@ -2333,12 +2295,12 @@ class _Source:
         self.faults.append(Fault(at, message))
 
     def warn(self, at: Where, message: str) -> None:
-        """Note that the value at a place is allowed but hardly meant."""
+        """Note that the value at a place is allowed but looks like a mistake."""
         self.warnings.append(Fault(at, message))
 
     def checked_warnings(self) -> list[ConfigFault]:
-        """What is hardly meant, in the order of the file. Raises ConfigError with all
-        faults, in that order, if there are any."""
+        """The warnings in the order of the file. Raises ConfigError with all faults, in
+        that order, if there are any."""
         places = Places(self.text)
         faults = [(offset, Fault(at, REPEATED)) for at, offset in places.repeated]
         faults += [(places.offset(fault), fault) for fault in self.faults]
@@ -2390,24 +2352,7 @@ def _read_config(path: str) -> str:
 
 _MERGED_KEYS = ("env", "secrets")
 _DEFAULTS = {key: x["default"] for key, x in TASK_KEYS.items() if "default" in x}
-
-
 _PARAM_KINDS = ("env", "arg", "option", "flag")
-
-
-def _build_param(kind: str, fields: dict[str, Any]) -> Param:
-    values = {
-        name: fields.get(name, schema.get("default"))
-        for name, schema in SCHEMAS["Param"]["properties"].items()
-        if name not in _PARAM_KINDS
-    }
-    if not isinstance(values["default"], (str, type(None))):
-        values["default"] = json.dumps(values["default"])
-    return Param(
-        kind, fields[kind], **{**values, "choices": tuple(values["choices"] or ())}
-    )
-
-
 _JSON_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
@@ -2421,8 +2366,7 @@ def _value_fault(param: Param, value: str) -> str:
     if size_bytes > PARAM_MAX_BYTES:
         return f"must have at most {PARAM_MAX_BYTES} bytes, has {size_bytes}"
     if param.kind == "flag":
-        known = value.lower() in ("true", "false", "1", "0", "t", "f")
-        return "" if known else "must be true or false"
+        return "" if value.lower() in _TRUE + _FALSE else "must be true or false"
     if param.choices and not param.allow_custom and value not in param.choices:
         allowed = "its choices" if param.secret else ", ".join(param.choices)
         return f"must be one of {allowed}"
@@ -2442,21 +2386,28 @@ def _build_params(
     source: _Source, at: Where, declared: list[dict[str, Any]]
 ) -> tuple[Param, ...]:
     params: dict[str, Param] = {}
-    for index, fields in enumerate(declared):
+    for index, given in enumerate(declared):
         here = (*at, index)
-        kinds = [kind for kind in _PARAM_KINDS if kind in fields]
+        kinds = [kind for kind in _PARAM_KINDS if kind in given]
         if len(kinds) != 1:
             source.fault(here, "must have exactly one of env, arg, option, flag")
             continue
-        param = _build_param(kinds[0], fields)
+        fields = {
+            name: given.get(name, schema.get("default"))
+            for name, schema in SCHEMAS["Param"]["properties"].items()
+            if name not in _PARAM_KINDS
+        }
+        if not isinstance(fields["default"], (str, type(None))):
+            fields["default"] = json.dumps(fields["default"])
+        fields["choices"] = tuple(fields["choices"] or ())
+        param = Param(kinds[0], given[kinds[0]], **fields)
         if param.key in params:
             source.fault(here, f"the key {param.key} is declared twice")
         if param.kind == "env" and param.key.startswith(_OWN_PREFIX):
             source.fault((*here, "env"), _TAKEN)
-        if param.default is not None:
-            message = _value_fault(param, param.default)
-            if message:
-                source.fault((*here, "default"), message)
+        message = "" if param.default is None else _value_fault(param, param.default)
+        if message:
+            source.fault((*here, "default"), message)
         params[param.key] = param
     return tuple(params.values())
 
@@ -2485,11 +2436,6 @@ _NO_PIPE = re.compile(
     re.DOTALL,
 )
 _PIPE = re.compile(r"(?<![|>])\|(?!\|)")
-
-
-def _has_pipe(script: str) -> bool:
-    """Whether a shell script pipes one command into another; good enough to warn."""
-    return bool(_PIPE.search(_NO_PIPE.sub("_", _HERE_DOCUMENT.sub(r"\1", script))))
 
 
 _USES_ARGUMENTS = re.compile(r"\$(?:[@*1-9]|\{[#!]?[@*1-9])|\bgetopts\b")
@@ -2535,35 +2481,31 @@ def _check_run(
         names = ", ".join(passed)
         message = f'the script never uses its arguments ({names}); write "$@" or $1'
         source.fault(at, message)
-    if "-e" in words and "pipefail" not in f"{words}{run}" and _has_pipe(run):
+    # Whether it pipes one command into another; good enough for a warning.
+    has_pipe = _PIPE.search(_NO_PIPE.sub("_", _HERE_DOCUMENT.sub(r"\1", run)))
+    if "-e" in words and "pipefail" not in f"{words}{run}" and has_pipe:
         seen = f'"{words[0]} -e" sees a failure of the last command of a pipe only'
         source.warn(at, f'{seen}; "shell": "bash" sees all (pipefail)')
 
 
-def _find_account(source: _Source, at: Where, user: str | None) -> Account | None:
-    """The account behind `user` or `user:group`, by name or number."""
-    if user is None:
-        return None
+def _find_account(user: str) -> Account:
+    """The account behind `user` or `user:group`, by name or number. Raises
+    ValueError."""
     import grp  # only tasks with `user` need the user database
     import pwd
 
     name, _, group = user.partition(":")
+    missing = f'no such user "{name}"'
     try:
         entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
-    except (KeyError, OverflowError):
-        source.fault(at, f'no such user "{name}"')
-        return None
-    gid = entry.pw_gid
-    try:
+        gid, missing = entry.pw_gid, f'no such group "{group}"'
         if group:
             gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
         groups = tuple(os.getgrouplist(entry.pw_name, gid))
     except (KeyError, OverflowError):
-        source.fault(at, f'no such group "{group}"')
-        return None
+        raise ValueError(missing) from None
     if os.geteuid() != 0 and (entry.pw_uid, gid) != (os.geteuid(), os.getegid()):
-        source.fault(at, f'running as "{user}" needs root')
-        return None
+        raise ValueError(f'running as "{user}" needs root')
     shell = entry.pw_shell or "/bin/sh"  # passwd(5)
     return Account(entry.pw_name, entry.pw_dir, shell, entry.pw_uid, gid, groups)
 
@@ -2707,19 +2649,6 @@ def _checked_zone(source: _Source, at: Where, name: str) -> str:
     return name
 
 
-def _local_name(source: _Source, at: Where) -> str:
-    """The name of the system's zone; what is wrong with it is said once, here."""
-    if not source.local_name:
-        try:
-            source.local_name, warning = local_zone(int(time.time()))
-            if warning:
-                source.warn(at, warning)
-        except ValueError as error:
-            source.fault(at, str(error))
-            source.local_name = "UTC"
-    return source.local_name
-
-
 def _build_cron(
     source: _Source, at: Callable[[str], Where], setting: dict[str, Any]
 ) -> Cron | None:
@@ -2732,7 +2661,12 @@ def _build_cron(
         try:
             cron = parse_cron(setting["cron"], zone_name)
             if cron.zone_name == LOCAL:
-                cron = cron._replace(zone_name=_local_name(source, at("cron")))
+                if not source.local_name:
+                    source.local_name = "UTC"  # what is wrong with it is said once
+                    source.local_name, warning = local_zone(int(time.time()))
+                    if warning:
+                        source.warn(at("cron"), warning)
+                cron = cron._replace(zone_name=source.local_name)
         except ValueError as error:
             source.fault(at("cron"), str(error))
     scheduled = "cron" in setting or setting["run_on_start"]
@@ -2761,7 +2695,11 @@ def _build_task(
     params = _build_params(source, at("params"), setting["params"])
     _check_run(source, name, setting, params)
     cron = _build_cron(source, at, setting)
-    account = _find_account(source, at("user"), setting.get("user"))
+    account = None
+    try:
+        account = _find_account(setting["user"]) if "user" in setting else None
+    except ValueError as error:
+        source.fault(at("user"), str(error))
     shared = {k: v for k, v in defaults.items() if k in _MERGED_KEYS or k not in own}
     # The task wins over the defaults; in each of them, secrets win over the rest.
     plain, secret, own_plain, own_secret = (
@@ -2820,7 +2758,7 @@ def load_config(path: str) -> Config:
 
 
 def config_differs(config: Config) -> bool:
-    """Whether the file is not any more what was loaded."""
+    """Whether the file has changed since it was loaded, or can no longer be read."""
     try:
         return zlib.crc32(_read_config(config.path).encode()) != config.checksum
     except ConfigError:
@@ -2982,19 +2920,15 @@ class Verdict(NamedTuple):
     signal: str | None
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def verdict(task: Task, cause: str | None, returncode: int) -> Verdict:
     """The outcome of an ended program. `cause` is why the daemon stopped it, if it
     did; `returncode` is negative for a signal, as in subprocess."""
     killed_by = -returncode if returncode < 0 else 0
     exit_code = 128 + killed_by if killed_by else returncode
-    name = _signal_name(killed_by) if killed_by else None
+    name = None
+    if killed_by:
+        names = (each.name for each in signal.Signals if each == killed_by)
+        name = next(names, f"signal {killed_by}")
     if cause:
         return Verdict(cause, exit_code, name)
     accepted = not killed_by and exit_code in task.exit_codes
@@ -3011,12 +2945,6 @@ def retry_delay_s(task: Task, end_reason: str | None, attempt: int) -> float | N
     return min(grown_s, max(task.retry_delay_s, BACKOFF_MAX_S))
 
 
-def _ended_how(signal_name: str | None, exit_code: int) -> str:
-    if signal_name:
-        return f"stopped with {signal_name}"
-    return "never started" if exit_code == NO_EXIT_CODE else f"exit {exit_code}"
-
-
 def summary_text(
     outcome: Verdict,
     took_s: float,
@@ -3028,7 +2956,10 @@ def summary_text(
     """What a person would say of a run that ended badly; None for a success. `error`
     is the run's own, `last_words` what it wrote last, and where."""
     reason, exit_code, signal_name = outcome
-    took, how = duration_text(took_s), _ended_how(signal_name, exit_code)
+    took = duration_text(took_s)
+    how = "never started" if exit_code == NO_EXIT_CODE else f"exit {exit_code}"
+    if signal_name:
+        how = f"stopped with {signal_name}"
     if reason == SUCCESS:
         return None
     if reason == TIMEOUT:

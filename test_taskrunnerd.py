@@ -2042,8 +2042,8 @@ CLOSED = {
         ((0,), "[0]"),
     ],
 )
-def test_location_text_reads_like_a_path(at: Any, text: str) -> None:
-    assert tr.location_text(at) == text
+def test_location_reads_like_a_path(at: Any, text: str) -> None:
+    assert tr.Fault(at, "").location == text
 
 
 @pytest.mark.parametrize(
