@@ -293,6 +293,7 @@ PIPE_READ_BYTES = 256 * KIB
 DRAIN_S = 2.0
 SURVIVOR_CHECK_S = 0.02
 SURVIVOR_LOOKS = 100
+ENDING_PAUSE_S = 0.001
 SURVIVOR_EMPTY_LOOKS = 3  # in which one that forks anew was missed
 EXIT_LOOK_S = 0.1
 EXIT_LOOK_READS = 8
@@ -5091,6 +5092,7 @@ class _Stat(NamedTuple):
     parent: int
     group: int
     start_time: str
+    flags: int
 
 
 def _stat(pid: int) -> _Stat | None:
@@ -5106,7 +5108,13 @@ def _stat(pid: int) -> _Stat | None:
     finally:
         os.close(fd)
     parent, group = int(fields[1]), int(fields[2])
-    return _Stat(fields[0].decode(), parent, group, fields[19].decode())
+    return _Stat(fields[0].decode(), parent, group, fields[19].decode(), int(fields[6]))
+
+
+def _is_ending(pid: int) -> bool:
+    """Whether a process is on its way to be a zombie (PF_EXITING)."""
+    stat = _stat(pid)
+    return bool(stat and stat.flags & 4 and stat.state not in "ZX")
 
 
 def _processes() -> Iterator[tuple[int, _Stat]]:
@@ -6025,12 +6033,16 @@ class Processes:
         """Orphans with the mark of a run that have come to this process. One that has
         ended meanwhile may have left another one."""
         seen: set[int] = set()
-        for _ in range(SURVIVOR_EMPTY_LOOKS):
-            fresh = set(_adopted_children()) - seen
-            yield from (pid for pid in fresh if _run_id_of(pid) == run_id)
+        for _ in range(SURVIVOR_LOOKS):
+            fresh = sorted(set(_adopted_children()) - seen, reverse=True)
             if not fresh:
                 break
-            seen |= fresh
+            yield from (pid for pid in fresh if _run_id_of(pid) == run_id)
+            # One that is ending has lost its mark; its children are not here yet.
+            ending = {pid for pid in fresh if _is_ending(pid)}
+            seen.update(set(fresh) - ending)
+            if ending:
+                time.sleep(ENDING_PAUSE_S)
 
     def strange_orphans(
         self, child: Child, orphans: Collection[int] | None = None

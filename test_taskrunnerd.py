@@ -9016,7 +9016,8 @@ def test_program_that_is_being_started_is_no_survivor_of_another_run(
     gate.await_caller()
     if has == "the daemon's end":
         gate.open()
-        fd = reach(path)
+        # Its start is over: what it waits for is not given to the other one as well.
+        fd = reach(path, daemon)
     with reading(told) as next_line:
         innocent = daemon.trigger("linger", {}, "api")
         pid = int(next_line())
