@@ -131,7 +131,6 @@ import select
 import shutil
 import signal
 import socket
-import socketserver
 import sqlite3
 import stat
 import struct
@@ -155,12 +154,10 @@ if __name__ == "__main__" and "ssl" not in sys.modules:
     # of its start, for what only TLS needs. That imports it itself.
     sys.modules["ssl"] = cast("Any", None)
     import http.client
-    import http.server
 
     del sys.modules["ssl"]
 else:
     import http.client
-    import http.server
 
 # ---- 1. Words and limits ----------------------------------------------------
 # Owns the words of the wire (states, reasons, policies), every size and time limit,
@@ -1902,6 +1899,7 @@ class Problem(Exception):
         faults: Iterable[Fault] = (),
         instance: str = "",
         headers: Mapping[str, str] | None = None,
+        closes: bool = False,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -1909,6 +1907,8 @@ class Problem(Exception):
         self.faults = list(faults)
         self.instance = instance
         self.headers = dict(headers or {})
+        # Whether the connection ends with it: what follows on it is unknown.
+        self.closes = closes
 
 
 class ConfigFault(NamedTuple):
@@ -8766,39 +8766,40 @@ JSON, TEXT, EVENT_STREAM = "application/json", "text/plain", "text/event-stream"
 PROBLEM_JSON, SCHEMA_JSON = "application/problem+json", "application/schema+json"
 
 
-class Front(NamedTuple):
-    """Facts about the server that some answers tell, and its page. `answered` counts
-    the answers by the path of the route and the status."""
+class ServerFacts(NamedTuple):
+    """What some answers tell of the server, and its page. `answered` counts the answers
+    by the path of the route and the status."""
 
     auth_required: bool
     waiting: int
-    answered: Callable[[], dict[tuple[str, int], int]] = dict
-    page: str = ""
+    answered: Mapping[tuple[str, int], int]
+    page: str
 
 
-class Hold(NamedTuple):
-    """What a request that is held may send before its answer: once the silence has
-    lasted, status and headers, and then blanks before the JSON."""
+class Wait(NamedTuple):
+    """How long a request is held, and the Preference-Applied of the answer."""
 
-    status: int
-    headers: Mapping[str, str]
+    seconds: float = 0
+    applied: str = ""
 
 
 class Request(NamedTuple):
     """A request after routing. `path` and `query` hold typed values, `given` the
-    names that stand in the query. `still_there` tells whether the client listens, and
-    keeps a Hold alive; `front` is what the server tells of itself; `media` is the type
-    of the route's answers that the client likes best."""
+    names that stand in the query. `still_there` tells whether the client listens; once
+    the silence has lasted, it sends status and headers of the Answer that is to come,
+    and then blanks before its JSON. `media` is the type of the route's answers that the
+    client likes best."""
 
     path: dict[str, Any]
     query: dict[str, Any]
     given: Collection[str]
     body: Any
     headers: Mapping[str, str]
-    still_there: Callable[[Hold], bool]
-    front: Front
+    still_there: Callable[[Answer], bool]
+    server_facts: Callable[[], ServerFacts]
     media: str = JSON
     request_id: str = ""
+    wait: Wait = Wait()
 
 
 class Answer(NamedTuple):
@@ -9060,39 +9061,27 @@ def _preferences(header: str) -> dict[str, str]:
     return found
 
 
-class _Wait(NamedTuple):
-    """How long a request is to be held, and which preferences were honoured."""
-
-    seconds: float
-    applied: str = ""
-
-
-def _preferred_wait(given: Mapping[str, str], otherwise_s: float) -> _Wait:
+def _preferred_wait(given: Mapping[str, str], otherwise_s: float) -> Wait:
     seconds = given.get("wait", "")
     if re.fullmatch("[0-9]{1,9}", seconds):
-        return _Wait(min(int(seconds), WAIT_MAX_S), f"wait={seconds}")
-    return _Wait(otherwise_s)
+        return Wait(min(int(seconds), WAIT_MAX_S), f"wait={seconds}")
+    return Wait(otherwise_s)
 
 
-def _wanted_wait(request: Request) -> _Wait:
+def wanted_wait(request: Request) -> Wait:
     """The wait that a request asks for: in the query, else as a preference. A stream
     goes on as long as its run does, unless a time is given."""
     given = _preferences(request.headers.get("prefer", ""))
     query = request.query
     if request.media != JSON:
         if "wait_timeout" in request.given:
-            return _Wait(query["wait_timeout"])
+            return Wait(query["wait_timeout"])
         return _preferred_wait(given, math.inf)
     if "wait" in request.given:
-        return _Wait(query["wait_timeout"] if query["wait"] else 0)
+        return Wait(query["wait_timeout"] if query["wait"] else 0)
     if "respond-async" in given and "wait" not in given:
-        return _Wait(0, "respond-async")
+        return Wait(0, "respond-async")
     return _preferred_wait(given, 0)
-
-
-def may_wait(request: Request) -> bool:
-    """Whether a request will be held, as far as it asks for that."""
-    return "wait" in request.query and _wanted_wait(request).seconds > 0
 
 
 def _etag(run: Run) -> str:
@@ -9100,16 +9089,15 @@ def _etag(run: Run) -> str:
     return f'W/"{run.id}.{run.status}"'
 
 
-def _held_run(daemon: Daemon, request: Request, run: Run, hold: Hold) -> Run:
+def _held_run(daemon: Daemon, request: Request, run: Run, to_come: Answer) -> Run:
     """The run once it has ended, or has changed if the request names a version of it
     (If-None-Match), or as it is when the wait is over."""
-    wait = _wanted_wait(request)
     known = request.headers.get("if-none-match", "")
     if known and _etag(run) not in known:
         return run
-    still_there = functools.partial(request.still_there, hold)
+    still_there = functools.partial(request.still_there, to_come)
     seen = run.status if known else ENDED
-    return daemon.wait(run.id, wait.seconds, still_there, seen)
+    return daemon.wait(run.id, request.wait.seconds, still_there, seen)
 
 
 _EVENT_ID = re.compile(f"(?:({RUN_ID_PATTERN[1:-1]}):)?([0-9]{{1,18}})")
@@ -9135,7 +9123,7 @@ def _check_readable(daemon: Daemon, run: Run) -> None:
 def _live_run(daemon: Daemon, request: Request, run: Run, answer: Answer) -> Stream:
     """The run as it goes on, in the form that the request asks for, with the status and
     the headers of its answer."""
-    until_s = daemon.clock.monotonic_s() + _wanted_wait(request).seconds
+    until_s = daemon.clock.monotonic_s() + request.wait.seconds
     if answer.status == 200:
         _check_readable(daemon, run)
     headers = {**answer.headers, "Run-Id": run.id, **_UNBUFFERED}
@@ -9168,7 +9156,7 @@ def _run_answer(
 ) -> Answer | Stream:
     """The run, held until it has ended if the request asks for that, or as it goes
     on."""
-    wait = _wanted_wait(request)
+    wait = request.wait
     headers = {"Location": run_path(run), "Vary": "Accept"}
     headers.update(_replay_header(replayed=replayed))
     if wait.applied:
@@ -9176,7 +9164,7 @@ def _run_answer(
     if request.media != JSON:
         return _live_run(daemon, request, run, Answer(status, None, headers))
     if wait.seconds:
-        run = _held_run(daemon, request, run, Hold(status, headers))
+        run = _held_run(daemon, request, run, Answer(status, None, headers))
     if wait.seconds and not run.ended:
         headers["Retry-After"] = "0"
     headers["ETag"] = _etag(run)
@@ -9736,7 +9724,7 @@ def get_info(daemon: Daemon, request: Request) -> Answer:
         "config_loaded_at": time_text(daemon.config_loaded_ms),
         "data_dir": daemon.folder.path,
         "tracking": CGROUP if daemon.processes.cgroups.path else MARK,
-        "auth_required": request.front.auth_required,
+        "auth_required": request.server_facts().auth_required,
     }
     return Answer(200, document)
 
@@ -9755,7 +9743,7 @@ def get_system_stats(daemon: Daemon, request: Request) -> Answer:
         "disk_total_bytes": disk.total,
         "runs_active": sum(state.running for state in states),
         "runs_queued": sum(state.queued for state in states),
-        "http_waiting": request.front.waiting,
+        "http_waiting": request.server_facts().waiting,
         "threads": threading.active_count(),
     }
     return Answer(200, {**document, **memory_bytes()})
@@ -9811,7 +9799,7 @@ class Scrape(NamedTuple):
     """What the metrics of one answer are made from; `labels` are those of `states`."""
 
     daemon: Daemon
-    front: Front
+    server: ServerFacts
     states: list[TaskState]
     labels: list[str]
 
@@ -9942,7 +9930,7 @@ def _one(value: Callable[[Scrape], float], suffix: str = "") -> Any:
 
 
 def _request_samples(scrape: Scrape) -> Iterator[str]:
-    for (route, status), count in sorted(scrape.front.answered().items()):
+    for (route, status), count in sorted(scrape.server.answered.items()):
         yield f"_total{labels_text(route=route, status=status)} {count}"
 
 
@@ -9987,7 +9975,7 @@ FAMILIES = (
            "Answers since the daemon started, by route and status", _request_samples),
     Family("taskrunnerd_http_waiting", "gauge",
            "Requests being answered, those that wait or stream and this one included",
-           _one(lambda scrape: scrape.front.waiting)),
+           _one(lambda scrape: scrape.server.waiting)),
     Family("taskrunnerd_config_last_reload_successful", "gauge",
            "Whether tasks.json could be used when it was loaded last",
            _one(lambda scrape: int(scrape.daemon.last_reload_good))),
@@ -10031,7 +10019,7 @@ def get_metrics(daemon: Daemon, request: Request) -> Stream:
         _task_texts(name, _triggers(task), counted.get(name, _NOTHING_ENDED))
         for name, task in ((state.task.name, state.task) for state in states)
     ]
-    scrape = Scrape(daemon, request.front, states, [text[0] for text in texts])
+    scrape = Scrape(daemon, request.server_facts(), states, [text[0] for text in texts])
     found = [
         (family, "".join([text[column] for text in texts]))
         for column, family in enumerate(TASK_FAMILIES, 1)
@@ -10110,7 +10098,7 @@ def get_page(daemon: Daemon, request: Request) -> Stream:
     """Serve the page on which people see and run the tasks."""
     if not _TAKES_HTML.search(request.headers.get("accept", "*/*")):
         raise Problem(406, "here is a page of HTML; the API is told by /openapi.json")
-    page = request.front.page
+    page = request.server_facts().page
     headers = {"Content-Security-Policy": page_policy(page), "Vary": "Accept"}
     headers["Cache-Control"] = "no-cache"
     body = page.encode()
@@ -10342,9 +10330,9 @@ API = (*ROUTES, Route("GET", "/openapi.json", get_openapi, media="application/js
 
 # ---- 14. HTTP: connections, parsing, answers, streams -----------------------
 # Owns the sockets, TLS and everything that is HTTP (RFC 9110, RFC 9112). Relies on 2,
-# 4, 5 and 11 to 13; knows API and nothing about tasks. Overrides the slow or unsafe
-# corners of http.server: the e-mail header parser, HTML error pages, unbuffered
-# writes, DNS at bind.
+# 4, 5 and 11 to 13; knows API and nothing about tasks. Not on http.server, whose slow
+# or unsafe corners are all that is needed here: the e-mail header parser, HTML error
+# pages, unbuffered writes, DNS at bind.
 
 TITLES = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
@@ -10385,13 +10373,9 @@ class Head(NamedTuple):
     headers: dict[str, str]
 
 
-class _Malformed(Exception):
-    """A request that is not HTTP enough to go on with; the connection is closed."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
+def _malformed(status: int, detail: str) -> Problem:
+    """Of a request that is not HTTP enough to go on behind it."""
+    return Problem(status, detail, closes=True)
 
 
 _CHUNK_HEAD = re.compile(
@@ -10407,14 +10391,14 @@ def _parse_fields(lines: list[str]) -> dict[str, str]:
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon or not _TOKEN_TEXT.fullmatch(name):
-            raise _Malformed(400, "a header field must be NAME: VALUE on one line")
+            raise _malformed(400, "a header field must be NAME: VALUE on one line")
         if _BAD_VALUE.search(value):
-            raise _Malformed(400, f"control characters in header field {name}")
+            raise _malformed(400, f"control characters in header field {name}")
         name, value = name.lower(), value.strip(" \t")
         if name not in headers:
             headers[name] = value
         elif name in _ONLY_ONCE:
-            raise _Malformed(400, f"header field {name} stands twice")
+            raise _malformed(400, f"header field {name} stands twice")
         else:
             headers[name] += ", " + value
     return headers
@@ -10427,7 +10411,7 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(?::[0-
 def _split_target(target: str) -> tuple[str, str, str]:
     """Host (empty unless the target is absolute), path and query of a target."""
     if any(not "!" <= c <= "~" for c in target):
-        raise _Malformed(400, "the target must be percent-encoded ASCII")
+        raise _malformed(400, "the target must be percent-encoded ASCII")
     absolute = _ABSOLUTE.match(target)
     host = absolute[1] if absolute else ""
     if absolute:
@@ -10435,47 +10419,47 @@ def _split_target(target: str) -> tuple[str, str, str]:
         target = target if target.startswith("/") else "/" + target
     path, _, query = target.partition("#")[0].partition("?")
     if not path.startswith("/") and target != "*":
-        raise _Malformed(400, "the target must begin with /")
+        raise _malformed(400, "the target must begin with /")
     return host, path, query
 
 
 def parse_head(raw: bytes) -> Head:
-    """The head of a request, without its last empty line. Raises _Malformed."""
+    """The head of a request, without its last empty line. Raises Problem."""
     first, *lines = raw.decode("latin-1").split("\r\n")
     parts = first.split(" ")
     if len(parts) != 3 or not _TOKEN_TEXT.fullmatch(parts[0]) or not parts[1]:
-        raise _Malformed(400, "the request line must be METHOD TARGET HTTP/1.1")
+        raise _malformed(400, "the request line must be METHOD TARGET HTTP/1.1")
     method, target, version = parts
     if version not in ("HTTP/1.1", "HTTP/1.0"):
         known = re.fullmatch(r"HTTP/\d(\.\d)?", version)
-        raise _Malformed(505 if known else 400, "only HTTP/1.1 and HTTP/1.0 are spoken")
+        raise _malformed(505 if known else 400, "only HTTP/1.1 and HTTP/1.0 are spoken")
     if len(lines) > HEADERS_MAX_COUNT:
-        raise _Malformed(431, f"more than {HEADERS_MAX_COUNT} header fields")
+        raise _malformed(431, f"more than {HEADERS_MAX_COUNT} header fields")
     headers = _parse_fields(lines)
     host, path, query = _split_target(target)
     if host:
         # The target knows better than the field (RFC 9112, 3.2.2).
         headers["host"] = host
     if version == "HTTP/1.1" and "host" not in headers:
-        raise _Malformed(400, "a Host header must be there")
+        raise _malformed(400, "a Host header must be there")
     if not _HOST.fullmatch(headers.get("host", "")):
-        raise _Malformed(400, "the Host header must be NAME or NAME:PORT")
+        raise _malformed(400, "the Host header must be NAME or NAME:PORT")
     return Head(method, path, query, version, headers)
 
 
 def _body_length(headers: Mapping[str, str]) -> int | None:
-    """Length of the body, None when it is chunked. Raises _Malformed."""
+    """Length of the body, None when it is chunked. Raises Problem."""
     coding, length = headers.get("transfer-encoding"), headers.get("content-length")
     if coding is not None:
         if length is not None:
-            raise _Malformed(400, "both Content-Length and Transfer-Encoding are there")
+            raise _malformed(400, "both Content-Length and Transfer-Encoding are there")
         if coding.lower() != "chunked":
-            raise _Malformed(501, "the only transfer coding is chunked")
+            raise _malformed(501, "the only transfer coding is chunked")
         return None
     if length is None:
         return 0
     if not re.fullmatch("[0-9]{1,18}", length):
-        raise _Malformed(400, "Content-Length must be a number")
+        raise _malformed(400, "Content-Length must be a number")
     return int(length)
 
 
@@ -10492,49 +10476,36 @@ def _compile(path: str) -> re.Pattern[str]:
 
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_STATIC: dict[str, list[Route]] = {}
-_DYNAMIC: dict[str, tuple[re.Pattern[str], list[Route]]] = {}
+# The routes of each path by method.
+_STATIC: dict[str, dict[str, Route]] = {}
+_DYNAMIC: dict[str, tuple[re.Pattern[str], dict[str, Route]]] = {}
 for _route in API:
     if "{" in _route.path:
-        _DYNAMIC.setdefault(_route.path, (_compile(_route.path), []))[1].append(_route)
+        _path = _DYNAMIC.setdefault(_route.path, (_compile(_route.path), {}))
+        _path[1][_route.method] = _route
     else:
-        _STATIC.setdefault(_route.path, []).append(_route)
+        _STATIC.setdefault(_route.path, {})[_route.method] = _route
 
 
-def _match(path: str) -> tuple[list[Route], dict[str, str]]:
-    """The routes of a path and the raw text of its parameters."""
+_METHODS = {_route.method for _route in API}
+
+
+def match(path: str) -> tuple[dict[str, Route], dict[str, str]]:
+    """The routes of a path by method, and its parameters, decoded."""
     if path in _STATIC:
         return _STATIC[path], {}
     for pattern, routes in _DYNAMIC.values():
-        match = pattern.fullmatch(path)
-        if match:
-            return routes, match.groupdict()
-    return [], {}
+        found = pattern.fullmatch(path)
+        if found:
+            texts = found.groupdict().items()
+            return routes, {name: unquote(text) for name, text in texts}
+    return {}, {}
 
 
-def allowed_methods(path: str) -> str:
-    """The Allow header of a path, or of `*`, the server. Raises Problem 404."""
-    routes, _ = _match(path) if path != "*" else (list(API), {})
-    if not routes:
-        raise Problem(404, f"nothing is found at {path[:ECHO_MAX_CHARS]}")
-    methods = {route.method for route in routes}
-    methods |= {"HEAD", "OPTIONS"} if "GET" in methods else {"OPTIONS"}
-    return ", ".join(sorted(methods))
-
-
-def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
-    """The route and its path parameters, decoded. Raises Problem 404, 405."""
-    routes, texts = _match(path)
-    if not routes:
-        raise Problem(404, f"nothing is found at {path[:ECHO_MAX_CHARS]}")
-    wanted = "GET" if method == "HEAD" else method
-    for route in routes:
-        if route.method == wanted:
-            return route, {name: unquote(text) for name, text in texts.items()}
-    headers = {"Allow": allowed_methods(path)}
-    raise Problem(
-        405, f"{method[:ECHO_MAX_CHARS]} is not for this path", headers=headers
-    )
+def allowed_methods(routes: Collection[str]) -> str:
+    """The Allow header of routes with these methods."""
+    more = ("HEAD", "OPTIONS") if "GET" in routes else ("OPTIONS",)
+    return ", ".join(sorted({*routes, *more}))
 
 
 _WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
@@ -10565,11 +10536,6 @@ def negotiated(accept: str, offered: Sequence[str]) -> str:
         return next((weights[name] for name in ranges if name in weights), 0.0)
 
     return max(offered, key=weight_of)
-
-
-def _bind_path(texts: dict[str, str]) -> list[Fault]:
-    checks = ((name, PATH_PARAMS[name], text) for name, text in texts.items())
-    return [f for name, s, text in checks for f in find_faults(s, text, ("path", name))]
 
 
 def _query_texts(text: str) -> dict[str, str]:
@@ -10671,51 +10637,20 @@ def _bind_body(
     raise Problem(400, "the body is not JSON", faults=[fault])
 
 
-def _bind(
-    daemon: Daemon, route: Route, texts: dict[str, str], head: Head, raw: bytes
-) -> Request:
-    """The request with typed values. Raises Problem 422 with all faults of it."""
-    faults = _bind_path(texts)
-    given = _query_texts(head.query)
-    query, query_faults = _bind_query(route, given)
-    body, body_faults = _bind_body(route, raw, head.headers)
-    faults += query_faults + body_faults
-    front = Front(False, 0)
-    media = route.media
-    if route.also:
-        media = negotiated(head.headers.get("accept", ""), (media, *route.also))
-    request = Request(
-        dict(texts), query, given, body, head.headers, lambda _: True, front, media
-    )
-    if route.check:
-        faults = route.check(daemon, request, faults)
-    if faults:
-        raise Problem(422, "the request cannot be used as it is", faults=faults)
-    return request
-
-
 # -- who may ask
 
 
-def _is_local_name(host: str) -> bool:
-    name = host.rstrip(".").lower()
-    return name == "localhost" or name.endswith(".localhost")
-
-
-def _is_address(host: str) -> bool:
+def _is_local_name(name: str) -> bool:
+    """Whether a name is an address, or one that means this machine."""
+    plain = name.rstrip(".")
+    if plain == "localhost" or plain.endswith(".localhost"):
+        return True
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.inet_pton(family, host.partition("%")[0])
+        family = socket.AF_INET6 if ":" in name else socket.AF_INET
+        socket.inet_pton(family, name.partition("%")[0])
     except (OSError, ValueError):
         return False
     return True
-
-
-def host_name(host_header: str) -> str:
-    """The name or address in a Host header, without port and brackets."""
-    if host_header.startswith("["):
-        return host_header[1:].partition("]")[0]
-    return host_header.partition(":")[0]
 
 
 def _check_token(authorization: str, token: str) -> None:
@@ -10746,30 +10681,6 @@ def _is_owner(client: socket.socket) -> bool:
     raw = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     _, uid, _ = struct.unpack("iII", raw)
     return uid in (0, os.geteuid())
-
-
-def check_caller(
-    head: Head, options: Options, *, open_to_all: bool, is_owner: bool | None = None
-) -> None:
-    """Let a request pass, or raise Problem 421, 401, 403. `is_owner` tells of a client
-    at the Unix socket whether that is its own user's; it is None for the network."""
-    host = head.headers.get("host", "")
-    name = host_name(host).lower()
-    if not options.token and host and is_owner is None:
-        known = (
-            _is_local_name(name) or _is_address(name) or name in options.allowed_hosts
-        )
-        if not known:
-            # Another site's name that now points here: DNS rebinding.
-            raise Problem(
-                421, f"not known as {name[:ECHO_MAX_CHARS]}; see --allow-host"
-            )
-    if options.token and not open_to_all and not is_owner:
-        _check_token(head.headers.get("authorization", ""), options.token)
-    if not options.token and is_owner is False and not open_to_all:
-        raise Problem(403, "this socket is for the daemon's user; others need a token")
-    if head.method not in _SAFE_METHODS and _is_cross_site(head.headers, host):
-        raise Problem(403, "requests from other sites may not change anything")
 
 
 # -- the bytes of a connection
@@ -10931,24 +10842,24 @@ class _Wire:
         raw = self._buffer[:end]
         line_end = raw.find(b"\r\n")
         if (len(raw) if line_end < 0 else line_end) > REQUEST_LINE_MAX_BYTES:
-            raise _Malformed(
+            raise _malformed(
                 414, f"the request line is over {REQUEST_LINE_MAX_BYTES} bytes"
             )
         if len(raw) > HEADERS_MAX_BYTES:
-            raise _Malformed(431, f"the headers are over {HEADERS_MAX_BYTES} bytes")
+            raise _malformed(431, f"the headers are over {HEADERS_MAX_BYTES} bytes")
         if b"\n\n" in raw:
-            raise _Malformed(400, "lines must end with CR LF")
+            raise _malformed(400, "lines must end with CR LF")
 
     def receive_body(self, head: Head) -> bytes:
-        """The whole body. Raises _Malformed 400, 413, 417, 501."""
+        """The whole body. Raises Problem 400, 413, 417, 501."""
         length = _body_length(head.headers)
         if length == 0:
             return b""
         if length is not None and length > BODY_MAX_BYTES:
-            raise _Malformed(413, f"the body is over {BODY_MAX_BYTES} bytes")
+            raise _malformed(413, f"the body is over {BODY_MAX_BYTES} bytes")
         expected = head.headers.get("expect") if head.version == "HTTP/1.1" else None
         if expected and expected.lower() != "100-continue":
-            raise _Malformed(417, "the only expectation is 100-continue")
+            raise _malformed(417, "the only expectation is 100-continue")
         if expected and not self._buffer:
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         deadline_s = time.monotonic() + BODY_TIMEOUT_S
@@ -10986,9 +10897,9 @@ class _Wire:
     def _receive_line(self, deadline_s: float) -> None:
         """More of a line between chunks, of which there is only a part."""
         if b"\n" in self._buffer:
-            raise _Malformed(400, "lines between chunks must end with CR LF")
+            raise _malformed(400, "lines between chunks must end with CR LF")
         if len(self._buffer) > REQUEST_LINE_MAX_BYTES:
-            raise _Malformed(400, "a chunk header is too long")
+            raise _malformed(400, "a chunk header is too long")
         self._buffer += self._receive_more(deadline_s)
 
     def _receive_chunked(self, deadline_s: float) -> bytes:
@@ -11000,20 +10911,20 @@ class _Wire:
             if not found:
                 self._buffer, at = self._buffer[at:], 0
                 if b"\r\n" in self._buffer:
-                    raise _Malformed(400, "a chunk must begin with its size in hex")
+                    raise _malformed(400, "a chunk must begin with its size in hex")
                 self._receive_line(deadline_s)
                 continue
             size, at = int(found[1], 16), found.end()
             if size == 0:
                 break
             if len(body) + size > BODY_MAX_BYTES:
-                raise _Malformed(413, f"the body is over {BODY_MAX_BYTES} bytes")
+                raise _malformed(413, f"the body is over {BODY_MAX_BYTES} bytes")
             if at + size + 2 > len(self._buffer):
                 self._buffer, at = self._buffer[at:], 0
                 self._fill(size + 2, deadline_s)
             end = at + size
             if self._buffer[end : end + 2] != b"\r\n":
-                raise _Malformed(400, "a chunk is longer than its size")
+                raise _malformed(400, "a chunk is longer than its size")
             body += self._buffer[at:end]
             at = end + 2
         self._buffer = self._buffer[at:]
@@ -11022,7 +10933,7 @@ class _Wire:
             if not line:
                 return bytes(body)
             _parse_fields([line.decode("latin-1")])
-        raise _Malformed(431, "too many trailers")
+        raise _malformed(431, "too many trailers")
 
     def discard_body(self, head: Head) -> bool:
         """Read a body that nobody wants, and tell whether the connection can be used
@@ -11033,7 +10944,7 @@ class _Wire:
             if length is None or length > RECEIVE_BYTES or (expects and length):
                 return False
             self._take(length, time.monotonic() + LINGER_S)
-        except (_Malformed, OSError):
+        except (Problem, OSError):
             return False
         return True
 
@@ -11067,18 +10978,7 @@ class _Wire:
 _REQUEST_ID = re.compile(f"[ -~]{{1,{REQUEST_ID_MAX_CHARS}}}")
 
 
-def _request_id(head: Head) -> str:
-    """The id by which the client knows its request; a fresh one when it has none that
-    can be sent back, logged and handed on as it is."""
-    given = head.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else fresh_request_id()
-
-
 _NOT_IN_URI = re.compile(r"%(?![0-9A-Fa-f]{2})|[^!$%&'()*+,;=:@/~._0-9A-Za-z-]")
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return f"%{ord(found[0]):02X}"
 
 
 def problem_document(problem: Problem, path: str) -> dict[str, Any]:
@@ -11088,7 +10988,8 @@ def problem_document(problem: Problem, path: str) -> dict[str, Any]:
         "title": TITLES[problem.status],
         "status": problem.status,
         "detail": problem.detail,
-        "instance": problem.instance or _NOT_IN_URI.sub(_escaped, path),
+        "instance": problem.instance
+        or _NOT_IN_URI.sub(lambda c: f"%{ord(c[0]):02X}", path),
     }
     listed = problem.faults[:FAULTS_LISTED]
     if listed:
@@ -11133,143 +11034,205 @@ class _Complaints:
         LOG.warning("%s left_out=%d", what, left_out)
 
 
-class Connection(http.server.BaseHTTPRequestHandler):
+class Connection:
     """One client connection: reads requests, answers each with one write."""
 
-    server: Server
-
-    # The buffered files of the base class are not needed.
-    def setup(self) -> None:
-        """Prepare the socket."""
-        self.connection = self.request
-        self._wire = _Wire(self.connection)
+    def __init__(self, client: socket.socket, peer: Any, server: Server) -> None:
+        self.server = server
+        self._client, self._peer = client, peer
+        self._wire = _Wire(client)
+        # Of a Unix socket: whether the client is the daemon's own user, or root.
         self._is_owner: bool | None = None
-        if self.connection.family == socket.AF_UNIX:
-            self._is_owner = _is_owner(self.connection)
-        self._keep_alive = self._keeps_alive = self._begun = self._chunked = False
+        if client.family == socket.AF_UNIX:
+            self._is_owner = _is_owner(client)
+        self._keep_alive = self._keeps_alive = self._chunked = False
+        self._begin_request()
+
+    def _begin_request(self) -> None:
         self._head: Head | None = None
         self._template = UNKNOWN_ROUTE
         self._schema = self._request_id = ""
+        # Whether the head of a held answer was sent, and whether a client that has
+        # closed its sending half was sent something since.
+        self._begun = self._probed = False
         self._beat_at_s = 0.0
 
-    def finish(self) -> None:
-        """Nothing is left to flush."""
-        self.server.unanswered.discard(self.connection)
-        self._wire.close()
-
-    def handle(self) -> None:
+    def serve(self) -> None:
         """Answer requests until either side has had enough."""
         try:
             self._keep_alive = self._speaks_as_it_should()
             while self._keep_alive:
-                self._handle_one()
-                self.server.unanswered.discard(self.connection)
+                self._serve_one()
+                self.server.unanswered.discard(self._client)
         except (OSError, CallerGone):
             # The client went away, or was too slow: there is nobody to tell.
-            LOG.debug("client gone peer=%s", self.client_address)
+            LOG.debug("client disconnected peer=%s", self._peer)
         except StoreError as error:
             # In the middle of a stream, whose missing end tells the client.
             self.server.complaints.say(f"store failed error={error}")
+        finally:
+            self._wire.close()
+
+    def refuse(self) -> None:
+        """Answer 503, whatever is asked for, or send an alert where that would take a
+        handshake. Does not wait: it fits an empty send buffer. Raises OSError."""
+        if self._wants_tls():
+            self._client.sendall(_TLS_REFUSAL)
+        else:
+            headers = {**RETRY_LATER, "Cache-Control": "no-store"}
+            detail = "too many connections; try again"
+            self._send_problem(Problem(503, detail, headers=headers))
+        self._client.shutdown(socket.SHUT_WR)
+
+    def _wants_tls(self) -> bool:
+        return self.server.tls is not None and self._is_owner is None
 
     def _speaks_as_it_should(self) -> bool:
-        """Shake hands where TLS is wanted, or say in plain HTTP to who speaks it that
-        this is no port for it. Raises OSError."""
-        if not self.server.tls or self._is_owner is not None:
+        """Shake hands where TLS is wanted. A client that speaks plain HTTP there is
+        told so. Raises OSError."""
+        tls = self.server.tls
+        if not tls or not self._wants_tls():
             return True
         first = self._wire.first_byte()
         if first == _TLS_HANDSHAKE:
-            self._wire.begin_tls(self.server.tls)
+            self._wire.begin_tls(tls)
             return True
         if first:
-            self._send_problem(Problem(400, "this port speaks TLS: use https://"))
+            self._send_problem(_malformed(400, "this port speaks TLS: use https://"))
             self._wire.linger()
         return False
 
-    def _handle_one(self) -> None:
-        # Whether a client that has closed its sending half was sent something since.
-        self._probed = False
-        self._keep_alive = self._begun = False
-        self._head = None
-        self._template = UNKNOWN_ROUTE
-        self._request_id = ""
+    def _serve_one(self) -> None:
+        """Read a request and answer it."""
+        self._begin_request()
+        self._keep_alive = False
         try:
             head = self._wire.receive_head()
-            if head is None:
-                return
-            self._head = head
-            self._request_id = _request_id(head)
-            self._keep_alive = _wants_keep_alive(head)
-            # Adding to a set and taking out of it are atomic.
-            self.server.busy.add(self)
-            try:
-                self._answer(head)
-            finally:
-                self.server.busy.discard(self)
-                self.server.holding.discard(self)
-        except _Malformed as error:
-            self._keep_alive = False
-            self._send_problem(Problem(error.status, error.detail))
-            self._wire.linger()
-
-    def _answer(self, head: Head) -> None:
-        try:
-            route, texts = self._admit(head)
-            raw = self._wire.receive_body(head)
+            answer = self._operate(head) if head else None
         except Problem as problem:
             self._send_problem(problem)
             if not self._keep_alive:
                 self._wire.linger()
-            return
-        if route is None:
-            self._send(204, {"Allow": allowed_methods(head.path)})
-            return
-        answer = self._operate(head, route, texts, raw)
-        if isinstance(answer, Stream):
-            self._send_stream(answer)
-        elif isinstance(answer, Answer):
-            self._send_document(answer, route.answer)
         else:
-            self._send_problem(answer)
-            if not self._keep_alive:
-                self._wire.linger()
+            if isinstance(answer, Stream):
+                self._send_stream(answer)
+            elif answer:
+                self._send_document(answer)
+        finally:
+            self.server.busy.discard(self)
+            self.server.holding.discard(self)
 
-    def _operate(
-        self, head: Head, route: Route, texts: dict[str, str], raw: bytes
-    ) -> Answer | Stream | Problem:
-        """What a request comes to. Whatever goes wrong is a Problem."""
-        self._schema = route.answer
-        self._beat_at_s = time.monotonic() + self.server.options.heartbeat_s
+    def _operate(self, head: Head) -> Answer | Stream:
+        """What a request comes to. Raises Problem, and OSError or CallerGone when there
+        is nobody to answer."""
+        # Adding to a set and taking out of it are atomic.
+        self.server.busy.add(self)
+        self._head = head
+        # The client's own id, if it can be sent back, logged and handed on.
+        given = head.headers.get("x-request-id", "")
+        self._request_id = given if _REQUEST_ID.fullmatch(given) else fresh_request_id()
+        self._keep_alive = _wants_keep_alive(head)
+        routes, texts = match(head.path)
         try:
-            request = _bind(self.server.daemon, route, texts, head, raw)
-            server = self.server
-            options = server.options
-            has_token, waiting = bool(options.token), len(server.busy)
-            front = Front(has_token, waiting, server.answered, options.page)
-            request = request._replace(
-                still_there=self._keep_held, front=front, request_id=self._request_id
-            )
-            if route.media == EVENT_STREAM or may_wait(request):
-                self._hold()
-            return route.operation(self.server.daemon, request)
+            route = self._admit(head, routes)
         except Problem as problem:
-            return problem
-        except CallerGone:
+            # The body was not read.
+            problem.closes = not self._wire.discard_body(head)
+            raise
+        raw = self._wire.receive_body(head)
+        if not route:
+            return Answer(204, None, {"Allow": allowed_methods(routes or _METHODS)})
+        self._schema = route.answer
+        server = self.server
+        self._beat_at_s = time.monotonic() + server.options.heartbeat_s
+        try:
+            request = self._bind(route, texts, head, raw)
+            if route.media == EVENT_STREAM or request.wait.seconds > 0:
+                self._hold()
+            return route.operation(server.daemon, request)
+        except (Problem, CallerGone):
             raise
         except StoreError as error:
-            self.server.complaints.say(f"store failed error={error}")
-            return Problem(503, f"the history cannot be used: {error}")
+            server.complaints.say(f"store failed error={error}")
+            raise Problem(503, f"the history cannot be used: {error}") from None
         except Exception as error:
             if getattr(error, "errno", None) in NO_FILE_LEFT:
-                self.server.complaints.say("no file descriptor is left")
+                server.complaints.say("no file descriptor is left")
                 detail = "the daemon has no file descriptor left; try again"
-                return Problem(503, detail, headers=RETRY_LATER)
+                raise Problem(503, detail, headers=RETRY_LATER) from None
             if isinstance(error, LogError):
-                return Problem(503, str(error.strerror))
+                raise Problem(503, str(error.strerror)) from None
             LOG.exception(
                 "bug method=%s path=%s request=%r",
                 head.method, head.path, self._request_id,
             )  # fmt: skip
-            return Problem(500, "a bug; the daemon's log has the details")
+            detail = "a bug; the daemon's log has the details"
+            raise Problem(500, detail) from None
+
+    def _admit(self, head: Head, routes: Mapping[str, Route]) -> Route | None:
+        """Check who asks, and return for what: None is OPTIONS. Raises Problem 401,
+        403, 404, 405, 421."""
+        some = next(iter(routes.values()), None)
+        self._template = some.path if some else UNKNOWN_ROUTE
+        self._check_caller(head, open_to_all=some is not None and some.open_to_all)
+        method, path = head.method, head.path
+        if not routes and (method, path) != ("OPTIONS", "*"):
+            raise Problem(404, f"nothing is found at {path[:ECHO_MAX_CHARS]}")
+        route = routes.get("GET" if method == "HEAD" else method)
+        if not route and method != "OPTIONS":
+            headers = {"Allow": allowed_methods(routes)}
+            detail = f"{method[:ECHO_MAX_CHARS]} is not for this path"
+            raise Problem(405, detail, headers=headers)
+        return route
+
+    def _check_caller(self, head: Head, *, open_to_all: bool) -> None:
+        options, is_owner = self.server.options, self._is_owner
+        host = head.headers.get("host", "")
+        if not options.token and host and is_owner is None:
+            # Without port and brackets.
+            name, _, _ = host.lower().partition(":")
+            if host.startswith("["):
+                name = host[1:].lower().partition("]")[0]
+            if not (_is_local_name(name) or name in options.allowed_hosts):
+                # Another site's name that now points here: DNS rebinding.
+                detail = f"not known as {name[:ECHO_MAX_CHARS]}; see --allow-host"
+                raise Problem(421, detail)
+        if options.token and not open_to_all and not is_owner:
+            _check_token(head.headers.get("authorization", ""), options.token)
+        if not options.token and is_owner is False and not open_to_all:
+            detail = "this socket is for the daemon's user; others need a token"
+            raise Problem(403, detail)
+        if head.method not in _SAFE_METHODS and _is_cross_site(head.headers, host):
+            raise Problem(403, "requests from other sites may not change anything")
+
+    def _bind(
+        self, route: Route, texts: dict[str, str], head: Head, raw: bytes
+    ) -> Request:
+        """The request with typed values. Raises Problem 422 with all faults of it."""
+        daemon, headers = self.server.daemon, head.headers
+        given = _query_texts(head.query)
+        query, query_faults = _bind_query(route, given)
+        body, body_faults = _bind_body(route, raw, headers)
+        faults = [
+            fault
+            for name, text in texts.items()
+            for fault in find_faults(PATH_PARAMS[name], text, ("path", name))
+        ]
+        faults += query_faults + body_faults
+        media = route.media
+        if route.also:
+            media = negotiated(headers.get("accept", ""), (media, *route.also))
+        request = Request(
+            texts, query, given, body, headers, self._keep_held,
+            self.server.facts, media, self._request_id,
+        )  # fmt: skip
+        if route.check:
+            faults = route.check(daemon, request, faults)
+        if faults:
+            raise Problem(422, "the request cannot be used as it is", faults=faults)
+        if "wait" in query:
+            request = request._replace(wait=wanted_wait(request))
+        return request
 
     def _hold(self) -> None:
         """Count this request among those that wait or stream, or raise Problem 503."""
@@ -11279,55 +11242,32 @@ class Connection(http.server.BaseHTTPRequestHandler):
         if len(server.holding) > server.max_holding:
             server.holding.discard(self)
             server.complaints.say("too many requests wait or stream")
-            self._keep_alive = False
             detail = f"{server.max_holding} requests wait or stream already"
-            raise Problem(503, detail, headers=RETRY_LATER)
+            raise Problem(503, detail, headers=RETRY_LATER, closes=True)
 
-    def _admit(self, head: Head) -> tuple[Route | None, dict[str, str]]:
-        """Who asks and for what, before the body is read. Raises Problem."""
-        routes, _ = _match(head.path)
-        self._template = routes[0].path if routes else UNKNOWN_ROUTE
-        open_to_all = bool(routes) and routes[0].open_to_all
-        try:
-            options, is_owner = self.server.options, self._is_owner
-            check_caller(head, options, open_to_all=open_to_all, is_owner=is_owner)
-            if head.method == "OPTIONS":
-                if head.path != "*":
-                    allowed_methods(head.path)
-                return None, {}
-            return find_route(head.method, head.path)
-        except Problem:
-            # The body was not read; what follows it on the wire is unknown.
-            self._keep_alive = self._wire.discard_body(head) and self._keep_alive
-            raise
-
-    def _beat(self, held: Hold) -> None:
-        if not self._begun:
-            self._begun = True
-            media = {"Content-Type": "application/json", **self._described_by()}
-            self._begin_chunks(held.status, {**media, **held.headers})
-        self._write_chunk(b" ")
-
-    def _keep_held(self, held: Hold) -> bool:
+    def _keep_held(self, to_come: Answer) -> bool:
         """Whether the client of a held request still listens. Silence that lasts makes
         proxies cut the connection: then the answer begins, and blanks follow, which
         JSON allows before its text. When the client has closed its sending half, a
-        blank follows at once, which it refuses if it has gone."""
-        assert self._head
+        blank follows at once, which it refuses if it has disconnected."""
         there, closed = self._wire.look()
-        if not there or self._head.method == "HEAD":
+        if not there or (self._head and self._head.method == "HEAD"):
             return there and not closed
         now_s = time.monotonic()
-        if now_s >= self._beat_at_s or (closed and not self._probed):
-            try:
-                self._beat(held)
-            except OSError:
-                # Reset since the last look, which is no bug.
-                return False
-            self._probed = closed
-            self._beat_at_s = now_s + self.server.options.heartbeat_s
-            there, _ = self._wire.look()
-        return there
+        if now_s < self._beat_at_s and (not closed or self._probed):
+            return there
+        try:
+            if not self._begun:
+                self._begun = True
+                headers = {"Content-Type": JSON, **self._described_by()}
+                self._begin_chunks(to_come.status, {**headers, **to_come.headers})
+            self._write_chunk(b" ")
+        except OSError:
+            # Reset since the last look, which is no bug.
+            return False
+        self._probed = closed
+        self._beat_at_s = now_s + self.server.options.heartbeat_s
+        return self._wire.look()[0]
 
     def _still_streams(self, stream: Stream) -> bool:
         """Whether the client of a stream still listens. When it has closed its sending
@@ -11373,25 +11313,21 @@ class Connection(http.server.BaseHTTPRequestHandler):
         is_head = self._head is not None and self._head.method == "HEAD"
         self._wire.send(head if is_head else head + body)
 
-    def _send_document(
-        self, answer: Answer, schema: str, media: str = "application/json"
-    ) -> None:
-        if answer.document is None or (answer.status == 304 and not self._begun):
+    def _send_document(self, answer: Answer, media: str = JSON) -> None:
+        document = answer.document
+        if document is None or (answer.status == 304 and not self._begun):
             self._send(answer.status, answer.headers)
             return
-        self._schema = schema
-        headers = {"Content-Type": media, **self._described_by(), **answer.headers}
-        document = answer.document
         if isinstance(document, dict):
-            document = {
-                "$schema": f"{self._origin()}/schemas/{schema}.json",
-                **document,
-            }
+            where = f"{self._origin()}/schemas/{self._schema}.json"
+            document = {"$schema": where, **document}
+        body = compact_json(document)
         if self._begun:
-            self._write_chunk(compact_json(document))
+            self._write_chunk(body)
             self._end_chunks()
         else:
-            self._send(answer.status, headers, compact_json(document))
+            headers = {"Content-Type": media, **self._described_by(), **answer.headers}
+            self._send(answer.status, headers, body)
 
     def _described_by(self) -> dict[str, str]:
         return {"Link": f'</schemas/{self._schema}.json>; rel="describedBy"'}
@@ -11402,14 +11338,16 @@ class Connection(http.server.BaseHTTPRequestHandler):
         return f"{scheme}://{host or self.server.address_text() or 'localhost'}"
 
     def _send_problem(self, problem: Problem) -> None:
+        self._keep_alive = self._keep_alive and not problem.closes
         if self._begun:
             # Another status was sent: an answer without an end says that it failed.
             self._keep_alive = False
-            return
-        path = self._head.path if self._head else "/"
-        document = problem_document(problem, path[:ECHO_MAX_CHARS])
-        answer = Answer(problem.status, document, problem.headers)
-        self._send_document(answer, "ErrorModel", PROBLEM_JSON)
+        else:
+            path = self._head.path if self._head else "/"
+            document = problem_document(problem, path[:ECHO_MAX_CHARS])
+            self._schema = "ErrorModel"
+            answer = Answer(problem.status, document, problem.headers)
+            self._send_document(answer, PROBLEM_JSON)
 
     def _send_stream(self, stream: Stream) -> None:
         """Send an answer as it comes, chunked where nobody knows its size."""
@@ -11464,25 +11402,6 @@ class Connection(http.server.BaseHTTPRequestHandler):
             fields = "".join(f"{name}: {trailers[name]}\r\n" for name in trailers)
             self._wire.send(b"0\r\n" + fields.encode("latin-1", "replace") + b"\r\n")
         self._keep_alive = self._keeps_alive
-
-
-class Refusal(Connection):
-    """A connection for which there is no room: 503, whatever it would ask for, or an
-    alert where that would take a handshake. Runs in the thread that accepts, and does
-    not wait: the answer fits an empty send buffer."""
-
-    def handle(self) -> None:
-        """Tell the client, as far as it is still there."""
-        if self.server.tls and self._is_owner is None:
-            with contextlib.suppress(OSError):
-                self.connection.sendall(_TLS_REFUSAL)
-                self.connection.shutdown(socket.SHUT_WR)
-            return
-        headers = {**RETRY_LATER, "Cache-Control": "no-store"}
-        problem = Problem(503, "too many connections; try again", headers=headers)
-        with contextlib.suppress(OSError):
-            self._send_problem(problem)
-            self.connection.shutdown(socket.SHUT_WR)
 
 
 @contextlib.contextmanager
@@ -11629,12 +11548,8 @@ def _room_for(connections: int) -> int:
     return min(connections, files * SHARE_OF_FOUR // 4)
 
 
-class Server(http.server.ThreadingHTTPServer):
+class Server:
     """Accepts connections, a thread for each."""
-
-    daemon_threads = True
-    # Otherwise the base class keeps every thread it ever started.
-    block_on_close = False
 
     def __init__(
         self,
@@ -11655,10 +11570,12 @@ class Server(http.server.ThreadingHTTPServer):
         self.complaints = _Complaints()
         self.max_connections = _room_for(options.max_connections)
         self.max_holding = self.max_connections * SHARE_OF_FOUR // 4
-        self._open: set[Any] = set()
+        self._open: set[socket.socket] = set()
         self._refused: collections.deque[tuple[float, socket.socket]]
         self._refused = collections.deque()
-        self._spare: int | None = None
+        # Given up when no other file descriptor is left, so that a client can be taken
+        # and refused.
+        self._spare = -1
         # Connections that were taken and had no answer yet.
         self.unanswered: set[socket.socket] = set()
         self._closing = self._paused = False
@@ -11672,14 +11589,9 @@ class Server(http.server.ThreadingHTTPServer):
         # A leaf: adding to a number is not atomic.
         self._count_lock = threading.Lock()
         self._answered: collections.Counter[tuple[str, int]] = collections.Counter()
-        ports = [place for place in self.listeners if not place.is_unix]
-        name = ports[0].socket.getsockname() if ports else ("", 0)
-        # Not of TCPServer, which has one socket and binds it.
-        socketserver.BaseServer.__init__(self, name, Connection)
 
-    def serve_forever(self, poll_interval: float = 0.5) -> None:
-        """Accept until `stop_listening` or `pause`; blocks where the base class wakes
-        up twice a second."""
+    def serve_forever(self) -> None:
+        """Accept until `stop_listening` or `pause`."""
         # First this, then the look at _closing: either the sockets stay open until this
         # loop rests, or it does not begin.
         self._rests.clear()
@@ -11721,11 +11633,49 @@ class Server(http.server.ThreadingHTTPServer):
             if self._paused or self._closing:
                 return
             if listener.socket.fileno() in fds:
-                client, address = listener.socket.accept()
-                if self._has_spare():
-                    self.process_request(client, address)
-                else:
-                    self._refuse(client, address)
+                self._take(*listener.socket.accept())
+
+    def _take(self, client: socket.socket, peer: Any) -> None:
+        """Give a connection its thread, or refuse it."""
+        try:
+            if self._spare < 0:
+                self._spare = os.open(os.devnull, os.O_RDONLY)
+        except OSError:
+            self._refuse(client, peer)
+            return
+        if len(self._open) >= self.max_connections:
+            self.complaints.say("too many connections")
+            self._refuse(client, peer)
+            return
+        # Adding to a set and taking out of it are atomic.
+        self._open.add(client)
+        self.unanswered.add(client)
+        serve = threading.Thread(
+            target=self._serve, args=(client, peer), name="connection", daemon=True
+        )
+        try:
+            serve.start()
+        except RuntimeError as error:
+            self._open.discard(client)
+            self.unanswered.discard(client)
+            self.complaints.say(f"no thread is left error={error}")
+            self._refuse(client, peer)
+
+    def _serve(self, client: socket.socket, peer: Any) -> None:
+        """What the thread of a connection does."""
+        try:
+            Connection(client, peer, self).serve()
+        except OSError:
+            LOG.debug("client disconnected peer=%s", peer)
+        except Exception:
+            LOG.exception("bug in connection peer=%s", peer)
+        finally:
+            self.unanswered.discard(client)
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_WR)
+            # Closed first: the room is there only when its file descriptor is.
+            client.close()
+            self._open.discard(client)
 
     def _restore_sockets(self, now_s: float) -> float:
         """Make Unix sockets again whose file somebody has removed; by the loop, while
@@ -11759,33 +11709,11 @@ class Server(http.server.ThreadingHTTPServer):
         self.wake()
         self._rests.wait(LINGER_S)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a connection its thread, or refuse it."""
-        if len(self._open) >= self.max_connections:
-            self.complaints.say("too many connections")
-            self._refuse(request, client_address)
-            return
-        # Adding to a set and taking out of it are atomic.
-        self._open.add(request)
-        self.unanswered.add(request)
-        try:
-            super().process_request(request, client_address)
-        except RuntimeError as error:
-            self._open.discard(request)
-            self.complaints.say(f"no thread is left error={error}")
-            self._refuse(request, client_address)
-
-    def close_request(self, request: Any) -> None:
-        """Close a connection, which makes room for another."""
-        # Closed first: the room is there only when its file descriptor is.
-        super().close_request(request)
-        self._open.discard(request)
-
-    def _refuse(self, client: socket.socket, address: Any) -> None:
+    def _refuse(self, client: socket.socket, peer: Any) -> None:
         """Answer 503. The socket stays open a while for the answer to be read: closing
         with unread bytes would reset the connection and may destroy it."""
         with contextlib.suppress(OSError):
-            Refusal(client, address, self)
+            Connection(client, peer, self).refuse()
         self._refused.append((time.monotonic() + LINGER_S, client))
         if len(self._refused) > REFUSED_KEPT:
             self._dismiss()
@@ -11797,23 +11725,16 @@ class Server(http.server.ThreadingHTTPServer):
             client.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
         client.close()
 
-    def _has_spare(self) -> bool:
-        """Keep a file descriptor back with which a client can be refused when no other
-        is left. False when there is none to keep."""
-        if self._spare is None:
-            with contextlib.suppress(OSError):
-                self._spare = os.open(os.devnull, os.O_RDONLY)
-        return self._spare is not None
-
     def _give_up_a_file(self) -> bool:
         """Free a file descriptor for the next client; False when there is none."""
         if self._refused:
             self._dismiss()
-            return True
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            os.close(spare)
-        return spare is not None
+        elif self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+        else:
+            return False
+        return True
 
     def pause(self) -> None:
         """Take no more connections for now: they wait in the backlog of the socket."""
@@ -11838,12 +11759,10 @@ class Server(http.server.ThreadingHTTPServer):
         for listener in self.listeners:
             listener.close()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A bug outside of a request's own care, or a client gone before the first."""
-        if isinstance(sys.exc_info()[1], OSError):
-            LOG.debug("client gone peer=%s", client_address)
-            return
-        LOG.error("bug in connection peer=%s", client_address, exc_info=sys.exc_info())
+    def facts(self) -> ServerFacts:
+        """What operations may tell of this server."""
+        token, page = self.options.token, self.options.page
+        return ServerFacts(bool(token), len(self.busy), self.answered(), page)
 
     def put_to_use(self, options: Options, tls: ssl.SSLContext | None) -> None:
         """Take over what a reload has loaded, for the next requests and connections."""

@@ -128,7 +128,8 @@ def check_answer(method: str, path: str, reply: Reply) -> None:
         assert reply.json["status"] == reply.status
         schema = "ErrorModel"
     elif media == "application/json" and path != "/openapi.json":
-        route, _ = tr.find_route(method, path.partition("?")[0])
+        routes, _ = tr.match(path.partition("?")[0])
+        route = routes["GET" if method == "HEAD" else method]
         assert reply.status in (route.status, 503), reply
         schema = route.answer
     if schema:
@@ -15900,8 +15901,8 @@ def test_metrics_do_without_proc_and_limits(monkeypatch: Any, in_process: Any) -
     monkeypatch.setattr(tr.os, "listdir", lambda _: os.stat("/no/such"))
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     monkeypatch.setattr(tr.resource, "getrlimit", lambda _: unlimited)
-    front = tr.Front(False, 1)
-    request = types.SimpleNamespace(front=front, media="text/plain")
+    facts = tr.ServerFacts(False, 1, {}, "")
+    request = types.SimpleNamespace(server_facts=lambda: facts, media="text/plain")
     (body,) = tr.get_metrics(daemon, request).chunks
     monkeypatch.undo()
     figures = parse_metrics(body.decode())
@@ -16324,7 +16325,7 @@ def serve_here(
         folder.mkdir()
         client = Served(folder, tasks)
         client.server, client.daemon = server, server.daemon
-        client.port = server.server_address[1]
+        client.port = server.listeners[0].socket.getsockname()[1]
         client.tls = trusting(0) if secure else None
         return client
 
@@ -16904,8 +16905,8 @@ def test_bug_in_an_operation_is_500_without_its_text(
     def fail(daemon: tr.Daemon, request: tr.Request) -> tr.Answer:
         raise error
 
-    (route,) = tr._STATIC["/api/info"]
-    monkeypatch.setitem(tr._STATIC, "/api/info", [route._replace(operation=fail)])
+    route = tr._STATIC["/api/info"]["GET"]
+    monkeypatch.setitem(tr._STATIC["/api/info"], "GET", route._replace(operation=fail))
     client = serve_here({"true": {"run": "true"}})
     with contextlib.closing(client.connect()) as connection:
         reply = client.request("GET", "/api/info", connection=connection)
@@ -17507,7 +17508,8 @@ def test_tls_handshake_that_does_not_come_is_given_up_and_delays_nobody(
         stack.callback(server.stop_listening)
 
         def dial() -> socket.socket:
-            client = socket.create_connection(server.server_address, DEADLINE_S)
+            place = server.listeners[0].socket.getsockname()
+            client = socket.create_connection(place, DEADLINE_S)
             return stack.enter_context(client)
 
         dial().sendall(begun)
@@ -18117,8 +18119,8 @@ def test_operation_without_a_file_descriptor_is_503_and_no_bug(
     def fail(daemon: tr.Daemon, request: tr.Request) -> tr.Answer:
         raise OSError(number, os.strerror(number))
 
-    (route,) = tr._STATIC["/api/info"]
-    monkeypatch.setitem(tr._STATIC, "/api/info", [route._replace(operation=fail)])
+    route = tr._STATIC["/api/info"]["GET"]
+    monkeypatch.setitem(tr._STATIC["/api/info"], "GET", route._replace(operation=fail))
     daemon = serve_here({"true": {"run": "true"}})
     for _ in range(3):
         reply = daemon.get("/api/info", 503)
