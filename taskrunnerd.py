@@ -3965,6 +3965,9 @@ class _Mark(NamedTuple):
     flags: int
 
 
+_START = _Mark(0, 0, 0, SYSTEM, 0)
+
+
 class LogLine(NamedTuple):
     """One line of output, as section 4 describes it."""
 
@@ -4531,7 +4534,64 @@ class LogWriter:
             self._fds = None
 
 
-# -- reading
+# -- reading: all that reads a log is a fold over its pieces
+
+# What the place counts from which a log is read: fields of _Mark.
+_BYTES, _LINES = 0, 1
+
+
+class _Piece(NamedTuple):
+    """Consecutive chunks of a log, or a gap, which has no bytes. The first mark is the
+    one before them."""
+
+    marks: list[_Mark]
+    block: bytes | None
+
+    def _gap_text(self, start: int) -> str:
+        before, after = self.marks
+        if start > before.end:
+            # Nobody knows how many lines these bytes were.
+            return f"{after.end - start} bytes were left out here"
+        lines, left_out = after.lines - before.lines, after.end - before.end
+        return f"{lines} lines ({left_out} bytes) were left out here"
+
+    def lines(self, start: int) -> Iterator[LogLine]:
+        """Its lines from a number on; a gap is a line with the number of its last."""
+        if self.block is None:
+            after = self.marks[1]
+            yield LogLine(after.lines - 1, after.at_ms, SYSTEM, self._gap_text(0))
+            return
+        begin = self.marks[0].end
+        for before, mark in zip(self.marks, self.marks[1:]):
+            if mark.lines <= start:
+                continue
+            texts = self.block[before.end - begin : mark.end - begin].split(b"\n")
+            if not texts[-1]:
+                texts.pop()
+            first = max(0, start - before.lines)
+            for index, raw in enumerate(texts[first:], first):
+                text = raw.decode("utf-8", "replace")
+                continued = index == 0 and mark.flags & _GOES_ON != 0
+                n = before.lines + index
+                yield LogLine(n, mark.at_ms, mark.stream, text, continued)
+
+    def parts(self, start: int) -> Iterator[LogPart]:
+        """Its bytes from an offset on, by stream, in parts none of which makes a huge
+        event; a gap is a part of the stream `system`."""
+        begin, end = self.marks[0].end, self.marks[-1].end
+        if self.block is None:
+            yield LogPart(end, SYSTEM, self._gap_text(start).encode() + b"\n")
+            return
+        if len(self.block) < end - begin:
+            # Cut since it was opened; the next reader sees that.
+            return
+        at = max(begin, start)
+        for stream, chunks in itertools.groupby(self.marks[1:], lambda m: m.stream):
+            *_, last = chunks
+            while at < last.end:
+                end = min(at + LOG_PART_BYTES, last.end)
+                yield LogPart(end, stream, self.block[at - begin : end - begin])
+                at = end
 
 
 class _Segment(NamedTuple):
@@ -4540,8 +4600,8 @@ class _Segment(NamedTuple):
     log_fd: int
     index_fd: int
     records: int
-    first: _Mark
-    last: _Mark
+    first: _Mark = _START
+    last: _Mark = _START
 
     def mark(self, index: int) -> _Mark:
         """The record with this index."""
@@ -4550,54 +4610,192 @@ class _Segment(NamedTuple):
         whole = len(raw) == _RECORD.size
         return _Mark._make(_RECORD.unpack(raw)) if whole else self.last
 
-    def marks(self, start: int) -> list[_Mark]:
-        """A batch of records from an index on."""
-        count = min(_RECORDS_AT_ONCE, self.records - start)
-        raw = os.pread(self.index_fd, count * _RECORD.size, start * _RECORD.size)
-        raw = raw[: len(raw) // _RECORD.size * _RECORD.size]
-        return [_Mark._make(fields) for fields in _RECORD.iter_unpack(raw)]
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes between two offsets; fewer if the file was cut."""
+        return os.pread(self.log_fd, end - start, start - self.first.end)
 
-    def find(self, line: int) -> int:
-        """Index of the record that holds a line."""
-        return self._find(lambda mark: mark.lines > line)
-
-    def find_byte(self, offset: int) -> int:
-        """Index of the record that holds the byte at an absolute offset."""
-        return self._find(lambda mark: mark.end > offset)
-
-    def _find(self, is_behind: Callable[[_Mark], bool]) -> int:
+    def find(self, place: int, unit: int) -> int:
+        """Index of the record that holds a place."""
         low, high = 1, self.records - 1
         while low < high:
             middle = (low + high) // 2
-            if is_behind(self.mark(middle)):
+            if self.mark(middle)[unit] > place:
                 high = middle
             else:
                 low = middle + 1
         return low
 
-    def read(self, start: int, end: int) -> bytes:
-        """The bytes between two absolute offsets."""
-        return os.pread(self.log_fd, end - start, start - self.first.end)
+    def pieces(self, start: int, unit: int) -> Iterator[_Piece]:
+        """Its chunks from the one on that holds a place, LOG_BLOCK_BYTES at a time."""
+        at = self.find(start, unit) - 1
+        while at < self.records - 1:
+            count = min(_RECORDS_AT_ONCE, self.records - at)
+            raw = os.pread(self.index_fd, count * _RECORD.size, at * _RECORD.size)
+            raw = raw[: len(raw) // _RECORD.size * _RECORD.size]
+            marks = list(map(_Mark._make, _RECORD.iter_unpack(raw)))
+            if len(marks) < 2:
+                return
+            at += len(marks) - 1
+            low = 0
+            while low < len(marks) - 1:
+                begin, high = marks[low].end, low + 2
+                most = begin + LOG_BLOCK_BYTES
+                while high < len(marks) and marks[high].end <= most:
+                    high += 1
+                yield _Piece(marks[low:high], self.read(begin, marks[high - 1].end))
+                low = high - 1
 
 
 def _open_for_reading(base: str) -> _Segment | None:
+    """A segment as it is now; None if one of its files is missing. Raises OSError."""
     fds: list[int] = []
     try:
         fds.append(_open(base + ".log", os.O_RDONLY))
         fds.append(_open(base + ".idx", os.O_RDONLY))
+        records = os.fstat(fds[1]).st_size // _RECORD.size
+        segment = _Segment(fds[0], fds[1], records)
+        if not records:
+            return segment
+        return segment._replace(first=segment.mark(0), last=segment.mark(records - 1))
     except OSError as error:
         for fd in fds:
             os.close(fd)
         if isinstance(error, FileNotFoundError):
             return None
         raise
-    records = os.fstat(fds[1]).st_size // _RECORD.size
-    unread = _Segment(
-        fds[0], fds[1], records, _Mark(0, 0, 0, 0, 0), _Mark(0, 0, 0, 0, 0)
-    )
-    if not records:
-        return unread
-    return unread._replace(first=unread.mark(0), last=unread.mark(records - 1))
+
+
+def _later_segments(base: str) -> list[int]:
+    try:
+        names = os.listdir(base + ".more")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = {name[:-4] for name in names if name.endswith((".idx", ".log"))}
+    return sorted(int(number) for number in found if number.isdecimal())
+
+
+class LogReader:
+    """The log of one run as it is now, with all its segments open; a context manager.
+    Reads what is on the disk and nothing else, so a live log and an old one are the
+    same to it. Lines and offsets count dropped output too. Raises LogError."""
+
+    def __init__(self, base: str) -> None:
+        self._segments: list[_Segment] = []
+        self._fds: list[int] = []
+        try:
+            with _as_log_error(base):
+                for number in [0, *_later_segments(base)]:
+                    segment = _open_for_reading(_segment_base(base, number))
+                    self._fds += segment[:2] if segment else ()
+                    self._segments += [segment] if segment and segment.records else []
+        except LogError:
+            self.__exit__()
+            raise
+        segments = self._segments
+        self.first_available = segments[0].first.lines if segments else 0
+        last = segments[-1].last if segments else _START
+        self.total_lines, self.written_bytes = last.lines, last.end
+        self.kept_bytes = sum(s.last.end - s.first.end for s in segments)
+        self.truncated = any(b.lines < s.first.lines for b, s in self._joints())
+
+    def __enter__(self) -> LogReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._fds:
+            os.close(fd)
+
+    def _joints(self) -> Iterator[tuple[_Mark, _Segment]]:
+        """Each segment, and the end of the one before it."""
+        return zip([_START, *(s.last for s in self._segments)], self._segments)
+
+    def pieces(self, start: int, unit: int) -> Iterator[_Piece]:
+        """All from a place on, gaps included; `unit` is what the place counts."""
+        for before, segment in self._joints():
+            if segment.first[unit] > max(before[unit], start):
+                yield _Piece([before, segment.first], None)
+            if segment.last[unit] > start:
+                yield from segment.pieces(start, unit)
+
+    def _lines(self, start: int) -> Iterator[LogLine]:
+        for piece in self.pieces(start, _LINES):
+            yield from piece.lines(start)
+
+    def lines(
+        self, start: int, limit: int, most_chars: int = LOG_PAGE_MAX_CHARS
+    ) -> list[LogLine]:
+        """Up to `limit` lines from number `start` on, fewer where they are so long that
+        they would take much memory; a gap is a line of its own."""
+        found: list[LogLine] = []
+        for line in itertools.islice(self._lines(start), limit):
+            found.append(line)
+            most_chars -= len(line.text)
+            if most_chars <= 0:
+                break
+        return found
+
+    def next_lines(self, n: int) -> tuple[list[LogLine], int]:
+        """Some lines from number `n` on, and the number to go on with."""
+        lines = self.lines(n, STREAM_LINES_AT_ONCE, STREAM_CHARS_AT_ONCE)
+        return lines, lines[-1].n + 1 if lines else n
+
+    def last_lines(self, count: int) -> list[LogLine]:
+        """The newest lines, ascending; fewer where they are very long."""
+        start = max(self.first_available, self.total_lines - count)
+        found: collections.deque[LogLine] = collections.deque()
+        chars = 0
+        for line in itertools.islice(self._lines(start), count):
+            found.append(line)
+            chars += len(line.text)
+            while chars > OUTPUT_MAX_CHARS:
+                chars -= len(found.popleft().text)
+        return list(found)
+
+    def last_words(self, stream: int) -> str:
+        """The last line of a stream that is not blank, near the end; empty for none."""
+        lines = reversed(self.last_lines(LAST_WORDS_LINES))
+        said = (line.text.strip() for line in lines if line.stream == stream)
+        return next(filter(None, said), "")
+
+    def next_parts(self, offset: int) -> tuple[list[LogPart], int]:
+        """Some bytes from an offset on, by stream, and the offset to go on with; a part
+        of the stream `system` says what was dropped."""
+        piece = next(self.pieces(offset, _BYTES), None)
+        parts = list(piece.parts(offset)) if piece else []
+        return parts, parts[-1].end if parts else offset
+
+    def _blocks(self, offset: int) -> Iterator[tuple[bytes, int]]:
+        # Only where a segment begins and ends is in question: the index, which may be
+        # as long as the log, is not read for that.
+        for segment in self._segments:
+            last = segment.last.end
+            for at in range(max(offset, segment.first.end), last, LOG_BLOCK_BYTES):
+                size = min(LOG_BLOCK_BYTES, last - at)
+                block = segment.read(at, at + size)
+                yield block, at + len(block)
+                if len(block) < size:
+                    # What follows would stand in the wrong place.
+                    return
+
+    def next_block(self, offset: int) -> tuple[bytes, int]:
+        """Some bytes from an offset on, and the offset to go on with; what was dropped
+        is passed over."""
+        block, end = next(self._blocks(offset), (b"", offset))
+        # The rest may be dropped before it is asked for: no line is torn.
+        whole = block[: block.rfind(b"\n") + 1] or block
+        return whole, end - len(block) + len(whole)
+
+    def raw(self, start: int, end: int) -> Iterator[bytes]:
+        """The kept bytes between two positions, in blocks."""
+        offset = start
+        for before, segment in self._joints():
+            if offset >= before.end:
+                offset += segment.first.end - before.end
+        for block, _ in self._blocks(offset):
+            if start >= end:
+                return
+            yield block[: end - start]
+            start += len(block)
 
 
 class _Query:
@@ -4620,269 +4818,6 @@ class _Query:
         if self._fold:
             return self._text in line.casefold()
         return self.may_be_in(line.encode("utf-8", "replace"))
-
-
-def _blocks(segment: _Segment, index: int) -> Iterator[tuple[list[_Mark], bytes]]:
-    """(marks, bytes) of consecutive chunks; the first mark is the one before them."""
-    while index < segment.records:
-        marks = segment.marks(index - 1)
-        if len(marks) < 2:
-            return
-        begin = marks[0].end
-        count = 2
-        while count < len(marks) and marks[count].end - begin <= LOG_BLOCK_BYTES:
-            count += 1
-        yield marks[:count], segment.read(begin, marks[count - 1].end)
-        index += count - 1
-
-
-def _later_segments(base: str) -> list[int]:
-    try:
-        names = os.listdir(base + ".more")
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    found = {name[:-4] for name in names if name.endswith((".idx", ".log"))}
-    return sorted(int(number) for number in found if number.isdecimal())
-
-
-def _gap_line(before: _Mark, after: _Mark) -> LogLine:
-    lines, left_out = after.lines - before.lines, after.end - before.end
-    text = f"{lines} lines ({left_out} bytes) were left out here"
-    return LogLine(after.lines - 1, after.at_ms, SYSTEM, text)
-
-
-def _block_lines(marks: list[_Mark], block: bytes) -> Iterator[LogLine]:
-    begin = marks[0].end
-    for before, mark in zip(marks, marks[1:]):
-        texts = block[before.end - begin : mark.end - begin].split(b"\n")
-        if not texts[-1]:
-            texts.pop()
-        for index, text in enumerate(texts):
-            continued = bool(mark.flags & _GOES_ON) and index == 0
-            decoded = text.decode("utf-8", "replace")
-            yield LogLine(
-                before.lines + index, mark.at_ms, mark.stream, decoded, continued
-            )
-
-
-def _block_parts(marks: list[_Mark], block: bytes) -> Iterator[LogPart]:
-    """The bytes of a block, in few parts, none of which makes a huge event."""
-    begin = at = marks[0].end
-    for mark, after in zip(marks[1:], [*marks[2:], None]):
-        if after and after.stream == mark.stream:
-            continue
-        while at < mark.end:
-            end = min(at + LOG_PART_BYTES, mark.end)
-            yield LogPart(end, mark.stream, block[at - begin : end - begin])
-            at = end
-
-
-def _segment_parts(segment: _Segment, start: int) -> Iterator[LogPart]:
-    for marks, block in _blocks(segment, segment.find_byte(start)):
-        if len(block) < marks[-1].end - marks[0].end:
-            return
-        for part in _block_parts(marks, block):
-            if part.end > start:
-                yield part._replace(content=part.content[-(part.end - start) :])
-
-
-def _gap_part(before: _Mark, after: _Mark, start: int) -> LogPart:
-    """What stands for bytes that were left out; of some of them, if a reader has come
-    to `start` meanwhile, nobody knows how many lines they were."""
-    text = _gap_line(before, after).text
-    if start > before.end:
-        text = f"{after.end - start} bytes were left out here"
-    return LogPart(after.end, SYSTEM, text.encode() + b"\n")
-
-
-def _segment_lines(segment: _Segment, start: int) -> Iterator[LogLine]:
-    for marks, block in _blocks(segment, segment.find(start)):
-        for line in _block_lines(marks, block):
-            if line.n >= start:
-                yield line
-
-
-class LogReader:
-    """The log of one run as it is now, with all its segments open; a context manager.
-    Reads what is on the disk and nothing else, so a live log and an old one are the
-    same to it. Raises LogError."""
-
-    def __init__(self, base: str) -> None:
-        self._segments: list[_Segment] = []
-        self._fds: list[int] = []
-        self.stopped_at: int | None = None
-        self.scanned_bytes = 0
-        try:
-            with _as_log_error(base):
-                for number in [0, *_later_segments(base)]:
-                    self._add(_open_for_reading(_segment_base(base, number)))
-        except LogError:
-            self.__exit__()
-            raise
-
-    def _add(self, segment: _Segment | None) -> None:
-        if segment:
-            self._fds += segment[:2]
-            self._segments += [segment] if segment.records else []
-
-    def __enter__(self) -> LogReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for fd in self._fds:
-            os.close(fd)
-
-    @property
-    def total_lines(self) -> int:
-        """Lines so far, dropped ones included."""
-        return self._segments[-1].last.lines if self._segments else 0
-
-    @property
-    def first_available(self) -> int:
-        """Number of the first line kept."""
-        return self._segments[0].first.lines if self._segments else 0
-
-    @property
-    def truncated(self) -> bool:
-        """Whether lines are missing."""
-        return any(start > end for _, end, start in self._joints())
-
-    def _joints(self) -> Iterator[tuple[_Segment, int, int]]:
-        """(segment, end of the one before it, its own start), in lines."""
-        end = 0
-        for segment in self._segments:
-            yield segment, end, segment.first.lines
-            end = segment.last.lines
-
-    def lines(
-        self, start: int, limit: int, most_chars: int = LOG_PAGE_MAX_CHARS
-    ) -> list[LogLine]:
-        """Up to `limit` lines from number `start` on, fewer where they are so long that
-        they would take much memory; a gap is a line of its own."""
-        found: list[LogLine] = []
-        for line in itertools.islice(self._lines(start), limit):
-            found.append(line)
-            most_chars -= len(line.text)
-            if most_chars <= 0:
-                break
-        return found
-
-    def _lines(self, start: int) -> Iterator[LogLine]:
-        before = _Mark(0, 0, 0, SYSTEM, 0)
-        for segment in self._segments:
-            if segment.first.lines > max(before.lines, start):
-                yield _gap_line(before, segment.first)
-            if segment.last.lines > start:
-                yield from _segment_lines(segment, start)
-            before = segment.last
-
-    def next_lines(self, n: int) -> tuple[list[LogLine], int]:
-        """Some lines from number `n` on, and the number to go on with."""
-        lines = self.lines(n, STREAM_LINES_AT_ONCE, STREAM_CHARS_AT_ONCE)
-        return lines, lines[-1].n + 1 if lines else n
-
-    def next_block(self, offset: int) -> tuple[bytes, int]:
-        """Some bytes from an offset into all that was written on, and the offset to go
-        on with; what was dropped is passed over."""
-        for segment in self._segments:
-            start, end = max(offset, segment.first.end), segment.last.end
-            if start >= end:
-                continue
-            block = segment.read(start, min(end, start + LOG_BLOCK_BYTES))
-            if start + len(block) < end:
-                # The rest may be dropped before it is asked for: no line is torn.
-                block = block[: block.rfind(b"\n") + 1] or block
-            if block:
-                return block, start + len(block)
-        return b"", offset
-
-    def parts(self, start: int) -> Iterator[LogPart]:
-        """The bytes from an offset on, as written, by stream; offsets count dropped
-        bytes too, and a part of the stream `system` says what was dropped."""
-        before = _Mark(0, 0, 0, SYSTEM, 0)
-        for segment in self._segments:
-            if segment.first.end > max(before.end, start):
-                yield _gap_part(before, segment.first, start)
-            before = segment.last
-            if before.end <= start:
-                continue
-            for part in _segment_parts(segment, start):
-                yield part
-                start = part.end
-            if start < before.end:
-                # Cut since it was opened; the next reader sees that.
-                return
-
-    def next_parts(self, offset: int) -> tuple[list[LogPart], int]:
-        """Some bytes from an offset on, by stream, and the offset to go on with."""
-        found: list[LogPart] = []
-        for part in self.parts(offset):
-            found.append(part)
-            if part.end - offset >= LOG_BLOCK_BYTES:
-                break
-        return found, found[-1].end if found else offset
-
-    def last_lines(self, count: int) -> list[LogLine]:
-        """The newest lines, ascending; fewer where they are very long."""
-        start = max(self.first_available, self.total_lines - count)
-        found: collections.deque[LogLine] = collections.deque()
-        chars = 0
-        for line in itertools.islice(self._lines(start), count):
-            found.append(line)
-            chars += len(line.text)
-            while chars > OUTPUT_MAX_CHARS:
-                chars -= len(found.popleft().text)
-        return list(found)
-
-    def last_words(self, stream: int) -> str:
-        """The last line of a stream that is not blank, near the end; empty for none."""
-        lines = reversed(self.last_lines(LAST_WORDS_LINES))
-        said = (line.text.strip() for line in lines if line.stream == stream)
-        return next(filter(None, said), "")
-
-    def matches(
-        self, query: _Query, start: int, budget_bytes: int
-    ) -> Iterator[LogLine]:
-        """The lines from `start` on that hold the query's text. Stops when it has read
-        its budget; `stopped_at` is then the line to go on with."""
-        for segment in self._segments:
-            if segment.last.lines <= start:
-                continue
-            for marks, block in _blocks(segment, segment.find(start)):
-                if budget_bytes <= 0:
-                    self.stopped_at = max(start, marks[0].lines)
-                    return
-                budget_bytes -= len(block)
-                self.scanned_bytes += len(block)
-                if query.may_be_in(block):
-                    for line in _block_lines(marks, block):
-                        if line.n >= start and query.is_in(line.text):
-                            yield line
-
-    @property
-    def kept_bytes(self) -> int:
-        """Size of what is kept."""
-        return sum(segment.last.end - segment.first.end for segment in self._segments)
-
-    @property
-    def written_bytes(self) -> int:
-        """What the program wrote, dropped bytes included."""
-        return self._segments[-1].last.end if self._segments else 0
-
-    def raw(self, start: int, end: int) -> Iterator[bytes]:
-        """The kept bytes between two positions, in blocks."""
-        passed = 0
-        for segment in self._segments:
-            size = segment.last.end - segment.first.end
-            low, high = max(start - passed, 0), min(end - passed, size)
-            for at in range(low, high, LOG_BLOCK_BYTES):
-                length = min(LOG_BLOCK_BYTES, high - at)
-                block = os.pread(segment.log_fd, length, at)
-                yield block
-                if len(block) < length:
-                    # What follows would stand in the wrong place.
-                    return
-            passed += size
 
 
 class LogHit(NamedTuple):
@@ -4911,7 +4846,7 @@ def find_in_logs(
     case), `start` the first line to look at in one of the runs. Returns at most `limit`
     hits, fewer very long ones, and reads about SEARCH_BUDGET_BYTES, then says where to
     go on. Passes over logs that cannot be read."""
-    compiled = _Query(query[0], match_case=query[1])
+    wanted = _Query(query[0], match_case=query[1])
     hits: list[LogHit] = []
     budget, room = SEARCH_BUDGET_BYTES, LOG_PAGE_MAX_CHARS
     scanned = 0
@@ -4927,14 +4862,22 @@ def find_in_logs(
             continue
         scanned += 1
         with reader as log:
-            for line in log.matches(compiled, first, budget):
-                if len(hits) >= limit or room <= 0:
-                    return LogSearch(hits, scanned, run_id, line.n)
-                hits.append(LogHit(run_id, line))
-                room -= len(line.text)
-            budget -= log.scanned_bytes
-            if log.stopped_at is not None:
-                return LogSearch(hits, scanned, run_id, log.stopped_at)
+            for piece in log.pieces(first, _LINES):
+                if piece.block is None:
+                    continue
+                if budget <= 0:
+                    n = max(first, piece.marks[0].lines)
+                    return LogSearch(hits, scanned, run_id, n)
+                budget -= len(piece.block)
+                if not wanted.may_be_in(piece.block):
+                    continue
+                for line in piece.lines(first):
+                    if not wanted.is_in(line.text):
+                        continue
+                    if len(hits) >= limit or room <= 0:
+                        return LogSearch(hits, scanned, run_id, line.n)
+                    hits.append(LogHit(run_id, line))
+                    room -= len(line.text)
     return LogSearch(hits, scanned)
 
 
@@ -5000,7 +4943,7 @@ def repair_log(base: str) -> int:
     """Make the index of a log fit its bytes after a crash: a torn record is cut off,
     bytes without one get it. Returns the time of the last write in Unix ms, or 0.
     Raises LogError."""
-    last = _Mark(0, 0, 0, SYSTEM, 0)
+    last = _START
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
     with _as_log_error(base):
         for number in [0, *_later_segments(base)]:
