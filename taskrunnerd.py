@@ -388,7 +388,7 @@ LOG = logging.getLogger(PROGRAM)
 
 
 class Clock:
-    """The machine's clocks; tests pass one whose hands they move."""
+    """The machine's clocks; tests pass one that they set."""
 
     def wall_ms(self) -> int:
         """Unix time in milliseconds; may jump when somebody sets the clock."""
@@ -694,25 +694,20 @@ def _part_range(field: _Field, text: str, *, open_ended: bool) -> tuple[int, int
     return first, last
 
 
-def _part_values(field: _Field, text: str) -> range:
-    """The values of one part of a list: `*`, `a`, `a-b`, each also with `/n`."""
-    span, slash, step = text.partition("/")
-    first, last = _part_range(field, span, open_ended=bool(slash))
-    if not slash:
-        return range(first, last + 1)
-    # A step past the whole field is a mistake: */90 is not every 90 minutes.
-    most = field.high - field.low + 1
-    if not re.fullmatch("[0-9]{1,4}", step) or not 1 <= int(step) <= most:
-        raise ValueError(f'"{text}" has a faulty step; write 1 to {most} after the /')
-    return range(first, last + 1, int(step))
-
-
 def _field_values(field: _Field, text: str) -> tuple[int, ...]:
-    """All values of a field, sorted; weekday 7 becomes 0."""
-    values = {value for part in text.split(",") for value in _part_values(field, part)}
-    if field.most == 7:
-        values = {value % 7 for value in values}
-    return tuple(sorted(values))
+    """All values of a field, sorted: a list of `*`, `a` or `a-b`, each also with `/n`.
+    Weekday 7 becomes 0."""
+    values: set[int] = set()
+    for part in text.split(","):
+        span, slash, step = part.partition("/")
+        first, last = _part_range(field, span, open_ended=bool(slash))
+        # A step past the whole field is a mistake: */90 is not every 90 minutes.
+        most = field.high - field.low + 1
+        if slash and not (re.fullmatch("[0-9]{1,4}", step) and 1 <= int(step) <= most):
+            better = f"write 1 to {most} after the /"
+            raise ValueError(f'"{part}" has a faulty step; {better}')
+        values.update(range(first, last + 1, int(step or 1)))
+    return tuple(sorted({v % 7 for v in values} if field.most == 7 else values))
 
 
 @functools.lru_cache(MARKS_KEPT)
@@ -1110,7 +1105,7 @@ def _integer(description: str, **more: Any) -> JsonSchema:
     return {"type": "integer", "description": description, **more}
 
 
-def _percent(description: str) -> JsonSchema:
+def _real(description: str) -> JsonSchema:
     return {"type": "number", "description": description}
 
 
@@ -1132,12 +1127,14 @@ def _map(description: str, values: JsonSchema, **more: Any) -> JsonSchema:
 
 
 def _object(
-    description: str, required: str = "", /, **fields: JsonSchema
+    description: str, optional: str = "", /, **fields: JsonSchema
 ) -> JsonSchema:
-    """A closed object; `required` names its required members, blank-separated."""
+    """A closed object; `optional` names the members that need not be there,
+    blank-separated."""
     schema: JsonSchema = {"type": "object", "description": description}
+    required = [name for name in fields if name not in optional.split()]
     if required:
-        schema["required"] = required.split()
+        schema["required"] = required
     return {**schema, "properties": fields, "additionalProperties": False}
 
 
@@ -1147,14 +1144,15 @@ def _ref(name: str) -> JsonSchema:
 
 def _request(description: str, /, **fields: JsonSchema) -> JsonSchema:
     ignored = _text("May name the schema, and is ignored", format="any-text")
-    return _object(description, **{"$schema": ignored}, **fields)
+    fields = {"$schema": ignored, **fields}
+    return _object(description, " ".join(fields), **fields)
 
 
 def _answer(
-    description: str, required: str = "", /, **fields: JsonSchema
+    description: str, optional: str = "", /, **fields: JsonSchema
 ) -> JsonSchema:
     link = _text("URL of the JSON Schema of this object", format="uri")
-    return _object(description, required, **{"$schema": link}, **fields)
+    return _object(description, f"$schema {optional}", **{"$schema": link}, **fields)
 
 
 TASK_NAME_PATTERN = r"^[a-zA-Z0-9._:-]{1,100}$"
@@ -1166,14 +1164,6 @@ _NS = "in nanoseconds"
 
 def _time(description: str) -> JsonSchema:
     return _text(f"{description} ({_WHEN})", format="date-time")
-
-
-def _duration(description: str, **more: Any) -> JsonSchema:
-    return _text(f"{description}: 30s, 5m, 1h30m, 2d", format="duration-text", **more)
-
-
-def _positive(description: str, **more: Any) -> JsonSchema:
-    return {**_duration(description, **more), "format": "positive-duration-text"}
 
 
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -1211,8 +1201,15 @@ def _among(values: tuple[str, ...]) -> _Kind:
 
 _WORDS = {"type": ["string", "array"], "minLength": 1, "minItems": 1}
 _TEXT, _FLAG = _Kind(_text("")), _Kind(_flag(""))
-_TIME = _Kind(_duration(""), _integer(f", {_NS}"), parse_duration, nanoseconds)
-_MORE_THAN_NOTHING = _TIME._replace(schema=_positive(""))
+_TIME = _Kind(
+    _text(": 30s, 5m, 1h30m, 2d", format="duration-text"),
+    _integer(f", {_NS}"),
+    parse_duration,
+    nanoseconds,
+)
+_MORE_THAN_NOTHING = _TIME._replace(
+    schema={**_TIME.schema, "format": "positive-duration-text"}
+)
 _OUTPUT_SIZE = _Kind(
     _text(": 64kb, 100mb, 1gb", format="log-size-text"),
     _integer(", in bytes"),
@@ -1275,7 +1272,7 @@ class Param(NamedTuple):
 
 
 class Account(NamedTuple):
-    """Whom a program runs as."""
+    """The user that a program runs as."""
 
     name: str
     home: str
@@ -1458,7 +1455,7 @@ _OPTIONAL_RUN_FIELDS: dict[str, JsonSchema] = {
     "retry_of_run_id": _text("Id of the attempt before this one"),
     "output_bytes": _integer("Bytes that the program wrote"),
     "output_dropped_bytes": _integer("Bytes of them that were not kept"),
-    "cpu_seconds": {"type": "number", "description": "CPU time, user and system"},
+    "cpu_seconds": _real("CPU time, user and system"),
     "max_rss_bytes": _integer("Largest resident set of the program, where it is known"),
     "survivors": _integer(
         "Processes that the program left and that were ended, if they could be"
@@ -1474,8 +1471,7 @@ _OPTIONAL_RUN_FIELDS: dict[str, JsonSchema] = {
 }
 _RUN = _answer(
     "One run of a task",
-    "id task_name status exit_code triggered_by created_at retry_attempt"
-    " instance_index",
+    " ".join(_OPTIONAL_RUN_FIELDS),
     id=_RUN_ID,
     task_name=_TASK_NAME,
     status=_choice("Phase of the run", STATUSES),
@@ -1491,8 +1487,8 @@ _RUN = _answer(
 
 _TASK_ANSWER = _answer(
     "A declared task",
-    "name params running queued "
-    + " ".join(key for key in _SHOWN_KEYS if "default" in TASK_KEYS[key]),
+    "cron timezone schedule next_run_at last_run "
+    + " ".join(key for key in _SHOWN_KEYS if "default" not in TASK_KEYS[key]),
     name=_TASK_NAME,
     params=_list("Declared parameters", _ref("Param")),
     **_SHOWN_KEYS,
@@ -1537,7 +1533,7 @@ _FILTER_FIELDS: dict[str, JsonSchema] = {
 SCHEMAS: dict[str, JsonSchema] = {
     "ErrorModel": _answer(
         "What went wrong (RFC 9457)",
-        "type title status detail",
+        "instance errors",
         type=_text("URI of the problem type", format="uri-reference"),
         title=_text("Short summary of the problem type"),
         status=_integer("HTTP status code"),
@@ -1547,7 +1543,7 @@ SCHEMAS: dict[str, JsonSchema] = {
     ),
     "ErrorDetail": _object(
         "One value at fault",
-        "location message",
+        "value",
         location=_text("Where, such as body.params.NAME"),
         message=_text("What is wrong and what would be right"),
         value={"description": "The value as given; never a secret"},
@@ -1555,13 +1551,12 @@ SCHEMAS: dict[str, JsonSchema] = {
     "Run": _RUN,
     "Runs": _answer(
         "A page of runs",
-        "runs total",
         runs=_list("The runs", _ref("Run")),
         total=_integer("How many runs match in all", minimum=0),
     ),
     "RunSummary": _answer(
         "Totals over the history",
-        "total success failed missed",
+        "last_failure",
         total=_integer("Runs in the history"),
         success=_integer("Ended with success"),
         failed=_integer("Ended as " + ", ".join(FAILURES)),
@@ -1573,7 +1568,7 @@ SCHEMAS: dict[str, JsonSchema] = {
     "Tasks": _list("The declared tasks, in the order of tasks.json", _ref("Task")),
     "Tick": _object(
         "A coming tick of a schedule",
-        "at local fires",
+        "note",
         at=_time("When it is"),
         local=_text("The same as a clock in the zone shows it", format="date-time"),
         fires=_flag("False: the second showing of a fixed hour, recorded only"),
@@ -1581,7 +1576,7 @@ SCHEMAS: dict[str, JsonSchema] = {
     ),
     "NextTicks": _answer(
         "The coming ticks of a task; none without a schedule",
-        "task_name ticks",
+        "cron timezone schedule",
         task_name=_TASK_NAME,
         cron=_text("The schedule"),
         timezone=_text("Time zone of the schedule"),
@@ -1598,20 +1593,18 @@ SCHEMAS: dict[str, JsonSchema] = {
     ),
     "LogLine": _object(
         "One line of output",
-        "n ts stream text",
+        "continued",
         **_LOG_LINE_FIELDS,
         continued=_flag("The text goes on where this stream's line before it ended"),
     ),
     "LogPart": _object(
         "Output of one stream, byte for byte",
-        "end stream bytes",
         end=_integer("Offset of its end, dropped bytes counted; where to go on"),
         stream=_choice("Which stream; system tells what was left out", STREAMS),
         bytes=_text("The bytes as written, in base64"),
     ),
     "LogPage": _answer(
         "A page of lines",
-        "lines first_available total_lines truncated finalized",
         lines=_list("The lines, ascending", _ref("LogLine")),
         first_available=_integer("Number of the first line kept"),
         total_lines=_integer("Lines so far, dropped ones included"),
@@ -1620,22 +1613,19 @@ SCHEMAS: dict[str, JsonSchema] = {
     ),
     "LogHit": _object(
         "One line found",
-        "run_id n ts stream text",
         run_id=_RUN_ID,
         **_LOG_LINE_FIELDS,
     ),
     "LogSearch": _answer(
         "Lines found, newest run first, lines ascending",
-        "hits exhausted scanned_runs",
+        "next_cursor",
         hits=_list("The lines", _ref("LogHit")),
         exhausted=_flag("Whether everything was searched"),
         scanned_runs=_integer("Runs searched by this request"),
         next_cursor=_text("Give as cursor to go on"),
     ),
-    "Message": _answer(
-        "What was done", "message", message=_text("What was done, for people")
-    ),
-    "BulkFilter": _object("Which runs", **_FILTER_FIELDS),
+    "Message": _answer("What was done", message=_text("What was done, for people")),
+    "BulkFilter": _object("Which runs", " ".join(_FILTER_FIELDS), **_FILTER_FIELDS),
     "BulkSelector": {
         **_request(
             "Either ids, or match_all with a filter",
@@ -1662,12 +1652,11 @@ SCHEMAS: dict[str, JsonSchema] = {
     },
     "BulkAffected": _answer(
         "How many runs were changed",
-        "affected",
         affected=_integer("Runs changed; others were already so, or do not exist"),
     ),
     "BulkRefusal": _object(
         "A task that could not be run again",
-        "task_name status detail",
+        "run",
         task_name=_TASK_NAME,
         status=_integer("The status a trigger would have had"),
         detail=_text("Why"),
@@ -1675,14 +1664,12 @@ SCHEMAS: dict[str, JsonSchema] = {
     ),
     "BulkRerun": _answer(
         "The runs that were started, one per task",
-        "affected runs refused",
         affected=_integer("Runs started"),
         runs=_list("The new runs", _ref("Run")),
         refused=_list("Tasks that could not be run again", _ref("BulkRefusal")),
     ),
     "Reload": _answer(
         "What a new configuration changed",
-        "added removed changed",
         added=_list("Tasks that are new", _TASK_NAME),
         removed=_list("Tasks that are gone", _TASK_NAME),
         changed=_map(
@@ -1690,11 +1677,9 @@ SCHEMAS: dict[str, JsonSchema] = {
             {"type": "array", "items": {"type": "string"}},
         ),
     ),
-    "RunEvent": _object("The data of a run event", "run", run=_ref("Run")),
+    "RunEvent": _object("The data of a run event", run=_ref("Run")),
     "Info": _answer(
         "What this daemon is",
-        "name version python pid started_at tasks config_path config_loaded_at"
-        " config_changed data_dir tracking auth_required",
         name=_text("Program name"),
         version=_text("Program version"),
         python=_text("Python version"),
@@ -1714,12 +1699,11 @@ SCHEMAS: dict[str, JsonSchema] = {
     ),
     "SystemStats": _answer(
         "The daemon and its machine, now",
-        "uptime cpu_count load_average runs_active runs_queued http_waiting threads"
-        " disk_free_bytes disk_total_bytes",
+        "cpu_seconds rss_bytes mem_total_bytes mem_available_bytes",
         uptime=_integer(f"Time since the daemon started, {_NS}"),
         cpu_count=_integer("Processors"),
         load_average=_list("1, 5 and 15 minutes", {"type": "number"}),
-        cpu_seconds={"type": "number", "description": "CPU time of the daemon"},
+        cpu_seconds=_real("CPU time of the daemon"),
         rss_bytes=_integer("Resident memory of the daemon"),
         mem_total_bytes=_integer("Memory of the machine"),
         mem_available_bytes=_integer("Memory that programs could still have"),
@@ -1733,16 +1717,15 @@ SCHEMAS: dict[str, JsonSchema] = {
     "SystemHistory": _list("The last hour, oldest first", _ref("SystemSample")),
     "SystemSample": _object(
         f"The machine and the daemon in {SAMPLE_EVERY_S:.0f} seconds",
-        "at daemon_cpu",
+        "cpu mem rss_bytes",
         at=_time("When they were over"),
-        cpu=_percent("Percent of the machine's processors in use"),
-        mem=_percent("Percent of the machine's memory in use"),
-        daemon_cpu=_percent("Percent of one processor that the daemon used"),
+        cpu=_real("Percent of the machine's processors in use"),
+        mem=_real("Percent of the machine's memory in use"),
+        daemon_cpu=_real("Percent of one processor that the daemon used"),
         rss_bytes=_integer("Resident memory of the daemon"),
     ),
     "DaemonLogLine": _object(
         "The data of a line of the daemon's own log",
-        "n ts level text",
         n=_integer("Number of the line; growing, also over restarts"),
         ts=_integer("Unix time in milliseconds"),
         level=_choice("How bad it is", ("debug", "info", "warning", "error")),
@@ -1750,7 +1733,7 @@ SCHEMAS: dict[str, JsonSchema] = {
     ),
     "Health": _answer(
         "Whether the daemon works",
-        "status",
+        "detail",
         status=_choice("ok, or what is the matter", ("ok", "unavailable")),
         detail=_text("What is the matter"),
     ),
@@ -1760,7 +1743,7 @@ SCHEMAS: dict[str, JsonSchema] = {
     },
     "Config": _object(
         "tasks.json",
-        "tasks",
+        "$schema timezone defaults",
         **{"$schema": _text("URL or path of this schema")},
         timezone=_text("Time zone of all schedules that name none", minLength=1),
         defaults=_ref("TaskSettings"),
@@ -2208,11 +2191,11 @@ def json_value(
 # ---- 6. Tasks and configuration: tasks.json, parameters ---------------------
 # Owns Config, and how a trigger's parameters become arguments and environment. The
 # only place that reads tasks.json and the files it names.
-# Relies on 2 to 5. A Config is whole and right, or load_config raises.
+# Relies on 2 to 5. load_config returns a valid Config, or raises.
 
 
 class Config(NamedTuple):
-    """A tasks.json that was found to be right."""
+    """A valid tasks.json."""
 
     path: str
     tasks: Mapping[str, Task]
@@ -2285,8 +2268,8 @@ class _Source:
         self.local_name = ""  # of the system's zone, once a schedule has needed it
 
     def sound(self, settings: Any, at: Where) -> dict[str, Any]:
-        """The settings of an object whose shape is right, so that they are checked
-        further although others are at fault."""
+        """The well-formed settings of an object, which are checked further even if
+        others have faults."""
         if not isinstance(settings, dict):
             return {}
         return {k: v for k, v in settings.items() if (*at, k) not in self.misshapen}
@@ -2378,7 +2361,7 @@ def _value_fault(param: Param, value: str) -> str:
     return ""
 
 
-# Variables with such names are the daemon's own, and what it tells a program.
+# The daemon's own settings, and what it tells a program, have such names.
 _OWN_PREFIX = "TASKRUNNERD_"
 _TAKEN = f"names that begin with {_OWN_PREFIX} are taken"
 
@@ -2453,7 +2436,7 @@ def _warn_of_options(
         return
     cure = 'end the list with "--", if the program knows it'
     if any(param.kind in ("option", "flag") for param in params):
-        # They would be arguments behind it.
+        # Behind "--" they would be arguments.
         cure = "allow `choices` only, or have a script put -- before it"
     taken = f'a value of {free[0]} that begins with "-" is taken for an option'
     source.warn(at, f"{taken}; {cure}")
@@ -2605,8 +2588,8 @@ _CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def environment_of_others() -> dict[str, str]:
-    """This process's environment without what is meant for it alone: its settings, its
-    token above all, and what systemd tells it."""
+    """This process's environment without its own settings, its token above all, and
+    without what systemd tells it."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -2630,7 +2613,7 @@ def _base_environment(
     base = {"PATH": _CLEAN_PATH, "LANG": "C.UTF-8"}
     if env_base == "inherit":
         base = environment_of_others()
-        # That of the shell which started the daemon means nothing here.
+        # It comes from the shell that started the daemon.
         base.pop("OLDPWD", None)
     elif "HOME" in os.environ:
         base["HOME"] = os.environ["HOME"]
@@ -2738,7 +2721,7 @@ def load_config(path: str) -> Config:
     source = _Source(path, _read_config(path))
     document = _parse_config(source)
     source.faults += find_faults(SCHEMAS["Config"], document, ())
-    # What has a wrong shape is left out, and the rest checked: all faults at once.
+    # Leave out what is malformed and check the rest, to tell all faults at once.
     source.misshapen = {f.at[:n] for f in source.faults for n in range(1, 4)}
     top = document if isinstance(document, dict) else {}
     defaults = source.sound(top.get("defaults"), ("defaults",))
@@ -2851,7 +2834,7 @@ def resolve_params(task: Task, given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def shown_params(task: Task, values: Mapping[str, str]) -> dict[str, str]:
-    """Resolved parameters as people may see them: secret ones hidden."""
+    """Resolved parameters with the values of secret ones hidden."""
     secret = {param.key for param in task.params if param.secret}
     return {key: HIDDEN if key in secret else value for key, value in values.items()}
 
@@ -2880,7 +2863,7 @@ def render_params(
 
 
 def command_line(task: Task, arguments: list[str]) -> list[str]:
-    """What is executed: the list, or the shell with the script and its $0, $1, …"""
+    """The program and its arguments: the list, or the shell, the script, $0, $1, …"""
     if isinstance(task.run, str):
         return [*task.shell, task.run, task.name, *arguments]
     return [*task.run, *arguments]
@@ -2894,8 +2877,8 @@ START = "start"
 
 
 def admit(task: Task, active: int, queued: int) -> str:
-    """What becomes of a new run: START, QUEUE, or its end reason when refused. A fresh
-    run never overtakes a queued one (I4)."""
+    """START, QUEUE or, if a new run is refused, its end reason. A fresh run never
+    overtakes a queued one (I4)."""
     if active < task.max_concurrent and not queued:
         return START
     if task.on_overlap == SKIP:
@@ -2914,7 +2897,7 @@ def count_victims(task: Task, staying: int, queued: int) -> int:
 
 
 class Verdict(NamedTuple):
-    """How a program's end reads in its run."""
+    """The outcome of a program, as its run records it."""
 
     end_reason: str
     exit_code: int
@@ -2923,7 +2906,7 @@ class Verdict(NamedTuple):
 
 def verdict(task: Task, cause: str | None, returncode: int) -> Verdict:
     """The outcome of an ended program. `cause` is why the daemon stopped it, if it
-    did; `returncode` is negative for a signal, as in subprocess."""
+    did; as in subprocess, `returncode` is negative for a signal."""
     killed_by = -returncode if returncode < 0 else 0
     exit_code = 128 + killed_by if killed_by else returncode
     name = None
@@ -2954,8 +2937,8 @@ def summary_text(
     *,
     out_of_memory: bool = False,
 ) -> str | None:
-    """What a person would say of a run that ended badly; None for a success. `error`
-    is the run's own, `last_words` what it wrote last, and where."""
+    """One sentence about a run that ended badly, None for a success. `error` is that of
+    the run, `last_words` tells what it wrote last, and where."""
     reason, exit_code, signal_name = outcome
     took = duration_text(took_s)
     how = "never started" if exit_code == NO_EXIT_CODE else f"exit {exit_code}"
@@ -2977,7 +2960,7 @@ def summary_text(
 
 
 def forget_before(task: Task, now_ms: int) -> str | None:
-    """Ended runs created before this time (RFC 3339) are kept no longer."""
+    """The time (RFC 3339) before which ended runs were created that may go."""
     if task.keep_for_s is None:
         return None
     return time_text(max(0, now_ms - int(task.keep_for_s * 1000)))
