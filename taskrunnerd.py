@@ -11741,12 +11741,13 @@ class Server:
 
 
 class _Setting(NamedTuple):
-    """A setting of the daemon: --name, TASKRUNNERD_NAME, or the default."""
+    """A setting of the daemon: --name, TASKRUNNERD_NAME, or the default. A switch has
+    no metavar."""
 
     name: str
+    metavar: str
     default: str
     help: str
-    metavar: str = "TEXT"
 
     @property
     def variable(self) -> str:
@@ -11755,42 +11756,52 @@ class _Setting(NamedTuple):
 
 
 _LEVELS = ("debug", "info", "warning", "error")
-_SETTINGS = (
-    _Setting("config", "tasks.json", "file that declares the tasks", "FILE"),
-    _Setting("data", ".taskrunnerd", "directory that keeps all state", "DIR"),
-    _Setting("host", "127.0.0.1", "address to listen on", "ADDRESS"),
-    _Setting(
-        *("port", str(DEFAULT_PORT)),
-        *('port to listen on; 0 takes a free one, "none" opens none', "PORT"),
+# By the headings of --help.
+_GROUPS = {
+    "what runs": (
+        _Setting("config", "FILE", "tasks.json", "file that declares the tasks"),
+        _Setting("data", "DIR", ".taskrunnerd", "directory that keeps all state"),
     ),
-    _Setting("socket", "", "Unix socket to listen on, for the same user", "PATH"),
-    _Setting("tls-cert", "", "certificate in PEM: speak TLS at the port", "FILE"),
-    _Setting("tls-key", "", "the private key of the certificate, in PEM", "FILE"),
-    _Setting("token-file", "", "file that holds the token clients must send", "FILE"),
-    _Setting(
-        "allow-host", "", "further names clients may use, comma-separated", "NAMES"
+    "where it listens": (
+        _Setting("host", "ADDRESS", "127.0.0.1", "address to listen on"),
+        _Setting(
+            *("port", "PORT", str(DEFAULT_PORT)),
+            'port to listen on; 0 takes a free one, "none" opens none',
+        ),
+        _Setting("socket", "PATH", "", "Unix socket to listen on, for the same user"),
+        _Setting("tls-cert", "FILE", "", "certificate in PEM: speak TLS at the port"),
+        _Setting("tls-key", "FILE", "", "the private key of the certificate, in PEM"),
+        _Setting(
+            *("max-connections", "COUNT", str(CONNECTIONS_DEFAULT)),
+            "open connections at most",
+        ),
+        _Setting(
+            "heartbeat", "TIME", "15s", "silence after which a held answer begins"
+        ),
     ),
-    _Setting(
-        "shutdown-timeout", "10s", "time that runs get to end at shutdown", "TIME"
+    "who may ask": (
+        _Setting(
+            "token-file", "FILE", "", "file that holds the token clients must send"
+        ),
+        _Setting(
+            "allow-host", "NAMES", "", "further names clients may use, comma-separated"
+        ),
+        _Setting("insecure-no-auth", "", "", "listen beyond loopback without a token"),
     ),
-    _Setting(
-        "min-free", "64mb", "room on the disk below which nothing is started", "SIZE"
+    "how it behaves": (
+        _Setting(
+            "shutdown-timeout", "TIME", "10s", "time that runs get to end at shutdown"
+        ),
+        _Setting(
+            "min-free",
+            "SIZE",
+            "64mb",
+            "room on the disk below which nothing is started",
+        ),
+        _Setting("log-level", "LEVEL", "info", f"one of {', '.join(_LEVELS)}"),
     ),
-    _Setting(
-        "max-connections", str(CONNECTIONS_DEFAULT), "open connections at most", "COUNT"
-    ),
-    _Setting("heartbeat", "15s", "silence after which a held answer begins", "TIME"),
-    _Setting("log-level", "info", "one of " + ", ".join(_LEVELS), "LEVEL"),
-    _Setting("insecure-no-auth", "", "listen beyond loopback without a token", ""),
-)
-
-
-_GROUPS = (
-    ("what runs", "config data"),
-    ("where it listens", "host port socket tls-cert tls-key max-connections heartbeat"),
-    ("who may ask", "token-file allow-host insecure-no-auth"),
-    ("how it behaves", "shutdown-timeout min-free log-level"),
-)
+}
+_SETTINGS = tuple(itertools.chain(*_GROUPS.values()))
 
 
 class UsageError(Exception):
@@ -11839,255 +11850,11 @@ def _complain(text: str, end: str = "\n") -> None:
         print(text, file=sys.stderr, end=end, flush=True)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Leaves with EX_USAGE, where argparse would say 2, and knows what was meant."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print what is wrong and leave."""
-        unknown = re.fullmatch("argument COMMAND: invalid choice: '(.*?)' .*", message)
-        if unknown:
-            near = nearest(unknown[1], self.commands)
-            message = f'no command "{unknown[1]}"{near or "; see --help"}'
-        else:
-            self.print_usage(sys.stderr)
-        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
-
-    # The names of the commands that it takes.
-    commands: Collection[str] = ()
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        show = _complain if file in (None, sys.stderr) else _print
-        show(message, "")
-
-
-# Commands that ask a running daemon.
-_ASKING_HELP = {
-    "run": "run a task: its output, its exit code",
-    "tasks": "list the tasks and what is going on with them",
-    "runs": "list runs, newest first",
-    "show": "show one run and the end of its output",
-    "logs": "write out what a run wrote, -f as it writes it",
-    "stop": "ask a run to stop",
-    "status": "show on one screen how the daemon is doing",
-    "health": "exit code 0 when triggers are taken, else 1",
-    "reload": "have the daemon load tasks.json again",
-}
-_FOUND = """\
-The daemon is found by --url, TASKRUNNERD_URL, or the data directory's own record of
-where it listens. The token is read from --token-file or TASKRUNNERD_TOKEN."""
-_RUN_ABOUT = """
-Ctrl-C asks the run to stop, a second one leaves it running.
-A parameter whose key begins with a dash may be given without it."""
-_RUN_CODES = """
-exit code:
-  the program's; 128+n when signal n killed it
-  64   wrong usage: no such task, parameters that cannot be used
-  69   no daemon answers
-  75   refused: on_overlap skip, the queue is full, no room on the disk
-  77   the token is missing or wrong, or the task may not be triggered
-  124  the time limit of --timeout, or the task's own
-  125  the daemon could not start the program
-  130  stopped by Ctrl-C; 143 by SIGTERM
-  137  killed, or the daemon died while the program ran
-"""
-_RUN_NAMES = " RUN is an id, its beginning or end, last, or TASK/last."
-
-
-def _add_file(command: argparse.ArgumentParser, about: str) -> None:
-    command.add_argument("--config", dest="own_config", metavar="FILE", help=about)
-
-
-def _add_task(command: argparse.ArgumentParser) -> None:
-    command.add_argument("task", nargs="?", metavar="TASK", help="of this task only")
-
-
-def _add_count(command: argparse.ArgumentParser, default: int) -> None:
-    command.add_argument(
-        "-n",
-        dest="count",
-        default=str(default),
-        metavar="COUNT",
-        help=f"so many (default {default})",
-    )
-
-
-def _add_json(command: argparse.ArgumentParser, about: str = "print JSON") -> None:
-    command.add_argument("--json", action="store_true", help=about)
-
-
-def _add_run(run: argparse.ArgumentParser) -> None:
-    """The arguments of the command `run`."""
-    run.add_argument("task", metavar="TASK", help="which task")
-    run.add_argument("params", nargs="*", metavar="KEY=VALUE", help="a parameter")
-    run.add_argument(
-        "--detach", action="store_true", help="print the run's id and leave"
-    )
-    run.add_argument("--timeout", metavar="TIME", help="stop it after this: 90s, 5m")
-    run.add_argument("--key", metavar="KEY", help="run once per key: Idempotency-Key")
-    run.add_argument(
-        "--local", action="store_true", help="here and now, without a daemon"
-    )
-    _add_file(run, "for --local")
-
-
-def _add_asking(commands: Any) -> None:
-    """The commands that ask a running daemon."""
-    place = _Parser(add_help=False)
-    where = place.add_argument_group("where the daemon is")
-    where.add_argument(
-        "--url", metavar="URL", help="http(s)://HOST:PORT, or the path of a Unix socket"
-    )
-    where.add_argument(
-        "--data", dest="own_data", metavar="DIR", help="its data directory"
-    )
-    where.add_argument(
-        "--token-file", dest="own_token_file", metavar="FILE", help="holds the token"
-    )
-
-    def add(name: str, about: str = "", more: str = "") -> argparse.ArgumentParser:
-        """A command that says what all of them say, and has what all of them have."""
-        text = _ASKING_HELP[name]
-        command: argparse.ArgumentParser = commands.add_parser(
-            name,
-            parents=[place],
-            description=f"{text[0].upper()}{text[1:]}.{about}\n{_FOUND}",
-            epilog=more,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        if name != "reload":
-            _add_json(command)
-        return command
-
-    _add_run(add("run", _RUN_ABOUT, _RUN_CODES))
-    add("tasks")
-    runs = add("runs")
-    _add_task(runs)
-    runs.add_argument("--status", metavar="WORDS", help="such as failed,timeout")
-    _add_count(runs, 20)
-    for name in ("show", "logs", "stop"):
-        command = add(name, _RUN_NAMES)
-        command.add_argument("run", metavar="RUN", help="which run")
-        if name == "logs":
-            flags = ("-f", "--follow")
-            command.add_argument(*flags, action="store_true", help="until it has ended")
-    add("status")
-    add("health")
-    add("reload")
-
-
-def _add_others(commands: Any) -> None:
-    """The commands that need no daemon, and `upgrade`, which finds it by its pid."""
-    add = commands.add_parser
-    validate = add("validate", help="check tasks.json and say what is wrong")
-    _add_file(validate, "the file to check")
-    _add_json(validate, "print faults as JSON")
-    add("schema", help="print the JSON Schema of tasks.json")
-    _add_file(add("init", help="write an example tasks.json"), "the file to write")
-    upgrade = add("upgrade", help="replace a running daemon by the program now on disk")
-    upgrade.add_argument(
-        "--data", dest="own_data", metavar="DIR", help="the daemon's directory"
-    )
-    add("selftest", help="check on this machine what is promised")
-    crontab = add(
-        "import-crontab", help="print the tasks.json that does what a crontab does"
-    )
-    crontab.add_argument(
-        "file", nargs="?", default="-", metavar="FILE", help="else it is stdin"
-    )
-    crontab.add_argument(
-        "--system",
-        action=argparse.BooleanOptionalAction,
-        help="a user stands before each command, as in /etc/crontab",
-    )
-    add("systemd-unit", help="print a unit of systemd for this installation")
-    add("dockerfile", help="print a Dockerfile, and a compose file in its comments")
-    coming = add("next", help="print the coming ticks of schedules")
-    _add_task(coming)
-    _add_count(coming, 10)
-    _add_json(coming)
-    _add_file(coming, "the file with the tasks")
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """The settings of the daemon, in groups."""
-    groups: dict[str, Any] = {}
-    for title, names in _GROUPS:
-        groups.update(dict.fromkeys(names.split(), parser.add_argument_group(title)))
-    for setting in _SETTINGS:
-        more: dict[str, Any] = {"metavar": setting.metavar}
-        if setting.name == "allow-host":
-            more["action"] = "append"
-        if not setting.metavar:
-            more = {"action": "store_const", "const": "true"}
-        default = f" (default {setting.default})" if setting.default else ""
-        text = f"{setting.help}{default}; also {setting.variable}"
-        groups[setting.name].add_argument(f"--{setting.name}", help=text, **more)
-
-
-def _parser() -> argparse.ArgumentParser:
-    """What a command line may say."""
-    rows = [f"  {name:19} {text}" for name, text in _ASKING_HELP.items()]
-    parser = _Parser(
-        prog=PROGRAM,
-        description="Run declared tasks over HTTP: without a command, as the daemon.",
-        epilog="\n".join(["asking a running daemon:", *rows, "", _FOUND]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
-    # Where it is looked for as well; it is a setting of what asks and not of a daemon.
-    parser.add_argument("--url", dest="early_url", help=argparse.SUPPRESS)
-    _add_settings(parser)
-    commands = parser.add_subparsers(
-        title="other commands", dest="command", metavar="COMMAND"
-    )
-    _add_asking(commands)
-    _add_others(commands)
-    parser.commands = commands.choices
-    return parser
-
-
-# systemd.exec(5): by which variable a service is told of its folder, and what of it is
-# meant.
+# systemd.exec(5): the variable that tells a service its folder, and the path in it.
 _SYSTEMD_FOLDERS = {
-    "config": ("CONFIGURATION_DIRECTORY", "tasks.json"),
+    "config": ("CONFIGURATION_DIRECTORY", "/tasks.json"),
     "data": ("STATE_DIRECTORY", ""),
 }
-
-
-def _default(setting: _Setting) -> str:
-    """A setting's default, which for a service of systemd lies in the folder it has."""
-    variable, name = _SYSTEMD_FOLDERS.get(setting.name, ("", ""))
-    folder = os.environ.get(variable, "").partition(":")[0]
-    if not folder:
-        return setting.default
-    return os.path.join(folder, name) if name else folder
-
-
-def _parsed(words: Sequence[str]) -> argparse.Namespace:
-    """The arguments of a command line. KEY=VALUE may stand between options, which
-    argparse does not do by itself, and anything may stand behind `--`."""
-    words = list(words)
-    cut = words.index("--") if "--" in words else len(words)
-    parser = _parser()
-    arguments, extra = parser.parse_known_args(words[:cut])
-    plain = [word for word in extra if not word.startswith("-")]
-    behind = words[cut + 1 :]
-    unknown = [word for word in extra if word not in plain]
-    if not hasattr(arguments, "params"):
-        unknown = [*extra, *behind]
-    if arguments.early_url and arguments.command not in _ASKING_HELP:
-        unknown = ["--url", *unknown]
-    elif arguments.early_url:
-        arguments.url = arguments.url or arguments.early_url
-    if unknown:
-        command = f"{PROGRAM} {arguments.command or ''}".strip()
-        more = "put such parameters behind --" if hasattr(arguments, "params") else ""
-        hint = more or f"see {command} --help"
-        text = f"{command}: unrecognized arguments: {' '.join(unknown)}; {hint}\n"
-        parser.exit(EX_USAGE, text)
-    if plain or behind:
-        arguments.params = [*arguments.params, *plain, *behind]
-    return arguments
 
 
 def _given(arguments: argparse.Namespace, setting: _Setting) -> str | None:
@@ -12097,15 +11864,16 @@ def _given(arguments: argparse.Namespace, setting: _Setting) -> str | None:
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, str]:
-    """Every setting's text: the flag, else the variable, else the default."""
+    """Every setting's text: the flag, else the variable, else the default, which for a
+    service of systemd lies in the folder it has."""
     found = {}
     for setting in _SETTINGS:
+        variable, rest = _SYSTEMD_FOLDERS.get(setting.name, ("", ""))
+        folder = os.environ.get(variable, "").partition(":")[0]
+        default = folder + rest if folder else setting.default
         given = _given(arguments, setting)
-        fallback = os.environ.get(setting.variable, "") or _default(setting)
+        fallback = os.environ.get(setting.variable, "") or default
         found[setting.name] = fallback if given is None else given
-    for name in ("config", "data", "token-file"):
-        own = getattr(arguments, f"own_{name.replace('-', '_')}", None)
-        found[name] = own or found[name]
     return found
 
 
@@ -12231,7 +11999,7 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-def _init(settings: dict[str, str]) -> int:
+def _init(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Write an example tasks.json, never over an existing file."""
     path = settings["config"]
     try:
@@ -12246,32 +12014,6 @@ def _init(settings: dict[str, str]) -> int:
     return EX_OK
 
 
-def _validate(settings: dict[str, str], *, as_json: bool) -> int:
-    """Check tasks.json and print what is wrong, or hardly meant."""
-    faults: list[ConfigFault] = []
-    config = Config(settings["config"], {})
-    try:
-        config = load_config(config.path)
-    except ConfigError as error:
-        faults = error.faults
-    count = len(config.tasks)
-    if as_json:
-        facts = {"valid": not faults, "tasks": count, "handover": HANDOVER_VERSION}
-        shown = {"faults": faults, "warnings": config.warnings}
-        found = {name: [x._asdict() for x in these] for name, these in shown.items()}
-        if _REHEARSAL_VARIABLE in os.environ:
-            facts["rehearses"] = True
-        _print(json.dumps({**facts, **found}))
-        return EX_CONFIG if faults else EX_OK
-    for fault in faults:
-        _complain(str(fault))
-    for warning in config.warnings:
-        _complain(f"warning: {warning}")
-    if not faults:
-        _print(f"{config.path}: {count} tasks, no faults")
-    return EX_CONFIG if faults else EX_OK
-
-
 def config_schema() -> JsonSchema:
     """The JSON Schema of tasks.json with everything it refers to."""
     names = ("TaskSettings", "Param")
@@ -12283,7 +12025,7 @@ def config_schema() -> JsonSchema:
     return cast(JsonSchema, json.loads(text))
 
 
-def _print_schema() -> int:
+def _print_schema(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Print the JSON Schema of tasks.json."""
     _print(json.dumps(config_schema(), indent=2, ensure_ascii=False))
     return EX_OK
@@ -12489,8 +12231,9 @@ def _crontab_text(raw: bytes) -> tuple[str, list[str]]:
     return "\n".join(lines), notes
 
 
-def _print_import(path: str, *, has_user: bool | None) -> int:
+def _print_import(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Print the tasks.json of a crontab, and on stderr what needs a look."""
+    path, has_user = arguments.file, arguments.system
     try:
         with open(0 if path == "-" else path, "rb") as file:
             text, notes = _crontab_text(file.read(CONFIG_MAX_BYTES))
@@ -13298,10 +13041,7 @@ def _print_log(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     client = _client(settings, arguments.url)
     run = _named_run(client, arguments.run)
     query = "" if arguments.follow else "&follow=false"
-    try:
-        _copy(_remote_output(client, run, query))
-    except KeyboardInterrupt:
-        return EX_SIGNAL + signal.SIGINT
+    _copy(_remote_output(client, run, query))
     return EX_OK
 
 
@@ -13432,7 +13172,7 @@ def _lock_record(path: str) -> dict[str, Any]:
     raise nobody
 
 
-def _upgrade_daemon(settings: dict[str, str]) -> int:
+def _upgrade_daemon(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Have the running daemon replace itself; tell how that went."""
     path = settings["data"]
     before = _lock_record(path)
@@ -13605,7 +13345,7 @@ def _unit_flags(given: Mapping[str, str]) -> str:
     return " ".join(filter(None, [_unit_words(words), *own]))
 
 
-def _print_unit(arguments: argparse.Namespace, settings: dict[str, str]) -> None:
+def _print_unit(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Print a unit of systemd that starts this program with the flags given."""
     import shlex
 
@@ -13631,6 +13371,7 @@ def _print_unit(arguments: argparse.Namespace, settings: dict[str, str]) -> None
         tmp="no" if any(p.startswith(_TEMPORARY) for p in needed) else "yes",
     )
     _print(unit, end="")
+    return EX_OK
 
 
 _DOCKERFILE = """\
@@ -13680,20 +13421,10 @@ ENTRYPOINT ["python", "/app/taskrunnerd.py"]
 """
 
 
-def _print_dockerfile() -> None:
+def _print_dockerfile(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Print a Dockerfile, with a compose file in its last comments."""
     shutdown = f"{DOCKER_GRACE_S - LINGER_S:.0f}s"
     _print(_DOCKERFILE.format(port=DEFAULT_PORT, shutdown=shutdown), end="")
-
-
-_DEPLOYMENTS = ("systemd-unit", "dockerfile")
-
-
-def _print_deployment(arguments: argparse.Namespace, settings: dict[str, str]) -> int:
-    if arguments.command == "dockerfile":
-        _print_dockerfile()
-    else:
-        _print_unit(arguments, settings)
     return EX_OK
 
 
@@ -14485,11 +14216,35 @@ def _prepare(
     return server, signals
 
 
-def _rehearse(settings: dict[str, str]) -> int:
-    """Tell the daemon that asks whether this program could take over from it."""
-    _shutdown_s(settings)
-    _prepare(settings, "", rehearses=True)
-    print("{}")
+def _validate(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Check tasks.json and print what is wrong, or likely a mistake. In a rehearsal,
+    tell the daemon that asks whether this program could take over from it, too."""
+    faults: list[ConfigFault] = []
+    config = Config(settings["config"], {})
+    try:
+        config = load_config(config.path)
+    except ConfigError as error:
+        faults = error.faults
+    count, rehearses = len(config.tasks), _REHEARSAL_VARIABLE in os.environ
+    if arguments.json:
+        facts = {"valid": not faults, "tasks": count, "handover": HANDOVER_VERSION}
+        shown = {"faults": faults, "warnings": config.warnings}
+        found = {name: [x._asdict() for x in these] for name, these in shown.items()}
+        more = {"rehearses": True} if rehearses else {}
+        _print(json.dumps({**facts, **more, **found}))
+    else:
+        for fault in faults:
+            _complain(str(fault))
+        for warning in config.warnings:
+            _complain(f"warning: {warning}")
+        if not faults:
+            _print(f"{config.path}: {count} tasks, no faults")
+    if faults:
+        return EX_CONFIG
+    if rehearses:
+        _shutdown_s(settings)
+        _prepare(settings, "", rehearses=True)
+        print("{}")
     return EX_OK
 
 
@@ -14513,7 +14268,7 @@ def _serve(settings: dict[str, str], page: str) -> Callable[[], NoReturn]:
     return functools.partial(_serve_to_end, signals, server, shutdown_s, watchdog)
 
 
-# -- run --local, and the table of what asks
+# -- run --local
 
 
 def _local_output(daemon: Daemon, run_id: str) -> _Output:
@@ -14598,31 +14353,6 @@ def _run(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     if arguments.local:
         return _run_locally(settings, arguments)
     return _run_remotely(_client(settings, arguments.url), arguments)
-
-
-_ASKING: dict[str, Callable[[dict[str, str], argparse.Namespace], int]] = {
-    "run": _run,
-    "tasks": _print_tasks,
-    "runs": _print_runs,
-    "show": _show_run,
-    "logs": _print_log,
-    "stop": _ask_stop,
-    "status": _print_status,
-    "health": _print_health,
-    "reload": _ask_reload,
-}
-
-
-def _ask_daemon(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Carry out a command that asks a running daemon."""
-    try:
-        return _ASKING[arguments.command](settings, arguments)
-    except _Refused as refused:
-        if getattr(arguments, "json", False):
-            _put(1, compact_json(refused.document))
-        raise
-    except KeyboardInterrupt:
-        return EX_SIGNAL + signal.SIGINT
 
 
 # -- selftest: the promises, kept on the machine where it is called
@@ -14949,7 +14679,7 @@ def _holds(subject: _Subject, name: str, check: Callable[[_Subject], None]) -> b
     return True
 
 
-def _selftest() -> int:
+def _selftest(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Run every check against a daemon of its own; leaves nothing behind, also when a
     signal ends it."""
     import tempfile
@@ -14972,6 +14702,266 @@ def _selftest() -> int:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return EX_DIFFERS if wrong else EX_OK
+
+
+# -- the table of commands, and the arguments that they take
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves with EX_USAGE, where argparse would say 2, and knows what was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and leave."""
+        unknown = re.fullmatch("argument COMMAND: invalid choice: '(.*?)' .*", message)
+        if unknown:
+            near = nearest(unknown[1], self.commands)
+            message = f'no command "{unknown[1]}"{near or "; see --help"}'
+        else:
+            self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+
+    # The names of the commands that it takes.
+    commands: Collection[str] = ()
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        show = _complain if file in (None, sys.stderr) else _print
+        show(message, "")
+
+
+_Argument = tuple[tuple[str, ...], dict[str, Any]]
+
+
+def _arg(*names: str, **options: Any) -> _Argument:
+    """An argument, as argparse adds it."""
+    return names, options
+
+
+def _own(name: str, metavar: str, about: str) -> _Argument:
+    """A setting that a command takes as well. An empty one counts as not given."""
+    options = {"metavar": metavar, "help": about, "default": argparse.SUPPRESS}
+    return _arg(f"--{name}", type=lambda text: text or None, **options)
+
+
+def _count(default: int) -> _Argument:
+    about = f"so many (default {default})"
+    return _arg("-n", dest="count", default=str(default), metavar="COUNT", help=about)
+
+
+_WHICH_RUN = _arg("run", metavar="RUN", help="which run")
+_TASK = _arg("task", nargs="?", metavar="TASK", help="of this task only")
+_JSON = _arg("--json", action="store_true", help="print JSON")
+_WHERE = (
+    _arg(
+        "--url",
+        metavar="URL",
+        default=argparse.SUPPRESS,
+        help="http(s)://HOST:PORT, or the path of a Unix socket",
+    ),
+    _own("data", "DIR", "its data directory"),
+    _own("token-file", "FILE", "holds the token"),
+)
+_FOUND = """\
+The daemon is found by --url, TASKRUNNERD_URL, or the data directory's own record of
+where it listens. The token is read from --token-file or TASKRUNNERD_TOKEN."""
+_RUN_ABOUT = """
+Ctrl-C asks the run to stop, a second one leaves it running.
+A parameter whose key begins with a dash may be given without it."""
+_RUN_CODES = """
+exit code:
+  the program's; 128+n when signal n killed it
+  64   wrong usage: no such task, parameters that cannot be used
+  69   no daemon answers
+  75   refused: on_overlap skip, the queue is full, no room on the disk
+  77   the token is missing or wrong, or the task may not be triggered
+  124  the time limit of --timeout, or the task's own
+  125  the daemon could not start the program
+  130  stopped by Ctrl-C; 143 by SIGTERM
+  137  killed, or the daemon died while the program ran
+"""
+_RUN_NAMES = " RUN is an id, its beginning or end, last, or TASK/last."
+
+
+class _Command(NamedTuple):
+    """A row of the table. One that `asks` a running daemon also takes the arguments
+    that find it. `more` follows the first sentence of --help, and `epilog` ends it."""
+
+    help: str
+    carry_out: Callable[[dict[str, str], argparse.Namespace], int]
+    arguments: tuple[_Argument, ...]
+    asks: bool
+    more: str
+    epilog: str
+
+
+def _plain(
+    about: str,
+    carry_out: Callable[[dict[str, str], argparse.Namespace], int],
+    *arguments: _Argument,
+    asks: bool = False,
+    more: str = "",
+    epilog: str = "",
+) -> _Command:
+    return _Command(about, carry_out, arguments, asks, more, epilog)
+
+
+_asking = functools.partial(_plain, asks=True)
+_COMMANDS: dict[str, _Command] = {
+    "run": _asking(
+        "run a task: its output, its exit code",
+        _run,
+        _JSON,
+        _arg("task", metavar="TASK", help="which task"),
+        _arg("params", nargs="*", metavar="KEY=VALUE", help="a parameter"),
+        _arg("--detach", action="store_true", help="print the run's id and leave"),
+        _arg("--timeout", metavar="TIME", help="stop it after this: 90s, 5m"),
+        _arg("--key", metavar="KEY", help="run once per key: Idempotency-Key"),
+        _arg("--local", action="store_true", help="here and now, without a daemon"),
+        _own("config", "FILE", "for --local"),
+        more=_RUN_ABOUT,
+        epilog=_RUN_CODES,
+    ),
+    "tasks": _asking(
+        "list the tasks and what is going on with them", _print_tasks, _JSON
+    ),
+    "runs": _asking(
+        "list runs, newest first",
+        _print_runs,
+        _JSON,
+        _TASK,
+        _arg("--status", metavar="WORDS", help="such as failed,timeout"),
+        _count(20),
+    ),
+    "show": _asking(
+        *("show one run and the end of its output", _show_run, _JSON, _WHICH_RUN),
+        more=_RUN_NAMES,
+    ),
+    "logs": _asking(
+        "write out what a run wrote, -f as it writes it",
+        _print_log,
+        _JSON,
+        _WHICH_RUN,
+        _arg("-f", "--follow", action="store_true", help="until it has ended"),
+        more=_RUN_NAMES,
+    ),
+    "stop": _asking("ask a run to stop", _ask_stop, _JSON, _WHICH_RUN, more=_RUN_NAMES),
+    "status": _asking(
+        "show on one screen how the daemon is doing", _print_status, _JSON
+    ),
+    "health": _asking(
+        "exit code 0 when triggers are taken, else 1", _print_health, _JSON
+    ),
+    "reload": _asking("have the daemon load tasks.json again", _ask_reload),
+    "validate": _plain(
+        "check tasks.json and say what is wrong",
+        _validate,
+        _own("config", "FILE", "the file to check"),
+        _arg("--json", action="store_true", help="print faults as JSON"),
+    ),
+    "schema": _plain("print the JSON Schema of tasks.json", _print_schema),
+    "init": _plain(
+        *("write an example tasks.json", _init),
+        _own("config", "FILE", "the file to write"),
+    ),
+    "upgrade": _plain(
+        "replace a running daemon by the program now on disk",
+        _upgrade_daemon,
+        _own("data", "DIR", "the daemon's directory"),
+    ),
+    "selftest": _plain("check on this machine what is promised", _selftest),
+    "import-crontab": _plain(
+        "print the tasks.json that does what a crontab does",
+        _print_import,
+        _arg("file", nargs="?", default="-", metavar="FILE", help="else it is stdin"),
+        _arg(
+            "--system",
+            action=argparse.BooleanOptionalAction,
+            help="a user stands before each command, as in /etc/crontab",
+        ),
+    ),
+    "systemd-unit": _plain(
+        "print a unit of systemd for this installation", _print_unit
+    ),
+    "dockerfile": _plain(
+        "print a Dockerfile, and a compose file in its comments", _print_dockerfile
+    ),
+    "next": _plain(
+        *("print the coming ticks of schedules", _print_next),
+        *(_TASK, _count(10), _JSON, _own("config", "FILE", "the file with the tasks")),
+    ),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    """What a command line may say."""
+    rows = [f"  {name:19} {x.help}" for name, x in _COMMANDS.items() if x.asks]
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Run declared tasks over HTTP: without a command, as the daemon.",
+        epilog="\n".join(["asking a running daemon:", *rows, "", _FOUND]),
+        formatter_class=layout,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {VERSION}")
+    # A command that asks takes it here, too. It is no setting of the daemon.
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    for title, settings in _GROUPS.items():
+        group = parser.add_argument_group(title)
+        for setting in settings:
+            more: dict[str, Any] = {"metavar": setting.metavar}
+            if setting.name == "allow-host":
+                more["action"] = "append"
+            if not setting.metavar:
+                more = {"action": "store_const", "const": "true"}
+            default = f" (default {setting.default})" if setting.default else ""
+            text = f"{setting.help}{default}; also {setting.variable}"
+            group.add_argument(f"--{setting.name}", help=text, **more)
+    commands = parser.add_subparsers(
+        title="other commands", dest="command", metavar="COMMAND"
+    )
+    for name, row in _COMMANDS.items():
+        about = f"{row.help[0].upper()}{row.help[1:]}.{row.more}"
+        # A command that asks is listed in the epilog.
+        more = {} if row.asks else {"help": row.help}
+        command = commands.add_parser(
+            name,
+            description=f"{about}\n{_FOUND}" if row.asks else about,
+            epilog=row.epilog,
+            formatter_class=layout,
+            **more,
+        )
+        if row.asks:
+            where = command.add_argument_group("where the daemon is")
+            for names, options in _WHERE:
+                where.add_argument(*names, **options)
+        for names, options in row.arguments:
+            command.add_argument(*names, **options)
+    parser.commands = commands.choices
+    return parser
+
+
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command line. KEY=VALUE may stand between options, which
+    argparse does not do by itself, and anything may stand behind `--`."""
+    words = list(words)
+    cut = words.index("--") if "--" in words else len(words)
+    parser = _parser()
+    arguments, unknown = parser.parse_known_args(words[:cut])
+    command, behind = f"{PROGRAM} {arguments.command or ''}".strip(), words[cut + 1 :]
+    hint = f"see {command} --help"
+    if hasattr(arguments, "params"):
+        hint = "put such parameters behind --"
+        plain = [word for word in unknown if not word.startswith("-")]
+        unknown = [word for word in unknown if word.startswith("-")]
+        arguments.params = [*arguments.params, *plain, *behind]
+    else:
+        unknown += behind
+    asks = arguments.command and _COMMANDS[arguments.command].asks
+    if arguments.url and not asks:
+        unknown = ["--url", *unknown]
+    if unknown:
+        text = f"{command}: unrecognized arguments: {' '.join(unknown)}; {hint}\n"
+        parser.exit(EX_USAGE, text)
+    return arguments
 
 
 # -- main
@@ -15006,30 +14996,18 @@ def speak_utf8() -> None:
         os.execv(python, [python, "-X", "utf8", *more, *sys.argv[1:]])
 
 
-def _obey(
-    arguments: argparse.Namespace, settings: dict[str, str], page: str
-) -> int | Callable[[], NoReturn]:
-    if arguments.command == "validate":
-        code = _validate(settings, as_json=arguments.json)
-        rehearses = _REHEARSAL_VARIABLE in os.environ and code == EX_OK
-        return _rehearse(settings) if rehearses else code
-    if arguments.command == "schema":
-        return _print_schema()
-    if arguments.command == "init":
-        return _init(settings)
-    if arguments.command == "upgrade":
-        return _upgrade_daemon(settings)
-    if arguments.command == "selftest":
-        return _selftest()
-    if arguments.command == "import-crontab":
-        return _print_import(arguments.file, has_user=arguments.system)
-    if arguments.command in _ASKING:
-        return _ask_daemon(settings, arguments)
-    if arguments.command in _DEPLOYMENTS:
-        return _print_deployment(arguments, settings)
-    if arguments.command == "next":
-        return _print_next(settings, arguments)
-    return _serve(settings, page)
+def _obey(arguments: argparse.Namespace, page: str) -> int | Callable[[], NoReturn]:
+    settings = _settings(arguments)
+    if not arguments.command:
+        return _serve(settings, page)
+    try:
+        return _COMMANDS[arguments.command].carry_out(settings, arguments)
+    except _Refused as refused:
+        if getattr(arguments, "json", False):
+            _put(1, compact_json(refused.document))
+        raise
+    except KeyboardInterrupt:
+        return EX_SIGNAL + signal.SIGINT
 
 
 def main(
@@ -15039,8 +15017,7 @@ def main(
     returns once it has started: what to call then, which lasts until its end."""
     _mend_inheritance()
     try:
-        arguments = _parsed(sys.argv[1:] if argv is None else argv)
-        return _obey(arguments, _settings(arguments), page)
+        return _obey(_parsed(sys.argv[1:] if argv is None else argv), page)
     except ConfigError as error:
         _complain(str(error))
         return EX_CONFIG
