@@ -9721,24 +9721,10 @@ OPEN_METRICS = "application/openmetrics-text"
 _OPEN_METRICS_1 = f"{OPEN_METRICS}; version=1.0.0; charset=utf-8"
 
 
-class Scrape(NamedTuple):
-    """What the metrics of one answer are made from; `labels` are those of `states`."""
-
-    daemon: Daemon
-    server: ServerFacts
-    states: list[TaskState]
-    labels: list[str]
-
-
-class Family(NamedTuple):
-    """A metric family. `samples` gives what follows its name in each line, out of a
-    Scrape or of what is counted of a task; a counter is called `name`_total, an info
-    `name`_info."""
-
-    name: str
-    kind: str
-    help: str
-    samples: Callable[..., Iterable[str]]
+# Name, kind and help, and its samples: what follows the name, labels and value. The
+# samples of a counter follow with _total, those of an info with _info.
+_Sample = tuple[str, str, object]
+_Family = tuple[str, str, str, Iterable[_Sample]]
 
 
 def labels_text(**labels: object) -> str:
@@ -9750,212 +9736,154 @@ def labels_text(**labels: object) -> str:
     return f"{{{','.join(pairs)}}}"
 
 
-# -- of what ended of a task; `label` is its label, as text
+def _lines(name: str, samples: Iterable[_Sample]) -> str:
+    return "".join([f"{name}{suffix}{labels} {x}\n" for suffix, labels, x in samples])
+
 
 _NOTHING_ENDED = Counted((), 0.0, 0.0, None)
 # What may well happen is there before it does: the first failure is an increase.
 _USUAL_ENDS = (SUCCESS, *FAILURES)
+TASK_FAMILIES = (
+    ("taskrunnerd_runs", "counter", "Runs that ended, deleted ones included"),
+    ("taskrunnerd_run_duration_seconds", "histogram",
+     "Durations of the runs that ended and whose program was started"),
+    ("taskrunnerd_task_last_success_timestamp_seconds", "gauge",
+     "When the last successful run ended, 0 for never"),
+    ("taskrunnerd_task_last_run_timestamp_seconds", "gauge",
+     "When the last run ended that was to start, 0 for never"),
+    ("taskrunnerd_task_last_exit_code", "gauge",
+     "Exit code of the last run, -1 when there is none"),
+    ("taskrunnerd_ticks_missed", "counter",
+     "Ticks of the schedule that passed while nobody could start a run"),
+    ("taskrunnerd_log_bytes_dropped", "counter",
+     "Output that a limit or a full disk kept out of the logs"),
+)  # fmt: skip
 
 
-def _triggers(task: Task) -> tuple[str, ...]:
-    """What may trigger a task."""
-    may = {"api": task.api_trigger, "cron": task.cron, "startup": task.run_on_start}
-    return tuple(trigger for trigger, possible in may.items() if possible)
-
-
-def _run_samples(
+# Most tasks have had no end since the last scrape: of 200 tasks, one takes 0.7 ms and
+# not 4.5.
+@functools.lru_cache(METRIC_TEXTS_KEPT)
+def _task_lines(
     label: str, triggers: tuple[str, ...], counted: Counted
-) -> Iterator[str]:
+) -> tuple[str, ...]:
+    """The lines of a task in each of TASK_FAMILIES."""
+    inside = label[:-1]
     counts = dict.fromkeys(itertools.product(_USUAL_ENDS, triggers), 0)
     counts.update({(reason, trigger): n for reason, trigger, n in counted.ended})
-    for (reason, trigger), count in counts.items():
-        kind = f'end_reason="{reason}",triggered_by="{trigger}"'
-        yield f"_total{{{label},{kind}}} {count}"
+    took = [*itertools.accumulate(counted.took), counted.started]
+    samples: tuple[list[_Sample], ...] = (
+        [
+            ("_total", f'{inside},end_reason="{reason}",triggered_by="{trigger}"}}', n)
+            for (reason, trigger), n in counts.items()
+        ],
+        [
+            *(
+                ("_bucket", f'{inside},le="{limit_s}"}}', n)
+                for limit_s, n in zip((*DURATION_BUCKETS_S, "+Inf"), took)
+            ),
+            ("_sum", label, counted.duration_ns / 1e9),
+            ("_count", label, counted.started),
+        ],
+        [("", label, counted.last_success_s)],
+        [("", label, counted.last_end_s)],
+        [] if counted.exit_code is None else [("", label, counted.exit_code)],
+        [("_total", label, counted.ticks_missed)],
+        [("_total", label, counted.dropped_bytes)],
+    )
+    return tuple(_lines(f[0], of_one) for f, of_one in zip(TASK_FAMILIES, samples))
 
 
-def _duration_samples(
-    label: str, triggers: tuple[str, ...], counted: Counted
-) -> Iterator[str]:
-    counts = [*itertools.accumulate(counted.took), counted.started]
-    for limit_s, count in zip((*DURATION_BUCKETS_S, "+Inf"), counts):
-        yield f'_bucket{{{label},le="{limit_s}"}} {count}'
-    yield f"_sum{{{label}}} {counted.duration_ns / 1e9}"
-    yield f"_count{{{label}}} {counted.started}"
+def _daemon_families(
+    daemon: Daemon, facts: ServerFacts, states: Mapping[str, TaskState]
+) -> list[_Family]:
+    """Of the daemon, and of what goes on with its tasks; `states` by label."""
 
+    def one(value: object, suffix: str = "", labels: str = "") -> list[_Sample]:
+        return [(suffix, labels, value)]
 
-def _figure(field: str, suffix: str = "") -> Callable[..., Iterator[str]]:
-    """The samples of a field of Counted."""
-
-    def samples(label: str, _: tuple[str, ...], counted: Counted) -> Iterator[str]:
-        figure = getattr(counted, field)
-        if figure is not None:
-            yield f"{suffix}{{{label}}} {figure}"
-
-    return samples
-
-
-# fmt: off
-TASK_FAMILIES = (
-    Family("taskrunnerd_runs", "counter", "Runs that ended, deleted ones included",
-           _run_samples),
-    Family("taskrunnerd_run_duration_seconds", "histogram",
-           "Durations of the runs that ended and whose program was started",
-           _duration_samples),
-    Family("taskrunnerd_task_last_success_timestamp_seconds", "gauge",
-           "When the last successful run ended, 0 for never",
-           _figure("last_success_s")),
-    Family("taskrunnerd_task_last_run_timestamp_seconds", "gauge",
-           "When the last run ended that was to start, 0 for never",
-           _figure("last_end_s")),
-    Family("taskrunnerd_task_last_exit_code", "gauge",
-           "Exit code of the last run, -1 when there is none",
-           _figure("exit_code")),
-    Family("taskrunnerd_ticks_missed", "counter",
-           "Ticks of the schedule that passed while nobody could start a run",
-           _figure("ticks_missed", "_total")),
-    Family("taskrunnerd_log_bytes_dropped", "counter",
-           "Output that a limit or a full disk kept out of the logs",
-           _figure("dropped_bytes", "_total")),
-)
-# fmt: on
-
-
-def _lines(family: Family, samples: Iterable[str]) -> str:
-    return "".join([f"{family.name}{sample}\n" for sample in samples])
-
-
-@functools.lru_cache(METRIC_TEXTS_KEPT)
-def _task_texts(
-    name: str, triggers: tuple[str, ...], counted: Counted
-) -> tuple[str, ...]:
-    """A task's label, and its lines in each of TASK_FAMILIES. Most tasks have had no
-    end since the last scrape, and then this is known."""
-    label = labels_text(task=name)[1:-1]
-    lines = (_lines(f, f.samples(label, triggers, counted)) for f in TASK_FAMILIES)
-    return (label, *lines)
-
-
-# -- of the daemon, and of what goes on with its tasks
-
-
-def _each_state(value: Callable[[TaskState], float | None]) -> Any:
-    """Samples of what is going on with each task."""
-
-    def samples(scrape: Scrape) -> Iterator[str]:
-        for label, state in zip(scrape.labels, scrape.states):
-            figure = value(state)
-            if figure is not None:
-                yield f"{{{label}}} {figure}"
-
-    return samples
-
-
-def _one(value: Callable[[Scrape], float], suffix: str = "") -> Any:
-    """The only sample of a family."""
-    return lambda scrape: [f"{suffix} {value(scrape)}"]
-
-
-def _request_samples(scrape: Scrape) -> Iterator[str]:
-    for (route, status), count in sorted(scrape.server.answered.items()):
-        yield f"_total{labels_text(route=route, status=status)} {count}"
-
-
-def _build_samples(scrape: Scrape) -> Iterator[str]:
-    yield f"_info{labels_text(version=VERSION, python=PYTHON_VERSION)} 1"
-
-
-def _memory_samples(field: int) -> Any:
-    """A field of /proc/self/statm, proc_pid_statm(5), where there is a /proc."""
-
-    def samples(_: Scrape) -> Iterator[str]:
-        with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:
-            yield f" {int(file.read().split()[field]) * resource.getpagesize()}"
-
-    return samples
-
-
-def _open_file_samples(_: Scrape) -> Iterator[str]:
+    coming = [(at, s.next_run_ms) for at, s in states.items()]
+    answers = sorted(facts.answered.items())
+    resident: list[_Sample] = []
+    virtual: list[_Sample] = []
+    # proc_pid_statm(5), where there is a /proc.
+    with contextlib.suppress(OSError), open("/proc/self/statm", "rb") as file:
+        pages = [int(text) * resource.getpagesize() for text in file.read().split()]
+        virtual, resident = one(pages[0]), one(pages[1])
+    files: list[_Sample] = []
     with contextlib.suppress(OSError):
         # One of them is the look itself.
-        yield f" {len(os.listdir('/dev/fd')) - 1}"
-
-
-def _max_file_samples(_: Scrape) -> Iterator[str]:
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    yield " +Inf" if most == resource.RLIM_INFINITY else f" {most}"
-
-
-# fmt: off
-FAMILIES = (
-    Family("taskrunnerd_task_next_run_timestamp_seconds", "gauge",
-           "When the schedule starts the task next",
-           _each_state(lambda s: s.next_run_ms and s.next_run_ms / 1000)),
-    Family("taskrunnerd_runs_active", "gauge", "Runs that are running",
-           _each_state(lambda state: state.running)),
-    Family("taskrunnerd_queue_length", "gauge", "Runs that wait in the queue",
-           _each_state(lambda state: state.queued)),
-    Family("taskrunnerd_scheduler_lag_seconds", "gauge",
-           "How late the schedule was for what was due last, or is by now",
-           _one(lambda scrape: scrape.daemon.scheduler_lag_s())),
-    Family("taskrunnerd_http_requests", "counter",
-           "Answers since the daemon started, by route and status", _request_samples),
-    Family("taskrunnerd_http_waiting", "gauge",
-           "Requests being answered, those that wait or stream and this one included",
-           _one(lambda scrape: scrape.server.waiting)),
-    Family("taskrunnerd_config_last_reload_successful", "gauge",
-           "Whether tasks.json could be used when it was loaded last",
-           _one(lambda scrape: int(scrape.daemon.last_reload_good))),
-    Family("taskrunnerd_build", "info", "Version of the daemon and of its Python",
-           _build_samples),
-    Family("process_cpu_seconds", "counter", "CPU time of the daemon, user and system",
-           _one(lambda _: time.process_time(), "_total")),
-    Family("process_start_time_seconds", "gauge",
-           "Unix time at which the daemon started or was upgraded in place",
-           _one(lambda scrape: scrape.daemon.started_ms / 1000)),
-    Family("process_resident_memory_bytes", "gauge", "Resident memory of the daemon",
-           _memory_samples(1)),
-    Family("process_virtual_memory_bytes", "gauge", "Virtual memory of the daemon",
-           _memory_samples(0)),
-    Family("process_open_fds", "gauge", "Open files of the daemon",
-           _open_file_samples),
-    Family("process_max_fds", "gauge", "How many files it may have open",
-           _max_file_samples),
-    Family("process_threads", "gauge", "Threads of the daemon",
-           _one(lambda _: threading.active_count())),
-)
-# fmt: on
-
-
-def family_text(family: Family, lines: str, *, open_metrics: bool) -> str:
-    """The lines of a family below its head; nothing when there are none."""
-    if not lines:
-        return ""
-    name, kind = family.name, family.kind
-    if not open_metrics:
-        # The older format knows no info, and calls a family as its samples.
-        name += {"counter": "_total", "info": "_info"}.get(kind, "")
-        kind = "gauge" if kind == "info" else kind
-    return f"# HELP {name} {family.help}\n# TYPE {name} {kind}\n{lines}"
+        files = one(len(os.listdir("/dev/fd")) - 1)
+    most: object = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = "+Inf" if most == resource.RLIM_INFINITY else most
+    # fmt: off
+    return [
+        ("taskrunnerd_task_next_run_timestamp_seconds", "gauge",
+         "When the schedule starts the task next",
+         [("", label, ms / 1000) for label, ms in coming if ms is not None]),
+        ("taskrunnerd_runs_active", "gauge", "Runs that are running",
+         [("", label, state.running) for label, state in states.items()]),
+        ("taskrunnerd_queue_length", "gauge", "Runs that wait in the queue",
+         [("", label, state.queued) for label, state in states.items()]),
+        ("taskrunnerd_scheduler_lag_seconds", "gauge",
+         "How late the schedule was for what was due last, or is by now",
+         one(daemon.scheduler_lag_s())),
+        ("taskrunnerd_http_requests", "counter",
+         "Answers since the daemon started, by route and status",
+         [("_total", labels_text(route=r, status=x), n) for (r, x), n in answers]),
+        ("taskrunnerd_http_waiting", "gauge",
+         "Requests being answered, those that wait or stream and this one included",
+         one(facts.waiting)),
+        ("taskrunnerd_config_last_reload_successful", "gauge",
+         "Whether tasks.json could be used when it was loaded last",
+         one(int(daemon.last_reload_good))),
+        ("taskrunnerd_build", "info", "Version of the daemon and of its Python",
+         one(1, "_info", labels_text(version=VERSION, python=PYTHON_VERSION))),
+        ("process_cpu_seconds", "counter", "CPU time of the daemon, user and system",
+         one(time.process_time(), "_total")),
+        ("process_start_time_seconds", "gauge",
+         "Unix time at which the daemon started or was upgraded in place",
+         one(daemon.started_ms / 1000)),
+        ("process_resident_memory_bytes", "gauge", "Resident memory of the daemon",
+         resident),
+        ("process_virtual_memory_bytes", "gauge", "Virtual memory of the daemon",
+         virtual),
+        ("process_open_fds", "gauge", "Open files of the daemon", files),
+        ("process_max_fds", "gauge", "How many files it may have open", one(most)),
+        ("process_threads", "gauge", "Threads of the daemon",
+         one(threading.active_count())),
+    ]
+    # fmt: on
 
 
 def get_metrics(daemon: Daemon, request: Request) -> Stream:
     """Tell the figures that a monitoring system collects."""
-    states, counted = daemon.task_states(), daemon.counted()
-    texts = [
-        _task_texts(name, _triggers(task), counted.get(name, _NOTHING_ENDED))
-        for name, task in ((state.task.name, state.task) for state in states)
-    ]
-    scrape = Scrape(daemon, request.server_facts(), states, [text[0] for text in texts])
+    counted = daemon.counted()
+    states = {labels_text(task=s.task.name): s for s in daemon.task_states()}
+    texts: list[tuple[str, ...]] = []
+    for label, state in states.items():
+        task = state.task
+        may = {"api": task.api_trigger, "cron": task.cron, "startup": task.run_on_start}
+        triggers = tuple(trigger for trigger, possible in may.items() if possible)
+        of_task = counted.get(task.name, _NOTHING_ENDED)
+        texts.append(_task_lines(label, triggers, of_task))
     found = [
-        (family, "".join([text[column] for text in texts]))
-        for column, family in enumerate(TASK_FAMILIES, 1)
+        (*family, "".join([text[column] for text in texts]))
+        for column, family in enumerate(TASK_FAMILIES)
     ]
-    found += [(family, _lines(family, family.samples(scrape))) for family in FAMILIES]
+    families = _daemon_families(daemon, request.server_facts(), states)
+    found += [(*of[:3], _lines(of[0], of[3])) for of in families]
     new = request.media == OPEN_METRICS
-    parts = [family_text(*of_family, open_metrics=new) for of_family in found]
-    body = ("".join(parts) + ("# EOF\n" if new else "")).encode()
+    body = ""
+    for name, kind, about, lines in found:
+        if not new:
+            # The older format knows no info, and calls a family as its samples.
+            name += {"counter": "_total", "info": "_info"}.get(kind, "")
+            kind = "gauge" if kind == "info" else kind
+        if lines:
+            body += f"# HELP {name} {about}\n# TYPE {name} {kind}\n{lines}"
+    raw = (body + ("# EOF\n" if new else "")).encode()
     media = _OPEN_METRICS_1 if new else _TEXT_FORMAT
-    return Stream(200, media, iter([body]), len(body), {"Vary": "Accept"})
+    return Stream(200, media, iter([raw]), len(raw), {"Vary": "Accept"})
 
 
 def reload_config(daemon: Daemon, request: Request) -> Answer:
