@@ -1485,6 +1485,11 @@ _RUN = _answer(
     **_OPTIONAL_RUN_FIELDS,
 )
 
+_SCHEDULE: dict[str, JsonSchema] = {
+    "cron": _text("The schedule"),
+    "timezone": _text("Time zone of the schedule"),
+    "schedule": _text("The schedule in words"),
+}
 _TASK_ANSWER = _answer(
     "A declared task",
     "cron timezone schedule next_run_at last_run "
@@ -1492,9 +1497,7 @@ _TASK_ANSWER = _answer(
     name=_TASK_NAME,
     params=_list("Declared parameters", _ref("Param")),
     **_SHOWN_KEYS,
-    cron=_text("The schedule"),
-    timezone=_text("Time zone of the schedule"),
-    schedule=_text("The schedule in words"),
+    **_SCHEDULE,
     next_run_at=_time("When its next scheduled run starts, jitter included"),
     running=_integer("Runs running now"),
     queued=_integer("Runs waiting in the queue"),
@@ -1508,12 +1511,12 @@ _LOG_LINE_FIELDS: dict[str, JsonSchema] = {
     "text": _text("The line without its newline", format="any-text"),
 }
 
-_STATE = f" *(?:{'|'.join(STATUSES + END_REASONS)}) *"
+_STATUS_WORD = f" *(?:{'|'.join(STATUSES + END_REASONS)}) *"
 _FILTER_FIELDS: dict[str, JsonSchema] = {
     "status": _text(
         "Comma list of phases and end reasons",
         format="status-list",
-        pattern=f"^{_STATE}(?:,{_STATE})*$",
+        pattern=f"^{_STATUS_WORD}(?:,{_STATUS_WORD})*$",
     ),
     "task_name": _TASK_NAME,
     "triggered_by": _choice("How the run was triggered", TRIGGERS),
@@ -1578,9 +1581,7 @@ SCHEMAS: dict[str, JsonSchema] = {
         "The coming ticks of a task; none without a schedule",
         "cron timezone schedule",
         task_name=_TASK_NAME,
-        cron=_text("The schedule"),
-        timezone=_text("Time zone of the schedule"),
-        schedule=_text("The schedule in words"),
+        **_SCHEDULE,
         ticks=_list("The ticks, soonest first", _ref("Tick")),
     ),
     "Trigger": _request(
@@ -2017,7 +2018,7 @@ def _text_faults(schema: JsonSchema, value: str, at: Where) -> Iterator[Fault]:
         nul = "must not contain a NUL character"
         yield Fault(at, nul if "\0" in value else "must be valid Unicode", value)
     elif schema.get("format") in _FORMATS:
-        # It says more than a pattern, which then is for others.
+        # A format says more than the pattern beside it, which is for clients.
         try:
             _FORMATS[schema["format"]](value)
         except ValueError as error:
@@ -2051,13 +2052,11 @@ def _object_faults(
             yield from find_faults(fields[name], member, here)
         elif others is False:
             near = nearest(name, fields) if index < FAULTS_LISTED else ""
-            message = "unknown key" + near
-            yield Fault(here, message, member, of_name=True)
-        elif "pattern" in names and not matches(names["pattern"], name):
-            message = f"the name must match {names['pattern']}"
-            yield Fault(here, message, of_name=True)
-            yield from find_faults(others, member, here)
+            yield Fault(here, f"unknown key{near}", member, of_name=True)
         else:
+            if "pattern" in names and not matches(names["pattern"], name):
+                message = f"the name must match {names['pattern']}"
+                yield Fault(here, message, of_name=True)
             yield from find_faults(others, member, here)
 
 
