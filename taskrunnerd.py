@@ -12527,59 +12527,7 @@ def _run_row(run: Mapping[str, Any]) -> list[str]:
     return [*cells, run.get("summary", "")]
 
 
-# -- run: the command line that behaves like the command it runs
-
-
-def _run_exit_code(run: Mapping[str, Any]) -> int:
-    """The exit code that tells what became of a run; 0 is for success alone."""
-    reason, code = run.get("end_reason"), int(run["exit_code"])
-    if reason in (SKIPPED, QUEUE_FULL):
-        return EX_TEMPFAIL
-    if reason == TIMEOUT:
-        return EX_TIMEOUT
-    if reason == CRASHED:
-        # Nobody knows what it would have been; whatever was left of it was killed.
-        return EX_SIGNAL + signal.SIGKILL
-    if code == NO_EXIT_CODE:
-        return EX_NOT_STARTED
-    return code if reason == SUCCESS else code or EX_DIFFERS
-
-
-class _Patience:
-    """How long a daemon that has gone away is waited for; `hint` says what else may be
-    the case."""
-
-    def __init__(self, hint: str = "") -> None:
-        self._hint = hint
-        self.reset()
-
-    def reset(self) -> None:
-        """It is there."""
-        self._since_s: float | None = None
-        self._pause_s = CLIENT_PAUSE_S
-        self._told = False
-
-    def wait(self, error: UsageError) -> None:
-        """Pause before the next try, each time longer. Raises the error in the end."""
-        now_s = time.monotonic()
-        self._since_s = now_s if self._since_s is None else self._since_s
-        if now_s - self._since_s >= CLIENT_PATIENCE_S:
-            limit = duration_text(CLIENT_PATIENCE_S)
-            raise UsageError(f"{error}; tried for {limit}{self._hint}", error.code)
-        # Not at once: an upgrade in place is over before anybody has read it.
-        if self._pause_s >= CLIENT_PAUSE_MAX_S and not self._told and os.isatty(2):
-            self._told = True
-            _say(f"{error}; trying again")
-        time.sleep(self._pause_s)
-        self._pause_s = min(2 * self._pause_s, CLIENT_PAUSE_MAX_S)
-
-
-class _Left(Exception):
-    """The run is left to itself; `code` is the exit code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
+# -- signals: one pipe for the daemon and for `run`
 
 
 def _start_thread(body: Callable[[], None], name: str) -> None:
@@ -12609,30 +12557,148 @@ def _ignore_alone(*, alone: bool = True) -> None:
             signal.signal(number, _do_nothing if alone else signal.SIG_IGN)
 
 
-class _Leash:
-    """Has a run stopped by Ctrl-C, SIGTERM or a time limit, and lets go of it at the
-    second signal. `stop` is called with the run's id and may block; `leave` is called
-    in the signal's handler, with the exit code."""
+_SIGNALS = {
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2,
+}  # fmt: skip
+# What a pipe of signals tells, besides _ARRIVED + N for a signal. Python code writes
+# that, so only this process does. The interpreter writes N, which may come from a child
+# between fork and exec: it has the pipe and the handlers of this process.
+_DRAINED, _ARRIVED, _BEAT = 0, 128, 255
+
+
+def _inherited_signals(reader: int, writer: int) -> bytes:
+    """What the pipe of the program before this one tells of signals that it had no time
+    for. There was no child when it wrote its last _BEAT: what came then was its own."""
+    os.write(writer, bytes([_BEAT]))
+    left = os.read(reader, PIPE_DEFAULT_BYTES)[:-1]
+    before, _, behind = left.rpartition(bytes([_BEAT]))
+    told = [byte for byte in before if _ARRIVED < byte < _BEAT]
+    return bytes([*told, *(_ARRIVED + n for n in behind if 0 < n < _ARRIVED)])
+
+
+def _leave_soon() -> None:
+    """Have the kernel end this process in a while, if nothing else does. For the main
+    thread."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    # More signals do not put it off.
+    if not signal.getitimer(signal.ITIMER_REAL)[0]:
+        signal.setitimer(signal.ITIMER_REAL, STOP_SLACK_S)
+
+
+def _signal_pipe(
+    numbers: Iterable[int], fds: Sequence[int] | None = None
+) -> tuple[int, int]:
+    """A pipe that tells which of these signals arrive: the one with these descriptors,
+    if the program before this one left it."""
+    reader, writer = fds or os.pipe()
+    for fd in (reader, writer):
+        os.set_inheritable(fd, False)
+    os.set_blocking(writer, False)
+    if fds:
+        os.write(writer, _inherited_signals(reader, writer))
+    signal.set_wakeup_fd(writer)
+    own, stops = os.getpid(), itertools.count(1)
+
+    def arrive(number: int, _: Any) -> None:
+        """Write a signal into the pipe. A second request to stop works whatever hangs,
+        be it the loop that reads the pipe."""
+        if os.getpid() != own:
+            return
+        # A full pipe has enough to read.
+        with contextlib.suppress(BlockingIOError):
+            os.write(writer, bytes([_ARRIVED + number]))
+        if number in (signal.SIGTERM, signal.SIGINT) and next(stops) > 1:
+            _leave_soon()
+
+    for number in numbers:
+        signal.signal(number, arrive)
+    return reader, writer
+
+
+def leave_at_once(code: int) -> NoReturn:
+    """Exit. Threads of connections may still be there, and interpreter shutdown need
+    not care for them."""
+    for stream in (sys.stdout, sys.stderr):
+        # What could not be written has been said.
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
+
+
+# -- run: the command line that behaves like the command it runs
+
+
+def _run_exit_code(run: Mapping[str, Any]) -> int:
+    """The exit code that tells what became of a run; 0 is for success alone."""
+    reason, code = run.get("end_reason"), int(run["exit_code"])
+    if reason in (SKIPPED, QUEUE_FULL):
+        return EX_TEMPFAIL
+    if reason == TIMEOUT:
+        return EX_TIMEOUT
+    if reason == CRASHED:
+        # Nobody knows what it would have been; whatever was left of it was killed.
+        return EX_SIGNAL + signal.SIGKILL
+    if code == NO_EXIT_CODE:
+        return EX_NOT_STARTED
+    return code if reason == SUCCESS else code or EX_DIFFERS
+
+
+class _BackOff:
+    """Pauses between tries to reach the daemon, each twice as long as the one before.
+    `hint` says what else may be the case when no try succeeds."""
+
+    def __init__(self, hint: str = "") -> None:
+        self._hint = hint
+        self.reset()
+
+    def reset(self) -> None:
+        """The daemon answers."""
+        self._since_s: float | None = None
+        self._pause_s = CLIENT_PAUSE_S
+        self._told = False
+
+    def pause(self) -> None:
+        """Pause before the next try."""
+        time.sleep(self._pause_s)
+        self._pause_s = min(2 * self._pause_s, CLIENT_PAUSE_MAX_S)
+
+    def wait(self, error: UsageError) -> None:
+        """Pause as well, but raise the error after CLIENT_PATIENCE_S of tries."""
+        now_s = time.monotonic()
+        self._since_s = now_s if self._since_s is None else self._since_s
+        if now_s - self._since_s >= CLIENT_PATIENCE_S:
+            limit = duration_text(CLIENT_PATIENCE_S)
+            raise UsageError(f"{error}; tried for {limit}{self._hint}", error.code)
+        # Not at once: an upgrade in place is over before anybody has read it.
+        if self._pause_s >= CLIENT_PAUSE_MAX_S and not self._told and os.isatty(2):
+            self._told = True
+            _say(f"{error}; trying again")
+        self.pause()
+
+
+class _SignalRelay:
+    """Has a run stopped at Ctrl-C, SIGTERM or a time limit, and detaches from it at the
+    second signal. `stop` gets the run's id, `leave` the exit code. Both are called in
+    another thread than the main one, and may block."""
 
     def __init__(
         self, stop: Callable[[str], None], leave: Callable[[int], None], hint: str
     ) -> None:
         self.code = 0
-        # Filled by a signal's handler, which may not start threads or take locks.
-        self.jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._stop = stop
         self._leave = leave
         self._hint = hint
         self._run_id = ""
-        self._signals = 0
+        # A leaf.
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def on(self, numbers: Sequence[int], timeout_s: float | None) -> Iterator[None]:
-        """Heed signals and the time limit."""
-        _start_thread(self._work, "leash")
+        """Heed signals and the time limit. For the main thread."""
         # What the shell has ignored, as for jobs in the background, stays so.
-        heeded = [n for n in numbers if not _is_ignored(n)]
-        before = [(number, signal.signal(number, self._heed)) for number in heeded]
+        before = {n: signal.getsignal(n) for n in numbers if not _is_ignored(n)}
+        reader, writer = _signal_pipe(before)
+        _start_thread(functools.partial(self._relay, reader), "signals")
         timer = threading.Timer(timeout_s or 0, self._ask, (EX_TIMEOUT,))
         timer.daemon = True
         if timeout_s is not None:
@@ -12641,36 +12707,39 @@ class _Leash:
             yield
         finally:
             timer.cancel()
-            for number, handler in before:
+            for number, handler in before.items():
                 signal.signal(number, handler)
-            self.jobs.put(None)
+            signal.set_wakeup_fd(-1)
+            os.close(writer)
 
-    def _work(self) -> None:
-        for job in iter(self.jobs.get, None):
-            _start_thread(job, "stop")
+    def _relay(self, reader: int) -> None:
+        """Root of the thread that reads what signals arrive, until the pipe closes."""
+        with open(reader, "rb", buffering=0) as pipe:
+            told = iter(lambda: pipe.read(1), b"")
+            numbers = (byte[0] - _ARRIVED for byte in told if byte[0] > _ARRIVED)
+            for count, number in enumerate(numbers, 1):
+                if count > 1:
+                    self._leave(EX_SIGNAL + number)
+                else:
+                    _say(f"asking the run to stop; {self._hint}")
+                    self._ask(EX_SIGNAL + number)
 
     def hold(self, run_id: str) -> None:
         """This is the run from now on; stop it if that was asked for meanwhile."""
-        self._run_id = run_id
-        if self.code:
-            self._begin_stop()
-
-    def _heed(self, number: int, _: Any) -> None:
-        self._signals += 1
-        if self._signals > 1:
-            self._leave(EX_SIGNAL + number)
-            return
-        _say(f"asking the run to stop; {self._hint}")
-        self._ask(EX_SIGNAL + number)
+        with self._lock:
+            self._run_id = run_id
+            if self.code:
+                self._begin_stop()
 
     def _ask(self, code: int) -> None:
-        if not self.code:
-            self.code = code
-            self._begin_stop()
+        with self._lock:
+            if not self.code:
+                self.code = code
+                self._begin_stop()
 
     def _begin_stop(self) -> None:
         if self._run_id:
-            self.jobs.put(functools.partial(self._stop, self._run_id))
+            _start_thread(functools.partial(self._stop, self._run_id), "stop")
 
     def exit_code(self, run: Mapping[str, Any]) -> int:
         """The exit code of an ended run: what it was stopped for, if it was."""
@@ -12692,12 +12761,12 @@ def _remote_output(client: Client, run: Mapping[str, Any], query: str = "") -> _
     """A run's output as it comes, over every break of the connection. Raises
     UsageError."""
     path = f"/api/tasks/{run['task_name']}/runs/{run['id']}/log/parts"
-    patience = _Patience(f"; run {run['id']} may go on")
+    back_off = _BackOff(f"; run {run['id']} may go on")
     at = 0
     while True:
         try:
             for name, document in client.events(f"{path}?from={at}{query}"):
-                patience.reset()
+                back_off.reset()
                 if name == "part":
                     at = document["end"]
                     content = binascii.a2b_base64(document["bytes"])
@@ -12708,7 +12777,7 @@ def _remote_output(client: Client, run: Mapping[str, Any], query: str = "") -> _
             # Without a word: the daemon is being replaced, or goes.
             raise _NoAnswer(f"{client.place}: the daemon ended the stream")
         except _NoAnswer as error:
-            patience.wait(error)
+            back_off.wait(error)
         except _Refused as refused:
             if refused.status != 404:
                 raise
@@ -12735,12 +12804,12 @@ def _copy(output: _Output, *, stdout_fd: int = 1) -> _End:
 def _attend(
     output_of: Callable[[str], _Output],
     run_id: str,
-    leash: _Leash,
+    relay: _SignalRelay,
     arguments: argparse.Namespace,
 ) -> int:
     """Copy what a run and its later attempts write; the exit code of the last one."""
     while True:
-        leash.hold(run_id)
+        relay.hold(run_id)
         run, next_id = _copy(output_of(run_id), stdout_fd=2 if arguments.json else 1)
         if not next_id:
             break
@@ -12751,7 +12820,7 @@ def _attend(
     # The code of a program that has just failed speaks for itself.
     if run.get("end_reason") not in (SUCCESS, FAILED) or "signal" in run:
         _say(_printable(run.get("summary", _state(run))))
-    return leash.exit_code(run)
+    return relay.exit_code(run)
 
 
 def _bare(key: str) -> str:
@@ -12802,7 +12871,7 @@ def _trigger(
     escaped = re.sub(r'(["\\])', r"\\\1", key)
     headers = {KEY_HEADER: f'"{escaped}"'}
     path = f"{_task_path(arguments.task)}/run"
-    patience = _Patience()
+    back_off = _BackOff()
     first = True
     while True:
         try:
@@ -12811,7 +12880,7 @@ def _trigger(
             # Where nobody listens from the start there is nothing to wait for.
             if first and not error.sent:
                 raise
-            patience.wait(error)
+            back_off.wait(error)
         else:
             return cast(dict[str, Any], run)
         first = False
@@ -12820,13 +12889,12 @@ def _trigger(
 def _stop_remotely(client: Client, task_name: str, run_id: str) -> None:
     """Ask a run to stop, until somebody has heard it."""
     own = Client(client.find, client.token, is_own_record=client.is_own_record)
-    pause_s = CLIENT_PAUSE_S
+    back_off = _BackOff()
     while True:
         try:
             own.ask("POST", f"/api/tasks/{task_name}/runs/{run_id}/stop")
         except _NoAnswer:
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, CLIENT_PAUSE_MAX_S)
+            back_off.pause()
         except UsageError as error:
             # Else it has ended meanwhile, or who waits for it is told the same.
             if "cannot be signalled" in str(error):
@@ -12834,10 +12902,6 @@ def _stop_remotely(client: Client, task_name: str, run_id: str) -> None:
             return
         else:
             return
-
-
-def _leave_run(code: int) -> NoReturn:
-    raise _Left(code)
 
 
 def _run_remotely(client: Client, arguments: argparse.Namespace) -> int:
@@ -12852,21 +12916,22 @@ def _run_remotely(client: Client, arguments: argparse.Namespace) -> int:
         run = _trigger(client, arguments, params)
         _put(1, compact_json(run) if arguments.json else f"{run['id']}\n".encode())
         return EX_OK
-    stop = functools.partial(_stop_remotely, client, arguments.task)
-    leash = _Leash(stop, _leave_run, "once more leaves it running")
     run = {}
-    try:
-        with leash.on((signal.SIGINT, signal.SIGTERM), arguments.timeout):
-            run = _trigger(client, arguments, params)
 
-            def output_of(run_id: str) -> _Output:
-                """That of an attempt."""
-                return _remote_output(client, {**run, "id": run_id})
-
-            return _attend(output_of, run["id"], leash, arguments)
-    except _Left as left:
+    def leave(code: int) -> NoReturn:
+        """Leave the run to itself, whatever the main thread waits for."""
         _say(f"left; the run goes on as {run['id']}" if run else "left")
-        return left.code
+        leave_at_once(code)
+
+    def output_of(run_id: str) -> _Output:
+        """That of an attempt."""
+        return _remote_output(client, {**run, "id": run_id})
+
+    stop = functools.partial(_stop_remotely, client, arguments.task)
+    relay = _SignalRelay(stop, leave, "once more leaves it running")
+    with relay.on((signal.SIGINT, signal.SIGTERM), arguments.timeout):
+        run = _trigger(client, arguments, params)
+        return _attend(output_of, run["id"], relay, arguments)
 
 
 # -- the other questions to a daemon, and upgrade
@@ -13355,7 +13420,7 @@ def _print_dockerfile(settings: dict[str, str], arguments: argparse.Namespace) -
     return EX_OK
 
 
-# -- serving: who may ask, where it listens, its log, its signals
+# -- serving: who may ask, where it listens, its log
 
 
 def _is_loopback(host: str) -> bool:
@@ -13599,68 +13664,6 @@ def _start_logging(level: str) -> LogTail:
     LOG.setLevel(level.upper())
     LOG.propagate = False
     return handler.tail
-
-
-_SIGNALS = {
-    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2,
-}  # fmt: skip
-# Main reads these from its pipe, and _ARRIVED + N for a signal. That is written in
-# Python, and thus by the daemon only: what the interpreter itself writes, N as it is,
-# may be from a child between fork and exec, which has all of this from the daemon.
-_DRAINED, _ARRIVED, _BEAT = 0, 128, 255
-
-
-def _inherited_signals(reader: int, writer: int) -> bytes:
-    """What the pipe of the program before this one tells of signals that it had no time
-    for. There was no child when it wrote its last _BEAT: what came then was its own."""
-    os.write(writer, bytes([_BEAT]))
-    left = os.read(reader, PIPE_DEFAULT_BYTES)[:-1]
-    before, _, behind = left.rpartition(bytes([_BEAT]))
-    told = [byte for byte in before if _ARRIVED < byte < _BEAT]
-    return bytes([*told, *(_ARRIVED + n for n in behind if 0 < n < _ARRIVED)])
-
-
-def _leave_soon() -> None:
-    """Have the kernel end this process in a while, if nothing else does. For the main
-    thread."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    # More signals do not put it off.
-    if not signal.getitimer(signal.ITIMER_REAL)[0]:
-        signal.setitimer(signal.ITIMER_REAL, STOP_SLACK_S)
-
-
-def _signal_pipe(fds: Sequence[int] | None) -> tuple[int, int]:
-    """A pipe from which can be read what signals arrive; the one with these
-    descriptors, if the program before this one left it."""
-    reader, writer = fds or os.pipe()
-    for fd in (reader, writer):
-        os.set_inheritable(fd, False)
-    os.set_blocking(writer, False)
-    if fds:
-        os.write(writer, _inherited_signals(reader, writer))
-    signal.set_wakeup_fd(writer)
-    own, stops = os.getpid(), itertools.count(1)
-
-    def arrive(number: int, _: Any) -> None:
-        """Tell main of a signal, in its own thread. Have a second stop work whatever
-        hangs, be it the loop that reads these."""
-        if os.getpid() != own:
-            return
-        # A full pipe has enough to read.
-        with contextlib.suppress(BlockingIOError):
-            os.write(writer, bytes([_ARRIVED + number]))
-        if number in (signal.SIGTERM, signal.SIGINT) and next(stops) > 1:
-            _leave_soon()
-
-    for number in _SIGNALS:
-        # nohup(1) has it ignored, which is to stay so.
-        if number != signal.SIGHUP or not _is_ignored(number):
-            signal.signal(number, arrive)
-    _ignore_alone()
-    # Blocked over the exec of an upgrade, so that none was lost; others by whoever
-    # started the daemon, and programs would inherit that.
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    return reader, writer
 
 
 def _write_whole(fd: int, content: bytes) -> None:
@@ -14027,16 +14030,6 @@ def _wait_for_end(
     server.wait_answered()
 
 
-def leave_at_once(code: int) -> NoReturn:
-    """Exit. Threads of connections may still be there, and interpreter shutdown need
-    not care for them."""
-    for stream in (sys.stdout, sys.stderr):
-        # What could not be written has been said.
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(code)
-
-
 def _tell_stdout(line: str) -> None:
     """Write a line to stdout, without waiting for long: whoever reads it may never do
     so."""
@@ -14120,7 +14113,13 @@ def _prepare(
     is_shut = _parse_port(settings["port"]) is None and not settings["socket"]
     if is_shut and not given:
         raise UsageError("--port none: nobody could ask; use --socket PATH", EX_USAGE)
-    signals = _signal_pipe(handover.get("signal_fds"))
+    # nohup(1) has SIGHUP ignored, which is to stay so.
+    hangup = {signal.SIGHUP} if _is_ignored(signal.SIGHUP) else set()
+    signals = _signal_pipe(_SIGNALS - hangup, handover.get("signal_fds"))
+    _ignore_alone()
+    # Blocked over the exec of an upgrade, so that none was lost; others by whoever
+    # started the daemon, and programs would inherit that.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if not become_subreaper():
         LOG.warning("orphans that leave their process group may not be found")
     folder = _open_folder(settings["data"], handover.get("lock_fd", -1))
@@ -14218,25 +14217,21 @@ def _attend_locally(daemon: Daemon, arguments: argparse.Namespace) -> int:
         if not daemon.stop(run_id):
             _say(daemon.why_not_stopped(run_id))
 
-    def kill() -> None:
+    def leave(_: int) -> None:
         """Kill the run, and leave without it if that cannot be."""
         daemon.hurry()
         daemon.drain(0)
 
-    def leave(_: int) -> None:
-        """Kill the run; not in a signal's handler, which must take no lock."""
-        leash.jobs.put(kill)
-
-    leash = _Leash(stop, leave, "once more kills it")
+    relay = _SignalRelay(stop, leave, "once more kills it")
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
         task = daemon.task(arguments.task)
         declared = [(param.kind, param.key) for param in task.params]
         params = _given_params(arguments.params, declared)
-        with leash.on(numbers, arguments.timeout):
+        with relay.on(numbers, arguments.timeout):
             run = daemon.trigger(task.name, params, "api")
             output_of = functools.partial(_local_output, daemon)
-            return _attend(output_of, run.id, leash, arguments)
+            return _attend(output_of, run.id, relay, arguments)
     except Problem as problem:
         document = problem_document(problem, "")
         raise _Refused(problem.status, _problem_text(document), document) from None

@@ -21975,8 +21975,8 @@ def test_run_with_closed_streams_disturbs_nothing(
 
 def test_run_leaves_a_signal_alone_that_is_ignored() -> None:
     was = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    leash = tr._Leash(str, str, "")
-    with leash.on((signal.SIGINT,), None):
+    relay = tr._SignalRelay(str, str, "")
+    with relay.on((signal.SIGINT,), None):
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     signal.signal(signal.SIGINT, was)
 
