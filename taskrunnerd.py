@@ -355,6 +355,7 @@ DAEMON_LOG_KEPT_LINES = 1000
 DAEMON_LOG_SHOWN_LINES = 100
 DAEMON_LOG_LINE_MAX_CHARS = 4096
 SELFTEST_WAIT_S = 30
+SELFTEST_LOG_MAX_BYTES = 128 * KIB
 # How long after its runs were killed the daemon itself may take to end.
 STOP_SLACK_S = 10.0
 NOTIFY_WAIT_S = 2.0
@@ -14313,7 +14314,7 @@ _SELFTEST_TASKS: dict[str, Any] = {
     "holder": {"graceful_stop": "1s", "run": "sleep 300 & echo out"},
     "service": {"orphans": "leave", "run": "sleep 300 & echo out"},
     "flood": {
-        "log_max_size": "128kb",
+        "log_max_size": f"{SELFTEST_LOG_MAX_BYTES // KIB}kb",
         "run": [sys.executable, "-c", _PYTHON_THAT_FLOODS],
     },
     # Holds on until a file exists.
@@ -14328,12 +14329,13 @@ class _Differs(Exception):
     """What a check found to be otherwise than it must be."""
 
 
-class _Subject:
-    """The daemon under selftest: a process of its own in a temporary folder."""
+class _TestedDaemon:
+    """A daemon in a process and a temporary folder of its own."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.port = 0
+        self.data = os.path.join(folder, ".taskrunnerd")
+        self.client = Client(functools.partial(_running_place, self.data), "")
         self.process: subprocess.Popen[bytes] | None = None
         self.is_starting = self.is_interrupted = False
         with open(os.path.join(folder, "tasks.json"), "w", encoding="utf-8") as file:
@@ -14350,7 +14352,17 @@ class _Subject:
         if self.process and self.process.poll() is None:
             return
         self.is_starting = True
-        self.process = self._popen()
+        with open(os.path.join(self.folder, "stderr"), "ab") as stderr:
+            # In a session of its own: Ctrl-C is for the selftest, which then ends it.
+            self.process = subprocess.Popen(
+                [sys.executable, _FILE, "--port", "0", "--shutdown-timeout", "2s"],
+                cwd=self.folder,
+                env=environment_of_others(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+            )
         self.is_starting = False
         if self.is_interrupted:
             raise KeyboardInterrupt
@@ -14359,23 +14371,9 @@ class _Subject:
             ready = select.select([stdout], [], [], SELFTEST_WAIT_S)[0]
             line = stdout.readline() if ready else b""
         if not line:
-            with open(os.path.join(self.folder, "stderr"), encoding="utf-8") as stderr:
-                raise _Differs(f"the daemon does not start: {stderr.read()[-KIB:]}")
-        self.port = int(json.loads(line)["url"].rpartition(":")[2])
-
-    def _popen(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, _FILE, "--port", "0"]
-        with open(os.path.join(self.folder, "stderr"), "ab") as stderr:
-            # In a session of its own: Ctrl-C is for the selftest, which then ends it.
-            return subprocess.Popen(
-                [*command, "--shutdown-timeout", "2s"],
-                cwd=self.folder,
-                env=environment_of_others(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                start_new_session=True,
-            )
+            self.end(signal.SIGKILL)
+            with open(os.path.join(self.folder, "stderr"), encoding="utf-8") as log:
+                raise _Differs(f"the daemon does not start: {log.read()[-KIB:]}")
 
     def end(self, number: int) -> int:
         """Signal it and return its exit code; it is killed when it does not end."""
@@ -14388,239 +14386,190 @@ class _Subject:
             self.process.wait()
             raise _Differs("the daemon does not end") from None
 
-    def ask(self, method: str, path: str, body: Any = None) -> bytes:
-        """The body of an answer, which must not be an error."""
-        client = http.client.HTTPConnection("127.0.0.1", self.port, SELFTEST_WAIT_S)
-        with contextlib.closing(client):
-            headers = {"Content-Type": "application/json"} if body else {}
-            client.request(method, path, json.dumps(body) if body else None, headers)
-            answer = client.getresponse()
-            text = answer.read()
-        if answer.status >= 400:
-            raise _Differs(f"{method} {path}: {answer.status} {text.decode()}")
-        return text
-
-    def trigger(self, task: str, params: Any, query: str = "") -> dict[str, Any]:
-        """Trigger a run."""
-        path = f"/api/tasks/{task}/run{query}"
-        run: dict[str, Any] = json.loads(self.ask("POST", path, {"params": params}))
-        return run
-
-    def await_run(self, run: dict[str, Any], is_there: Callable[[Any], bool]) -> Any:
-        """The run once it is as it should be."""
-        give_up_s = time.monotonic() + SELFTEST_WAIT_S
-        while True:
-            now = json.loads(self.ask("GET", f"/api/runs/{run['id']}"))
-            if is_there(now):
-                return now
-            if time.monotonic() > give_up_s:
-                raise _Differs(f"{run['task_name']} is still {now['status']}")
-            time.sleep(SURVIVOR_CHECK_S)
-
-    def hold(self, task: str, params: Any) -> dict[str, Any]:
-        """A run whose program has come so far as to say that it is armed."""
-        run = self.trigger(task, params)
-        self.await_run(run, lambda _: self.output(run).startswith(b"armed\n"))
-        return run
-
-    def output(self, run: dict[str, Any]) -> bytes:
-        """What a run wrote."""
-        path = f"/api/tasks/{run['task_name']}/runs/{run['id']}/log/raw"
-        return self.ask("GET", path)
-
-    def expect(self, run: Any, output: bytes | None, **fields: Any) -> None:
-        """Hold an ended run against what must have become of it; nothing of it lives
-        (which can be seen where there is /proc)."""
-        for name, right in fields.items():
-            if run.get(name) != right:
-                raise _Differs(f"{name} is {run.get(name)!r}, not {right!r}")
-        written = self.output(run)
-        if output is not None and written != output:
-            raise _Differs(f"output is {shortened(repr(written))}, not {output!r}")
-        alive = ", ".join(map(process_text, self.living(run)))
-        if alive:
-            raise _Differs(f"still alive: {alive}")
-
-    def living(self, run: dict[str, Any]) -> list[int]:
-        """Processes of a run that are alive."""
-        return [pid for run_id, pid in marked_processes() if run_id == run["id"]]
-
     def close(self) -> None:
         """End it, and whatever it should have ended or was told to leave."""
+        self.client.close()
         if not self.process:
             return
         with contextlib.suppress(_Differs):
             self.end(signal.SIGTERM)
         # Also the runs of which an interrupted check was never told (I1).
-        state = DataFolder(os.path.join(self.folder, ".taskrunnerd"))
+        state = DataFolder(self.data)
         history, processes = Store(state.database), Processes(state.path)
         runs = history.list_runs(RunFilter(), ("created_at", "asc"), LIST_MAX_RUNS)
         history.close()
-        run_ids = [run.id for run in runs]
-        processes.end_leftovers(run_ids)
+        processes.end_leftovers([run.id for run in runs])
         processes.close()
 
+    def trigger(self, task: str, params: Mapping[str, str]) -> Any:
+        """The new run."""
+        body = {"params": params}
+        return self.client.ask("POST", f"/api/tasks/{task}/run", body)
 
-_TO_ITS_END = f"?wait=true&wait_timeout={SELFTEST_WAIT_S}"
+    def output(self, run: Mapping[str, Any]) -> bytes:
+        """What a run has written so far."""
+        parts = _remote_output(self.client, run, "&follow=false")
+        return b"".join(
+            part.content
+            for part in parts
+            if isinstance(part, LogPart) and part.stream != SYSTEM
+        )
+
+    def await_that(self, fact: str, is_so: Callable[[], bool]) -> None:
+        """Return once something is so."""
+        give_up_s = time.monotonic() + SELFTEST_WAIT_S
+        while not is_so():
+            if time.monotonic() > give_up_s:
+                raise _Differs(f"after {SELFTEST_WAIT_S} s it is not so that {fact}")
+            time.sleep(SURVIVOR_CHECK_S)
+
+    def expect(
+        self, run: Mapping[str, Any], output: bytes, living: int = 0, **fields: Any
+    ) -> None:
+        """Wait for a run's end and compare what became of it: its output with a regular
+        expression, how many of its processes are left (which can be seen where there
+        is /proc), and its fields; an `error` only has to contain the words."""
+        path = f"/api/runs/{run['id']}?wait=true&wait_timeout={SELFTEST_WAIT_S}"
+        run = self.client.ask("GET", path)
+        for name, right in fields.items():
+            found = run.get(name)
+            if found != right and not (name == "error" and right in str(found)):
+                raise _Differs(f"{name} is {found!r}, not {right!r}")
+        written = self.output(run)
+        if not re.fullmatch(output, written, re.DOTALL):
+            raise _Differs(f"output is {shortened(repr(written))}, not {output!r}")
+        kept = run["output_bytes"] - run["output_dropped_bytes"]
+        if not kept == len(written) <= SELFTEST_LOG_MAX_BYTES:
+            count = f"{kept} bytes kept by its count"
+            raise _Differs(f"{count}, {len(written)} in the log")
+        alive = [pid for run_id, pid in marked_processes() if run_id == run["id"]]
+        if len(alive) > living:
+            raise _Differs(f"still alive: {', '.join(map(process_text, alive))}")
+        if len(alive) < living and os.path.exists("/proc/self/environ"):
+            raise _Differs(f"{len(alive)} processes live on, not {living}")
+
+    def stop(self, run: Mapping[str, Any]) -> None:
+        """Ask the run to stop."""
+        path = f"/api/tasks/{run['task_name']}/runs/{run['id']}/stop"
+        self.client.ask("POST", path)
+
+    def _replace(self, number: int, right: int) -> None:
+        """Have another daemon in its place, which starts what is queued."""
+        queued = self.trigger("hold", {"file": "."})
+        code = self.end(number)
+        if code != right:
+            raise _Differs(f"the daemon left with exit code {code}, not {right}")
+        self.start()
+        self.expect(queued, b"armed\ndone\n", end_reason=SUCCESS)
+
+    def crash(self, _: Mapping[str, Any]) -> None:
+        """Kill the daemon and start it again."""
+        self._replace(signal.SIGKILL, -signal.SIGKILL)
+
+    def restart(self, _: Mapping[str, Any]) -> None:
+        """Stop the daemon and start it again."""
+        self._replace(signal.SIGTERM, EX_OK)
+
+    def upgrade(self, _: Mapping[str, Any]) -> None:
+        """Have the daemon replace itself in its process; then let the run go on."""
+        assert self.process
+        before = self.client.ask("GET", "/api/info")["started_at"]
+        self.process.send_signal(signal.SIGUSR2)
+        self.await_that(
+            "another daemon answers",
+            lambda: self.client.ask("GET", "/api/info")["started_at"] != before,
+        )
+        with open(os.path.join(self.folder, "go on"), "wb"):
+            pass
+
+    def holds(self, check: _Check) -> bool:
+        """Make a check and print its line."""
+        try:
+            self.start()
+            run = self.trigger(check.task, check.params)
+            if check.then:
+                self.await_that(
+                    f"{check.task} is armed",
+                    lambda: self.output(run).startswith(b"armed\n"),
+                )
+                check.then(self, run)
+            self.expect(run, check.output, check.living, **check.fields)
+        except (_Differs, UsageError) as error:
+            _print(f"differs {check.name}: {error}")
+            return False
+        except (OSError, ValueError) as error:
+            _print(f"differs {check.name}: {error!r}")
+            return False
+        _print(f"ok {check.name}")
+        return True
 
 
-def _ends(
-    task: str, params: Any, output: bytes | None, **fields: Any
-) -> Callable[[_Subject], None]:
-    """A check that a run, left alone, ends so."""
+class _Check(NamedTuple):
+    """A task to run, and what is expected of its run. `then` happens once its program
+    has said that it is armed."""
 
-    def check(subject: _Subject) -> None:
-        subject.expect(subject.trigger(task, params, _TO_ITS_END), output, **fields)
-
-    return check
-
-
-def _ends_when_stopped(
-    task: str, output: bytes, **fields: Any
-) -> Callable[[_Subject], None]:
-    """A check that a run ends so after it was asked to stop."""
-
-    def check(subject: _Subject) -> None:
-        run = subject.hold(task, {})
-        subject.ask("POST", f"/api/tasks/{task}/runs/{run['id']}/stop")
-        ended = subject.await_run(run, lambda now: now["status"] == ENDED)
-        subject.expect(ended, output, **fields)
-
-    return check
+    name: str
+    task: str
+    output: bytes
+    fields: Mapping[str, Any]
+    params: Mapping[str, str] = {}
+    then: Callable[[_TestedDaemon, Mapping[str, Any]], None] | None = None
+    living: int = 0
 
 
-def _check_service(subject: _Subject) -> None:
-    """With orphans: leave, what holds the pipe lives on and is named."""
-    run = subject.trigger("service", {}, _TO_ITS_END)
-    left = subject.living(run)
-    for pid in left:
-        signal_process(pid, signal.SIGKILL)
-    if os.path.exists("/proc/self/environ") and len(left) != 1:
-        raise _Differs(f"{len(left)} processes live on, not 1")
-    if "still held stdout" not in run.get("error", ""):
-        raise _Differs(f"error does not name who held stdout: {run.get('error')!r}")
-
-
-def _check_flood(subject: _Subject) -> None:
-    """A log cap keeps the head and the newest part, and counts what it drops."""
-    run = subject.trigger("flood", {}, _TO_ITS_END)
-    subject.expect(run, None, end_reason=SUCCESS, output_bytes=9999 * 101 + 11)
-    kept = subject.output(run)
-    if not (kept.startswith(b"first 000") and kept.endswith(b"9998 last\n")):
-        raise _Differs(f"not head and newest part: {kept[:20]!r} {kept[-20:]!r}")
-    counted = run["output_bytes"] - run["output_dropped_bytes"]
-    if not counted == len(kept) <= 128 * KIB:
-        raise _Differs(f"{counted} bytes kept by its count, {len(kept)} in the log")
-
-
-def _check_crash(subject: _Subject) -> None:
-    """After kill -9 the next daemon says so, ends what was left, and goes on."""
-    run = subject.hold("hold", {"file": "never"})
-    queued = subject.trigger("hold", {"file": "."})
-    subject.end(signal.SIGKILL)
-    subject.start()
-    crashed = subject.await_run(run, lambda now: now["status"] == ENDED)
-    subject.expect(crashed, b"armed\n", end_reason=CRASHED, exit_code=NO_EXIT_CODE)
-    ended = subject.await_run(queued, lambda now: now["status"] == ENDED)
-    subject.expect(ended, b"armed\ndone\n", end_reason=SUCCESS)
-
-
-def _check_restart(subject: _Subject) -> None:
-    """After SIGTERM the running run has been stopped and the queued one goes on."""
-    run = subject.hold("hold", {"file": "never"})
-    queued = subject.trigger("hold", {"file": "."})
-    code = subject.end(signal.SIGTERM)
-    if code:
-        raise _Differs(f"the daemon left with exit code {code}, not 0")
-    subject.start()
-    stopped = subject.await_run(run, lambda now: now["status"] == ENDED)
-    subject.expect(stopped, b"armed\n", end_reason=DAEMON_STOPPED, signal="SIGTERM")
-    ended = subject.await_run(queued, lambda now: now["status"] == ENDED)
-    subject.expect(ended, b"armed\ndone\n", end_reason=SUCCESS)
-
-
-def _check_upgrade(subject: _Subject) -> None:
-    """After SIGUSR2 the same process is a new daemon, and the run has not noticed."""
-    assert subject.process
-    before = json.loads(subject.ask("GET", "/api/info"))
-    go_on = os.path.join(subject.folder, "go on")
-    run = subject.hold("hold", {"file": go_on})
-    subject.process.send_signal(signal.SIGUSR2)
-
-    def is_new(_: Any) -> bool:
-        """Whether another daemon answers."""
-        now = json.loads(subject.ask("GET", "/api/info"))
-        return bool(now["started_at"] != before["started_at"])
-
-    subject.await_run(run, is_new)
-    with open(go_on, "wb"):
-        pass
-    ended = subject.await_run(run, lambda now: now["status"] == ENDED)
-    subject.expect(ended, b"armed\ndone\n", end_reason=SUCCESS, exit_code=0)
-
-
-_OUT = b"out\n"
-_CHECKS: tuple[tuple[str, Callable[[_Subject], None]], ...] = (
-    ("exit code 0", _ends("exit", {"code": "0"}, _OUT, end_reason=SUCCESS)),
-    ("exit code 7", _ends("exit", {"code": "7"}, _OUT, exit_code=7)),
-    ("exit code 255", _ends("exit", {"code": "255"}, _OUT, exit_code=255)),
-    ("SIGTERM", _ends("die", {"signal": "TERM"}, b"", exit_code=143, signal="SIGTERM")),
-    ("SIGKILL", _ends("die", {"signal": "KILL"}, b"", exit_code=137, signal="SIGKILL")),
-    ("no such program", _ends("missing", {}, b"", end_reason=START_FAILED)),
-    ("timeout", _ends("slow", {}, b"", end_reason=TIMEOUT, exit_code=143)),
-    (
-        "last words",
-        _ends_when_stopped(
-            "trap", b"armed\nlast words\n", end_reason=STOPPED, exit_code=3
-        ),
-    ),
-    (
-        "stubborn family",
-        _ends_when_stopped("stubborn", b"armed\n", end_reason=STOPPED, exit_code=137),
-    ),
-    ("escaped child", _ends("escape", {}, b"", end_reason=SUCCESS, survivors=1)),
-    ("pipe holder", _ends("holder", {}, _OUT, end_reason=SUCCESS, survivors=1)),
-    ("pipe holder left", _check_service),
-    ("log cap", _check_flood),
-    ("crash", _check_crash),
-    ("restart", _check_restart),
-    ("upgrade in place", _check_upgrade),
+_OUT, _WELL = b"out\n", {"end_reason": SUCCESS}
+_CHECKS = (
+    _Check("exit code 0", "exit", _OUT, _WELL, {"code": "0"}),
+    _Check("exit code 7", "exit", _OUT, {"exit_code": 7}, {"code": "7"}),
+    _Check("exit code 255", "exit", _OUT, {"exit_code": 255}, {"code": "255"}),
+    _Check("SIGTERM", "die", b"", {"exit_code": 143, "signal": "SIGTERM"},
+           {"signal": "TERM"}),
+    _Check("SIGKILL", "die", b"", {"exit_code": 137, "signal": "SIGKILL"},
+           {"signal": "KILL"}),
+    _Check("no such program", "missing", b"", {"end_reason": START_FAILED}),
+    _Check("timeout", "slow", b"", {"end_reason": TIMEOUT, "exit_code": 143}),
+    _Check("last words", "trap", b"armed\nlast words\n",
+           {"end_reason": STOPPED, "exit_code": 3}, then=_TestedDaemon.stop),
+    _Check("stubborn family", "stubborn", b"armed\n",
+           {"end_reason": STOPPED, "exit_code": 137}, then=_TestedDaemon.stop),
+    _Check("escaped child", "escape", b"", {**_WELL, "survivors": 1}),
+    _Check("pipe holder", "holder", _OUT, {**_WELL, "survivors": 1}),
+    _Check("pipe holder left", "service", _OUT, {"error": "still held stdout"},
+           living=1),
+    # The head and the newest part.
+    _Check("log cap", "flood", b"first 000.*9998 last\n",
+           {**_WELL, "output_bytes": 9999 * 101 + 11}),
+    _Check("crash", "hold", b"armed\n",
+           {"end_reason": CRASHED, "exit_code": NO_EXIT_CODE},
+           {"file": "never"}, _TestedDaemon.crash),
+    _Check("restart", "hold", b"armed\n",
+           {"end_reason": DAEMON_STOPPED, "signal": "SIGTERM"},
+           {"file": "never"}, _TestedDaemon.restart),
+    _Check("upgrade in place", "hold", b"armed\ndone\n", {**_WELL, "exit_code": 0},
+           {"file": "go on"}, _TestedDaemon.upgrade),
 )  # fmt: skip
 
 
-def _holds(subject: _Subject, name: str, check: Callable[[_Subject], None]) -> bool:
-    """Make a check and print its line."""
-    try:
-        subject.start()
-        check(subject)
-    except (_Differs, *_TRANSPORT_ERRORS, ValueError) as error:
-        what = str(error) if isinstance(error, _Differs) else repr(error)
-        _print(f"differs {name}: {what}")
-        return False
-    _print(f"ok {name}")
-    return True
-
-
 def _selftest(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Run every check against a daemon of its own; leaves nothing behind, also when a
+    """Make every check with a daemon of its own; leaves nothing behind, also when a
     signal ends it."""
     import tempfile
 
     folder = tempfile.mkdtemp(prefix=f"{PROGRAM}-selftest-")
-    subject = _Subject(folder)
+    daemon = _TestedDaemon(folder)
     wrong = len(_CHECKS)
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
         for number in signals:
-            signal.signal(number, subject.interrupt)
-        wrong -= sum([_holds(subject, *row) for row in _CHECKS])
+            signal.signal(number, daemon.interrupt)
+        wrong -= sum(map(daemon.holds, _CHECKS))
     except KeyboardInterrupt:
         _complain("interrupted")
     finally:
         for number in signals:
             signal.signal(number, signal.SIG_IGN)
         try:
-            subject.close()
+            daemon.close()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return EX_DIFFERS if wrong else EX_OK

@@ -22440,7 +22440,7 @@ def empty(tmp_path: Path) -> Path:
 def test_selftest_is_ok_and_leaves_nothing(empty: Path) -> None:
     told = selftest(empty)
     assert (told.code, told.err) == (0, ""), told
-    assert told.out.splitlines() == [f"ok {name}" for name, _ in tr._CHECKS]
+    assert told.out.splitlines() == [f"ok {name}" for name, *_ in tr._CHECKS]
 
 
 @NEEDS_PROC
@@ -22483,16 +22483,10 @@ INTERRUPT = "os.kill(os.getpid(), signal.SIGINT)"
     ("check", "before"),
     [
         ("exit code 0", "self.is_starting = False\n        if"),
-        (
-            "stubborn family",
-            (
-                'ended = subject.await_run(run, lambda now: now["status"] == ENDED)\n'
-                "        subject.expect("
-            ),
-        ),
-        ("pipe holder left", "left = subject.living(run)"),
-        ("pipe holder left", "text = answer.read()"),
-        ("crash", "subject.start()\n    crashed ="),
+        ("stubborn family", "self.expect(run, check.output"),
+        ("pipe holder left", "alive = [pid for run_id"),
+        ("pipe holder left", "raw = answer.read()"),
+        ("crash", "self.start()\n        self.expect(queued"),
     ],
     ids=["daemon starts", "run stops", "service left", "answer comes", "daemon dead"],
 )
