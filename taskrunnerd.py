@@ -954,7 +954,8 @@ def zone_text(unix_s: int, zone_name: str) -> str:
 _POSIX_ZONE = re.compile(
     "{0}{1}({0}({1})?(,{2},{2})?)?".format(
         "([A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)",
-        "[+-]?[0-9]{1,3}(:[0-9]{1,2}){0,2}",
+        # Python and RFC 3339 have no offset of a day or more, summer time included.
+        "[+-]?([01]?[0-9]|2[0-2])(:[0-5]?[0-9]){0,2}",
         "(J?[0-9]{1,3}|M[0-9]{1,2}[.][1-5][.][0-6])(/[+-]?[0-9]{1,3}(:[0-9]{1,2}){0,2})?",
     )
 )
@@ -4005,12 +4006,13 @@ def _as_log_error(base: str) -> Iterator[None]:
 
 def _open(path: str, flags: int) -> int:
     """Open a file of a log, and nothing else that somebody may have put in its place: a
-    FIFO would block. Raises OSError."""
+    FIFO would block, and a link lead to a file that is none of ours. Raises OSError."""
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
+        fd = os.open(path, flags, 0o600)
+    except OSError:
         if os.path.islink(path):
-            raise OSError(errno.EINVAL, "a link to nothing", path) from None
+            raise OSError(errno.EINVAL, "a link, not a regular file", path) from None
         raise
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -4047,7 +4049,10 @@ def _put_in_place(path: str, content: bytes, fresh: str) -> None:
 def _keep_head(base: str, head_bytes: int) -> int:
     """Put the first lines of a segment in its place; returns how many bytes they are.
     Whoever has it open for reading goes on to have all of it."""
-    with open(base + ".log", "rb") as log, open(base + ".idx", "rb") as index:
+    with (
+        open(_open(base + ".log", os.O_RDONLY), "rb") as log,
+        open(_open(base + ".idx", os.O_RDONLY), "rb") as index,
+    ):
         head = log.read(head_bytes)
         cut = head.rfind(b"\n") + 1 or len(head)
         before = mark = _Mark(0, 0, 0, SYSTEM, 0)
@@ -12535,10 +12540,10 @@ def _start_thread(body: Callable[[], None], name: str) -> None:
     threading.Thread(target=body, name=name, daemon=True).start()
 
 
-# Python ignores the first two from its start on, and Popen resets them. What comes from
-# a terminal does not reach programs, and a write to one that only catches SIGTTOU
-# would be tried again for ever.
-_LEFT_IGNORED = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTIN, signal.SIGTTOU}
+# Python ignores these from its start on, and Popen resets them.
+_SET_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
+# At a terminal, a write of one that only catches SIGTTOU would be tried again for ever.
+_LEFT_IGNORED = {*_SET_BY_PYTHON, signal.SIGTTIN, signal.SIGTTOU}
 
 
 def _do_nothing(number: int, frame: Any) -> None:
@@ -12553,7 +12558,8 @@ def _ignore_alone(*, alone: bool = True) -> None:
     """Go on ignoring the signals that whoever started this process has ignored, but
     let programs have their defaults: an exec resets what is caught. Or, before an
     upgrade, let the next program inherit them."""
-    for number in signal.valid_signals() - _LEFT_IGNORED:
+    left = _LEFT_IGNORED if any(map(os.isatty, (1, 2))) else _SET_BY_PYTHON
+    for number in signal.valid_signals() - left:
         if _is_ignored(number):
             signal.signal(number, _do_nothing if alone else signal.SIG_IGN)
 

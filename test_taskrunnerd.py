@@ -1291,6 +1291,9 @@ def test_cron_zone_of_tz_is_that_of_the_c_library(tmp_path, libc, variable, expe
         ("Nowhere", 'unknown time zone "Nowhere"; write one like Etc/UTC'),
         ("CET-1CEST,M3.5.0", 'unknown time zone "CET-1CEST,M3.5.0"; write one like'),
         ("/no/file", 'unknown time zone "/no/file"; write one like Etc/UTC'),
+        ("XXX-25", 'unknown time zone "XXX-25"; write one like'),
+        ("XXX+24", 'unknown time zone "XXX+24"; write one like'),
+        ("XXX23YYY-24,J1,J2", 'unknown time zone "XXX23YYY-24,J1,J2"; write one'),
         ("{folder}/notes", 'unknown time zone "/'),
     ],
 )
@@ -7867,7 +7870,7 @@ def handing_down_signals(ignored: list[int]) -> Iterator[None]:
 @NEEDS_PROC
 def test_no_program_finds_a_signal_ignored_or_blocked(serve: Any) -> None:
     """Where the parent of the daemon ignored SIGCHLD every run hung for ever."""
-    names = "CHLD HUP INT QUIT TERM USR1 USR2 ALRM TSTP PIPE WINCH RTMIN"
+    names = "CHLD HUP INT QUIT TERM USR1 USR2 ALRM TSTP TTIN TTOU PIPE WINCH RTMIN"
     tasks = {
         "fail": {"run": "exit 3"},
         "signals": {"run": ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]},
@@ -12453,13 +12456,21 @@ def put_folder(path: str) -> None:
     os.makedirs(path + "/within")
 
 
+def put_link(path: str) -> None:
+    """A link to somebody else's file."""
+    Path(path + ".other").write_text("not a log\n")
+    os.symlink(path + ".other", path)
+
+
 # What may stand in the place of a file of a log, and what is said of it.
 OBSTACLES: dict[str, tuple[Callable[[str], Any], str]] = {
     "folder": (put_folder, "not a regular file"),
     "fifo": (os.mkfifo, "not a regular file"),
-    "device": (functools.partial(os.symlink, "/dev/zero"), "not a regular file"),
-    "loop": (lambda path: os.symlink(path, path), "Too many levels of symbolic links"),
-    "dangling": (functools.partial(os.symlink, "no/where"), "a link to nothing"),
+    "device": (functools.partial(os.symlink, "/dev/zero"), "a link, not a regular"),
+    "loop": (lambda path: os.symlink(path, path), "a link, not a regular"),
+    "dangling": (functools.partial(os.symlink, "no/where"), "a link, not a regular"),
+    # What the link leads to would be cut and written to, and shown.
+    "link": (put_link, "a link, not a regular"),
     "locked": (lambda path: os.close(os.open(path, os.O_CREAT, 0)), "Permission"),
 }
 needs_no_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
