@@ -4030,6 +4030,10 @@ def _write_all(fd: int, chunk: bytes) -> None:
         written += os.write(fd, chunk[written:])
 
 
+def _count_lines(part: bytes) -> int:
+    return part.count(b"\n") + (not part.endswith(b"\n"))
+
+
 def _character_start(chunk: bytes, at: int) -> int:
     """The start of the UTF-8 character at a position, so that no cut splits one."""
     starts = (p for p in range(at, at - 4, -1) if chunk[p] & 0xC0 != 0x80)
@@ -4067,7 +4071,7 @@ def _keep_head(base: str, head_bytes: int) -> int:
         records = index.read(whole * _RECORD.size)
     part = head[before.end : cut]
     if part:
-        lines = before.lines + part.count(b"\n") + (not part.endswith(b"\n"))
+        lines = before.lines + _count_lines(part)
         records += _RECORD.pack(*mark._replace(end=cut, lines=lines))
     fresh = base + ".more/head"
     os.makedirs(os.path.dirname(fresh), mode=0o700, exist_ok=True)
@@ -4168,7 +4172,7 @@ class DiskWatch:
 # What a LogWriter carries over an upgrade in place: plain values, and bytes.
 _CARRIED = (
     "full", "error", "output_bytes", "dropped_bytes", "_held_since_s", "_broken",
-    "_end", "_lines", "_ends_in_gap", "_head_kept", "_records", "_segments",
+    "_end", "_lines", "_ends_in_gap", "_head_kept", "_segments",
 )  # fmt: skip
 _RAW = ("_unsure", "_held")
 
@@ -4216,8 +4220,7 @@ class LogWriter:
         self._end = self._lines = 0
         self._ends_in_gap = False
         self._head_kept = 0
-        self._records = 0
-        # Of each segment: number, offset at which it begins, bytes kept, least weight.
+        # Of each segment: number, offset at which it begins, bytes of log and of index.
         self._segments: list[list[int]] = []
         self._fds: tuple[int, int] | None = None
 
@@ -4231,7 +4234,9 @@ class LogWriter:
         )
         record.update(max_bytes=self._max_bytes, on_full=self._on_full)
         record.update(secrets=self._given_secrets)
-        return {**record, "open": bool(self._fds)}
+        # As programs before this one know the bytes of the last index.
+        records = self._segments[-1][3] // _RECORD.size if self._segments else 0
+        return {**record, "_records": records, "open": bool(self._fds)}
 
     @classmethod
     def resumed(cls, base: str, record: Mapping[str, Any]) -> LogWriter:
@@ -4243,6 +4248,7 @@ class LogWriter:
         for name in _RAW:
             setattr(log, name, [text.encode("latin-1") for text in record[name]])
         if record["open"]:
+            log._segments[-1][3] = record["_records"] * _RECORD.size
             try:
                 log._open_files(log._segments[-1][0])
             except OSError as error:
@@ -4377,112 +4383,102 @@ class LogWriter:
         return end
 
     def _keep_part(self, stream: int, part: bytes, wall_ms: int) -> None:
-        room = self._room()
-        if len(part) <= room:
-            self._append(stream, part, wall_ms)
-            return
-        cut = part.rfind(b"\n", 0, room) + 1
-        if self._on_full != DROP_OLD:
-            self.full = True
-            cut = cut or room
-            self._append(stream, part[:cut], wall_ms)
-            self._pass_over(stream, part[cut:])
-            return
+        cut, room = len(part), self._room()
+        if cut > room:
+            cut = part.rfind(b"\n", 0, room) + 1
+            if self._on_full != DROP_OLD:
+                self.full = True
+                cut = cut or room
         self._append(stream, part[:cut], wall_ms)
-        self._close_files()
-        self._append(stream, part[cut:], wall_ms)
+        if cut == len(part):
+            return
+        if self.full:
+            self._count(stream, part[cut:], kept=False)
+        else:
+            self._close_files()
+            self._append(stream, part[cut:], wall_ms)
 
     def _room(self) -> int:
-        # A program that writes a byte at a time must not grow the index for ever.
-        index_bytes = self._records * _RECORD.size
+        """How many bytes the segment may still take."""
+        begin, index_bytes = self._end, 0
+        if self._fds:
+            _, begin, _, index_bytes = self._segments[-1]
+        most = index_most = self._segment_bytes
         if self._on_full != DROP_OLD:
-            fits = index_bytes < max(2 * self._max_bytes, LINE_MAX_BYTES)
-            return self._max_bytes - self._end if fits and not self.full else 0
-        if index_bytes >= max(self._segment_bytes, LINE_MAX_BYTES):
-            # Its index weighs as much as a whole segment would.
-            self._segments[-1][3] = self._segment_bytes
+            begin, most, index_most = 0, self._max_bytes, 2 * self._max_bytes
+        # A program that writes a byte at a time must not grow the index for ever.
+        if self.full or index_bytes >= max(index_most, LINE_MAX_BYTES):
             return 0
-        begin = self._segments[-1][1] if self._segments else 0
-        return self._segment_bytes - (self._end - begin)
+        return max(0, begin + most - self._end)
 
     def _append(self, stream: int, part: bytes, wall_ms: int) -> None:
+        """Write a chunk. If that fails the program does not notice: what is lost is
+        counted and said."""
         if not part:
             return
         size_bytes = len(part) + (_RECORD.size if self._fds else LOG_FILES_LEAST_BYTES)
-        no_room = self.disk.take(size_bytes) if self.disk else ""
-        if no_room:
-            self._lose(stream, part, no_room)
-            return
-        flags = _GOES_ON if self._broken[stream] else 0
-        try:
-            if not self._fds:
-                if self._on_full == DROP_OLD:
-                    self._drop_oldest()
-                self._open_segment(wall_ms)
-            self._write_part(part, (wall_ms, stream, flags))
-        except OSError as error:
-            if self.disk and error.errno in _DISK_FULL:
-                self.disk.note_full()
-            self._lose(stream, part, error.strerror or str(error))
-        else:
-            self._count(stream, part)
-        finally:
-            if self.disk:
-                self.disk.note_written(size_bytes)
+        lost = self.disk.take(size_bytes) if self.disk else ""
+        if not lost:
+            try:
+                self._write_part(stream, part, wall_ms)
+            except OSError as error:
+                lost = error.strerror or str(error)
+                if self.disk and error.errno in _DISK_FULL:
+                    self.disk.note_full()
+            finally:
+                if self.disk:
+                    self.disk.note_written(size_bytes)
+        if lost:
+            self.error = f"output could not be written: {lost}"
+            self._abandon_segment()
+        self._count(stream, part, kept=not lost)
 
-    def _lose(self, stream: int, part: bytes, reason: str) -> None:
-        """The program must not notice; what is lost is counted and said."""
-        self.error = f"output could not be written: {reason}"
-        self._abandon_segment()
-        self._pass_over(stream, part)
-
-    def _write_part(self, part: bytes, kind: tuple[int, int, int]) -> None:
+    def _write_part(self, stream: int, part: bytes, wall_ms: int) -> None:
+        if not self._fds:
+            if self._on_full == DROP_OLD:
+                self._drop_oldest()
+            self._open_segment(wall_ms)
         assert self._fds
-        lines = self._lines + part.count(b"\n") + (not part.endswith(b"\n"))
+        end, lines = self._end + len(part), self._lines + _count_lines(part)
+        flags = _GOES_ON if self._broken[stream] else 0
         # The log first: an index that is short can be rebuilt from it (I8).
         _write_all(self._fds[0], part)
-        _write_all(self._fds[1], _RECORD.pack(self._end + len(part), lines, *kind))
-        self._records += 1
+        self._add_record(_Mark(end, lines, wall_ms, stream, flags))
         self._segments[-1][2] += len(part)
-        self._ends_in_gap = False
+
+    def _add_record(self, mark: _Mark) -> None:
+        assert self._fds
+        _write_all(self._fds[1], _RECORD.pack(*mark))
+        self._segments[-1][3] += _RECORD.size
 
     def _abandon_segment(self) -> None:
         """Cut off what was written in part; the next output begins a new segment."""
         if not self._fds:
             return
-        begin = self._segments[-1][1]
-        empty = self._end == begin
+        _, _, size, index_bytes = self._segments[-1]
         with contextlib.suppress(OSError):
-            os.ftruncate(self._fds[0], self._end - begin)
-            os.ftruncate(self._fds[1], 0 if empty else self._records * _RECORD.size)
-        if empty:
+            os.ftruncate(self._fds[0], size)
+            os.ftruncate(self._fds[1], index_bytes if size else 0)
+        if not size:
             del self._segments[-1]
         self._close_files()
 
-    def _count(self, stream: int, part: bytes) -> None:
+    def _count(self, stream: int, part: bytes, *, kept: bool) -> None:
         self._broken[stream] = not part.endswith(b"\n")
         self._end += len(part)
-        self._lines += part.count(b"\n") + self._broken[stream]
-
-    def _pass_over(self, stream: int, part: bytes) -> None:
-        if part:
-            self._count(stream, part)
-            self.dropped_bytes += len(part)
-            self._ends_in_gap = True
+        self._lines += _count_lines(part)
+        self._ends_in_gap = not kept
+        self.dropped_bytes += 0 if kept else len(part)
 
     def _open_segment(self, wall_ms: int) -> None:
         """Begin a segment at the position reached; its first record says where."""
-        number = self._segments[-1][0] + 1 if self._segments else 0
-        base = _segment_base(self.base, number)
-        os.makedirs(os.path.dirname(base), mode=0o700, exist_ok=True)
         self._close_files()
+        number = self._segments[-1][0] + 1 if self._segments else 0
+        folder = os.path.dirname(_segment_base(self.base, number))
+        os.makedirs(folder, mode=0o700, exist_ok=True)
         self._open_files(number)
-        assert self._fds
         self._segments.append([number, self._end, 0, 0])
-        self._records = 0
-        first = _RECORD.pack(self._end, self._lines, wall_ms, SYSTEM, 0)
-        _write_all(self._fds[1], first)
-        self._records = 1
+        self._add_record(_Mark(self._end, self._lines, wall_ms, SYSTEM, 0))
 
     def _open_files(self, number: int) -> None:
         base = _segment_base(self.base, number)
@@ -4511,9 +4507,11 @@ class LogWriter:
             del self._segments[0]
 
     def _has_room(self) -> bool:
-        kept = self._head_kept + sum(max(entry[2:]) for entry in self._segments)
+        # One of short lines, with an index larger than that, is as good as a whole one.
+        whole = self._segment_bytes
+        kept = self._head_kept + sum(min(max(s[2:]), whole) for s in self._segments)
         few = len(self._segments) < LOG_SEGMENTS_MAX
-        return few and kept + self._segment_bytes <= self._max_bytes
+        return few and kept + whole <= self._max_bytes
 
     def _close_files(self) -> None:
         if self._fds:
