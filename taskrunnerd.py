@@ -6174,52 +6174,41 @@ class LogMessage(NamedTuple):
     text: str
 
 
-class LogTail:
-    """The newest lines of the daemon's own log. Its lock is a leaf."""
+class Ring:
+    """The newest entries of a sequence: named tuples whose first field is their number,
+    one more for each. Guarded by the lock of `added`, which its callers hold."""
 
-    def __init__(self, first_n: int) -> None:
-        self.first_n = self._next_n = first_n
-        self._messages: collections.deque[LogMessage]
-        self._messages = collections.deque(maxlen=DAEMON_LOG_KEPT_LINES)
-        self._added = threading.Condition(threading.Lock())
+    def __init__(self, kept: int, first_n: int, lock: Any = None) -> None:
+        self.added = threading.Condition(lock or threading.Lock())
+        self.first_n, self.newest_n = first_n, first_n - 1
+        self._entries: collections.deque[Any] = collections.deque(maxlen=kept)
 
-    @property
-    def newest_n(self) -> int:
-        """Number of the newest line."""
-        return self._next_n - 1
+    def add(self, kind: Callable[..., Any], *fields: Any) -> None:
+        """Add an entry and wake those who wait for one."""
+        self.newest_n += 1
+        self._entries.append(kind(self.newest_n, *fields))
+        self.added.notify_all()
 
-    def add(self, unix_ms: int, level: str, text: str) -> None:
-        """Add a line and wake those who wait for one."""
-        shown = text[:DAEMON_LOG_LINE_MAX_CHARS]
-        with self._added:
-            self._messages.append(LogMessage(self._next_n, unix_ms, level, shown))
-            self._next_n += 1
-            self._added.notify_all()
+    def after(self, n: int, timeout_s: float = 0) -> list[Any]:
+        """Those kept with a number above one; waits a time for one at most."""
+        if self.newest_n <= n and timeout_s > 0:
+            self.added.wait(timeout_s)
+        newer = itertools.takewhile(lambda x: x[0] > n, reversed(self._entries))
+        return list(newer)[::-1]
 
-    def after(self, n: int, timeout_s: float) -> list[LogMessage]:
-        """Lines after one, of those still kept; waits a time for one at most."""
-        with self._added:
-            if self._next_n <= n + 1:
-                self._added.wait(timeout_s)
-            newer = itertools.takewhile(lambda m: m.n > n, reversed(self._messages))
-            return list(newer)[::-1]
+    def newest(self, count: int) -> list[Any]:
+        """Some of the newest: what `resume` of the next program gets."""
+        return self.after(self.newest_n - count)
 
-    def record(self) -> dict[str, Any]:
-        """What was said last as JSON, for the program that replaces this one."""
-        with self._added:
-            newest = list(self._messages)[-DAEMON_LOG_SHOWN_LINES:]
-        return {"first_n": self.first_n, "messages": newest}
-
-    def resume(self, record: Mapping[str, Any]) -> None:
-        """Put what the program before this one said before what this one did."""
-        before = [LogMessage(*fields) for fields in record["messages"]]
-        with self._added:
-            self.first_n = record["first_n"]
-            next_n = before[-1].n + 1 if before else self.first_n
-            own = [m._replace(n=next_n + i) for i, m in enumerate(self._messages)]
-            self._messages.clear()
-            self._messages.extend([*before, *own])
-            self._next_n = next_n + len(own)
+    def resume(self, before: list[Any], first_n: int) -> None:
+        """Put the entries of the program before this one before those of this one."""
+        own = list(self._entries)
+        self._entries.clear()
+        self._entries.extend(before)
+        self.first_n = first_n
+        self.newest_n = before[-1][0] if before else first_n - 1
+        for entry in own:
+            self.add(type(entry), *entry[1:])
 
 
 class DataFolder:
@@ -6451,8 +6440,7 @@ class MachineWatch:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._samples: collections.deque[Sample]
-        self._samples = collections.deque(maxlen=SAMPLES_KEPT)
+        self.samples: collections.deque[Sample] = collections.deque(maxlen=SAMPLES_KEPT)
         self._before = (clock.monotonic_s(), time.process_time(), _machine_ticks())
         self.due_s = self._before[0] + SAMPLE_EVERY_S
 
@@ -6475,15 +6463,7 @@ class MachineWatch:
             daemon_cpu=round(100 * (cpu_s - before_cpu_s) / took_s, 1),
             rss_bytes=memory.get("rss_bytes"),
         )
-        self._samples.append(sample)
-
-    def samples(self) -> list[Sample]:
-        """What was seen, oldest first."""
-        return list(self._samples)
-
-    def resume(self, record: Iterable[Sequence[Any]]) -> None:
-        """Go on with the samples of the program before this one."""
-        self._samples.extend(Sample(*fields) for fields in record)
+        self.samples.append(sample)
 
 
 class Event(NamedTuple):
@@ -6736,36 +6716,6 @@ def _compared(old: Mapping[str, Task], new: Mapping[str, Task]) -> Reload:
         [name for name in old if name not in new],
         {name: changed for name, changed in keys.items() if changed},
     )
-
-
-class EventRing:
-    """The newest run events. Guarded by the daemon's mutex, as `added` is."""
-
-    def __init__(self, mutex: Any, first_id: int) -> None:
-        self.added = threading.Condition(mutex)
-        self.newest_id = first_id
-        self._events: collections.deque[Event] = collections.deque(maxlen=EVENTS_KEPT)
-
-    def add(self, name: str, run: Run) -> None:
-        """Add an event and wake those who wait for one."""
-        self.newest_id += 1
-        self._events.append(Event(self.newest_id, name, run))
-        self.added.notify_all()
-
-    def record(self) -> list[Any]:
-        """The events as JSON, for the program that replaces this one."""
-        return [[event.id, event.name, list(event.run)] for event in self._events]
-
-    def resume(self, record: list[Any]) -> None:
-        """Go on with the events of the program before this one."""
-        for event_id, name, fields in record:
-            self._events.append(Event(event_id, name, Run(*fields)))
-            self.newest_id = max(self.newest_id, event_id)
-
-    def after(self, event_id: int) -> list[Event]:
-        """Events later than an id, oldest first."""
-        found = itertools.takewhile(lambda e: e.id > event_id, reversed(self._events))
-        return list(found)[::-1]
 
 
 def _open_log(daemon: Daemon, live: LiveRun) -> LogWriter:
@@ -7291,7 +7241,7 @@ class Daemon:
         folder: DataFolder,
         clock: Clock,
         min_free_bytes: int = 0,
-        log_tail: LogTail | None = None,
+        log_tail: Ring | None = None,
     ) -> None:
         _log_warnings(config)
         self.config = config
@@ -7319,7 +7269,7 @@ class Daemon:
         self._unwritten: dict[str, str] = {}
         self._give_up_s = math.inf
         # Event ids go on growing over restarts.
-        self._events = EventRing(self._mutex, self.started_ms * 1000)
+        self._events = Ring(EVENTS_KEPT, self.started_ms * 1000 + 1, self._mutex)
         self._housekeeper = Housekeeper(folder, self.store, self.processes, clock)
         self.following = threading.BoundedSemaphore(FOLLOWERS_AT_ONCE)
         # A leaf, so that two readers do not repair the same log.
@@ -7345,7 +7295,7 @@ class Daemon:
         self._lag_s = 0.0
         # What the store refused to the schedule, whose next round tries it again.
         self._refused: list[Change] = []
-        self.log_tail = log_tail or LogTail(0)
+        self.log_tail = log_tail or Ring(DAEMON_LOG_KEPT_LINES, 0)
         self.config_loaded_ms = self.started_ms
         # Loads what a reload takes over beside tasks.json, and returns what puts it to
         # use. Raises ConfigError.
@@ -7456,7 +7406,7 @@ class Daemon:
 
     def samples(self) -> list[Sample]:
         """How the machine and the daemon did in the last hour, oldest first."""
-        return self._housekeeper.machine.samples()
+        return list(self._housekeeper.machine.samples)
 
     def is_over(self) -> bool:
         """Whether nothing more will happen in this daemon, or in this program."""
@@ -7548,15 +7498,18 @@ class Daemon:
 
     def newest_event_id(self) -> int:
         """Where a listener begins that wants only what is new."""
-        return self._events.newest_id
+        return self._events.newest_n
 
     def events_after(self, event_id: int, timeout_s: float) -> list[Event]:
         """Events after an id, of those still kept; waits a time for one at most."""
         with self._mutex:
             leaving = self.draining or self.pausing
-            if self._events.newest_id <= event_id and not leaving:
-                self._events.added.wait(timeout_s)
-            return self._events.after(event_id)
+            return self._events.after(event_id, 0 if leaving else timeout_s)
+
+    def log_after(self, n: int, timeout_s: float) -> list[LogMessage]:
+        """Lines of the daemon's log after one; waits a time for one at most."""
+        with self.log_tail.added:
+            return self.log_tail.after(n, timeout_s)
 
     def _tell_changed(self, name: str, runs: list[Run]) -> None:
         touched = {run.task_name for run in runs}
@@ -7566,7 +7519,7 @@ class Daemon:
                 if task_name in self._lanes and not self._lanes[task_name].active:
                     self._lanes[task_name].last_run = run
             for run in runs:
-                self._events.add(name, run)
+                self._events.add(Event, name, run)
 
     def note_last_run(self, run: Run) -> None:
         """Remember a task's newest run. Under the mutex or before any thread."""
@@ -7667,13 +7620,13 @@ class Daemon:
         live.change, live.run = None, run
         if not live.known:
             live.known = True
-            self._events.add("run.created", run)
+            self._events.add(Event, "run.created", run)
             self.note_last_run(run)
         live.changed.notify_all()
         if run.ended:
             self._tell_end(live)
         elif run.status == RUNNING:
-            self._events.add("run.started", run)
+            self._events.add(Event, "run.started", run)
             begun.append(live)
         elif live.doom:
             error_reason, error = live.doom
@@ -7822,7 +7775,7 @@ class Daemon:
         if not live.denied:
             live.denied = unsignalled_text([child.pid])
             live.run = live.run._replace(error=live.denied)
-            self._events.add("run.updated", live.run)
+            self._events.add(Event, "run.updated", live.run)
         # Whoever waits for its end at a shutdown.
         self._idle.notify_all()
 
@@ -7953,9 +7906,8 @@ class Daemon:
         # What stays in memory must not hold a result.
         ended = run._replace(result=None)
         self.note_last_run(ended)
-        self._events.add(
-            "run.completed" if ended.end_reason == SUCCESS else "run.failed", ended
-        )
+        name = "run.completed" if ended.end_reason == SUCCESS else "run.failed"
+        self._events.add(Event, name, ended)
         if live.task.keep_runs is not None or live.task.keep_for_s is not None:
             self._housekeeper.expect(RETENTION_PAUSE_S, live.task)
             self._due.notify()
@@ -8405,10 +8357,16 @@ class Daemon:
         orphaned = [run for run in running if run.id not in records]
         changes = [] if rehearses else settle_crashed(self, orphaned, records)
         if handover:
-            self._events.resume(handover["events"])
+            told = [Event(n, name, Run(*run)) for n, name, run in handover["events"]]
+            with self._mutex:
+                self._events.resume(told, self._events.first_n)
             self.anchor_s = handover["anchor_s"]
-            self._housekeeper.machine.resume(handover["samples"])
-            self.log_tail.resume(handover["log_tail"])
+            samples = (Sample(*fields) for fields in handover["samples"])
+            self._housekeeper.machine.samples.extend(samples)
+            log = handover["log_tail"]
+            messages = [LogMessage(*fields) for fields in log["messages"]]
+            with self.log_tail.added:
+                self.log_tail.resume(messages, log["first_n"])
         with self._mutex:
             resumed = [
                 self._resume(run, secret, records[run.id])
@@ -8653,14 +8611,16 @@ class Daemon:
         if self.why_gone():
             raise StoreError(self.folder.gone)
         self.store.flush(self.store.enqueue(Write()))
+        with self.log_tail.added:
+            messages = self.log_tail.newest(DAEMON_LOG_SHOWN_LINES)
         record = {
             "anchor_s": self.anchor_s,
             "samples": self.samples(),
-            "log_tail": self.log_tail.record(),
+            "log_tail": {"first_n": self.log_tail.first_n, "messages": messages},
         }
         with self._mutex:
             record["runs"] = [live.record() for live in self._running()]
-            record["events"] = self._events.record()
+            record["events"] = self._events.newest(EVENTS_KEPT)
             yield record
 
     def hurry(self) -> None:
@@ -9614,16 +9574,34 @@ def search_logs(daemon: Daemon, request: Request) -> Answer:
     return Answer(200, document)
 
 
+def _follow_ring(
+    read: Callable[[int, float], list[Any]], n: int, is_over: Callable[[], bool]
+) -> Iterator[list[Any]]:
+    """The entries of a ring after a number as they come, and none every HANGUP_CHECK_S,
+    until it is over and all were read."""
+    wait_s = 0.0
+    while True:
+        # Looked at before the ring is read, so that nothing is missed.
+        over = is_over()
+        entries = read(n, 0 if over else wait_s)
+        if over and not entries:
+            return
+        yield entries
+        wait_s, n = HANGUP_CHECK_S, entries[-1][0] if entries else n
+
+
 def _run_events(daemon: Daemon, after: int) -> Iterator[bytes]:
     ping_s = -STREAM_COMMENT_S
-    while not (daemon.draining or daemon.pausing):
+
+    def is_over() -> bool:
+        return daemon.draining or daemon.pausing
+
+    for events in _follow_ring(daemon.events_after, after, is_over):
         now_s = daemon.clock.monotonic_s()
         if now_s - ping_s >= STREAM_COMMENT_S:
             ping_s = now_s
             yield event_text("ping", {"time": time_text(daemon.clock.wall_ms())})
-        events = daemon.events_after(after, HANGUP_CHECK_S)
         for event in events:
-            after = event.id
             yield event_text(event.name, {"run": run_document(event.run)}, event.id)
         if not events:
             yield b""
@@ -9686,23 +9664,18 @@ def get_metrics_history(daemon: Daemon, request: Request) -> Answer:
 
 
 def _daemon_log_events(daemon: Daemon, n: int) -> Iterator[bytes]:
-    silent_since_s = daemon.clock.monotonic_s()
-    while True:
-        # Looked at before the log is read, so that no last line is missed.
-        over = daemon.is_over()
-        lines = daemon.log_tail.after(n, 0 if over else HANGUP_CHECK_S)
+    heard_s = daemon.clock.monotonic_s()
+    for lines in _follow_ring(daemon.log_after, n, daemon.is_over):
         for line in lines:
             if line.n > n + 1:
                 yield event_text("dropped", {"dropped_lines": line.n - n - 1})
             yield event_text("line", line._asdict(), line.n)
             n = line.n
-        if lines:
-            silent_since_s = daemon.clock.monotonic_s()
-        elif over:
-            return
-        else:
-            silent = daemon.clock.monotonic_s() - silent_since_s >= STREAM_COMMENT_S
-            silent_since_s += STREAM_COMMENT_S if silent else 0
+        now_s = daemon.clock.monotonic_s()
+        silent = not lines and now_s - heard_s >= STREAM_COMMENT_S
+        if lines or silent:
+            heard_s = now_s
+        if not lines:
             yield _COMMENT if silent else b""
 
 
@@ -13622,7 +13595,7 @@ class _LogHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tail = LogTail(int(time.time()) * 1_000_000)
+        self.tail = Ring(DAEMON_LOG_KEPT_LINES, int(time.time()) * 1_000_000)
         self._outlet = _Outlet(2)
         self._lost = 0
         # A leaf.
@@ -13642,7 +13615,9 @@ class _LogHandler(logging.Handler):
             text = f"{text}\n{''.join(trace).rstrip()}"
         line = f"{time_text(at_ms)} {level} {text}\n"
         self.put(line.encode("utf-8", "replace"), at_ms)
-        self.tail.add(at_ms, level, text)
+        shown = text[:DAEMON_LOG_LINE_MAX_CHARS]
+        with self.tail.added:
+            self.tail.add(LogMessage, at_ms, level, shown)
 
     def put(self, line: bytes, at_ms: int) -> None:
         """Write a line to stderr, if it finds room."""
@@ -13657,7 +13632,7 @@ class _LogHandler(logging.Handler):
                 self._lost += 1
 
 
-def _start_logging(level: str) -> LogTail:
+def _start_logging(level: str) -> Ring:
     if level.lower() not in _LEVELS:
         words = ", ".join(_LEVELS)
         raise UsageError(f'--log-level "{level}": write one of {words}', EX_USAGE)

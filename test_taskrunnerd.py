@@ -13922,41 +13922,58 @@ def test_machine_without_proc_is_watched_as_far_as_it_can_be(monkeypatch: Any) -
     watch = tr.MachineWatch(clock)
     clock.pass_time(tr.SAMPLE_EVERY_S)
     watch.look()
-    (sample,) = watch.samples()
+    (sample,) = watch.samples
     assert (sample.cpu, sample.mem, sample.rss_bytes) == (None, None, None)
     assert sample.daemon_cpu >= 0
 
 
-def test_log_tail_keeps_the_newest_lines_and_cuts_long_ones() -> None:
-    tail = tr.LogTail(70)
-    for n in range(tr.DAEMON_LOG_KEPT_LINES + 5):
-        tail.add(n, "info", f"line {n}")
-    tail.add(0, "error", "x" * 10_000)
-    kept = tail.after(0, 0)
-    assert len(kept) == tr.DAEMON_LOG_KEPT_LINES
+def say(ring: tr.Ring, *fields: Any) -> None:
+    with ring.added:
+        ring.add(tr.LogMessage, *fields)
+
+
+def after(ring: tr.Ring, n: int, timeout_s: float = 0) -> list[tr.LogMessage]:
+    with ring.added:
+        return ring.after(n, timeout_s)
+
+
+def test_ring_keeps_the_newest_entries() -> None:
+    ring = tr.Ring(100, 70)
+    for n in range(106):
+        say(ring, n, "info", f"line {n}")
+    kept = after(ring, 0)
+    assert len(kept) == 100
     assert kept[0] == tr.LogMessage(76, 6, "info", "line 6")
-    assert kept[-1].text == "x" * tr.DAEMON_LOG_LINE_MAX_CHARS
-    assert tail.after(tail.newest_n - 1, 0) == kept[-1:]
-    assert tail.after(tail.newest_n, 0) == []
+    assert after(ring, ring.newest_n - 1) == kept[-1:] == ring.newest(1)
+    assert after(ring, ring.newest_n) == []
 
 
-def test_log_tail_wakes_who_waits_for_a_line() -> None:
-    tail = tr.LogTail(0)
-    waiter = in_thread(lambda: tail.after(-1, DEADLINE_S))
-    tail.add(5, "info", "here")
+def test_daemon_log_cuts_long_lines() -> None:
+    handler = tr._LogHandler()
+    handler.put = lambda *_: None  # type: ignore[method-assign]
+    handler.emit(tr.logging.makeLogRecord({"msg": "x" * 10_000, "levelname": "ERROR"}))
+    (line,) = after(handler.tail, 0)
+    assert line.text == "x" * tr.DAEMON_LOG_LINE_MAX_CHARS
+
+
+def test_ring_wakes_who_waits_for_an_entry() -> None:
+    ring = tr.Ring(10, 0)
+    waiter = in_thread(lambda: after(ring, -1, DEADLINE_S))
+    say(ring, 5, "info", "here")
     assert waiter() == [tr.LogMessage(0, 5, "info", "here")]
 
 
-def test_log_tail_goes_on_after_an_upgrade() -> None:
-    before, after = tr.LogTail(100), tr.LogTail(9000)
+def test_ring_goes_on_after_an_upgrade() -> None:
+    before, ring = tr.Ring(1000, 100), tr.Ring(1000, 9000)
     for n in range(150):
-        before.add(n, "info", f"old {n}")
-    after.add(0, "info", "new")
-    after.resume(json.loads(json.dumps(before.record())))
-    lines = after.after(0, 0)
+        say(before, n, "info", f"old {n}")
+    say(ring, 0, "info", "new")
+    with ring.added:
+        ring.resume(before.newest(100), before.first_n)
+    lines = after(ring, 0)
     assert [line.n for line in lines] == list(range(150, 251))
     assert [line.text for line in lines[-2:]] == ["old 149", "new"]
-    assert (after.first_n, after.newest_n) == (100, 250)
+    assert (ring.first_n, ring.newest_n) == (100, 250)
 
 
 # ---- 12. Operations and routes ----------------------------------------------
@@ -15671,12 +15688,12 @@ def test_daemon_log_shows_the_last_lines_and_then_live(ops: Served) -> None:
 
 def test_daemon_log_tells_a_slow_follower_how_much_it_lost(in_process: Any) -> None:
     daemon = in_process({})
-    daemon.log_tail.add(1, "info", "first")
+    say(daemon.log_tail, 1, "info", "first")
     request = types.SimpleNamespace(headers={})
     chunks = tr.stream_daemon_log(daemon, request).chunks
     assert b'"text":"first"' in next(chunks)
     for n in range(tr.DAEMON_LOG_KEPT_LINES + 17):
-        daemon.log_tail.add(2, "info", f"more {n}")
+        say(daemon.log_tail, 2, "info", f"more {n}")
     assert next(chunks) == b'event: dropped\ndata: {"dropped_lines":17}\n\n'
     assert b'"text":"more 17"' in next(chunks)
 
@@ -15686,8 +15703,8 @@ def test_daemon_log_resumes_after_any_last_event_id(
     in_process: Any, last_seen: str
 ) -> None:
     daemon = in_process({})
-    daemon.log_tail = tr.LogTail(50)
-    daemon.log_tail.add(1, "info", "first")
+    daemon.log_tail = tr.Ring(tr.DAEMON_LOG_KEPT_LINES, 50)
+    say(daemon.log_tail, 1, "info", "first")
     daemon.draining = True
     request = types.SimpleNamespace(headers={"last-event-id": last_seen})
     told = b"".join(tr.stream_daemon_log(daemon, request).chunks)
@@ -15701,7 +15718,7 @@ def test_daemon_log_has_heartbeats_and_ends_with_the_daemon(in_process: Any) -> 
     daemon = in_process({}, clock)
     request = types.SimpleNamespace(headers={})
     chunks = tr.stream_daemon_log(daemon, request).chunks
-    daemon.log_tail.after = lambda *_: []
+    daemon.log_after = lambda *_: []
     assert next(chunks) == b""
     clock.pass_time(tr.STREAM_COMMENT_S)
     assert next(chunks).startswith(b":")
