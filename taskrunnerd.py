@@ -6718,94 +6718,6 @@ def _compared(old: Mapping[str, Task], new: Mapping[str, Task]) -> Reload:
     )
 
 
-def _open_log(daemon: Daemon, live: LiveRun) -> LogWriter:
-    task, shown = live.task, live.run.params or {}
-    hidden = [v for k, v in live.values.items() if shown.get(k) == HIDDEN]
-    secrets = [s for s in (*task.secrets, *hidden) if len(s) >= SECRET_MIN_CHARS]
-    base = log_base(daemon.folder.logs, task.name, live.run.id)
-    log = LogWriter(base, task.log_max_bytes, task.log_on_full, secrets)
-    log.disk = daemon.disk
-    return log
-
-
-def _copy_output(daemon: Daemon, live: LiveRun, timeout_s: float | None) -> bool:
-    """Move what has arrived from the pipes into the log; blocks until something does,
-    the program ends or a held line is due. Returns whether there was any."""
-    child, log, clock = live.child, live.log, daemon.clock
-    assert child
-    assert log
-    if daemon.pausing:
-        # The one safe point: what was read is written, nothing is half done (I9).
-        raise Parked
-    hold_s = log.hold_left_s(clock.monotonic_s())
-    if hold_s is not None:
-        timeout_s = hold_s if timeout_s is None else min(hold_s, timeout_s)
-    chunks = child.read(timeout_s)
-    now_s, wall_ms = clock.monotonic_s(), clock.wall_ms()
-    # More would only fight for the interpreter, and requests would lose that fight.
-    with daemon.pumping:
-        for stream, chunk in chunks:
-            log.write(stream, chunk, wall_ms, now_s)
-        log.release(wall_ms, now_s)
-    if log.full and live.task.log_on_full == KILL_TASK and not live.cause:
-        limit = size_text(live.task.log_max_bytes)
-        daemon.request_stop(live, LOG_OVERFLOW, f"wrote more than {limit}")
-    return bool(chunks)
-
-
-def _end_survivors(daemon: Daemon, live: LiveRun) -> str:
-    """Signal what the program left until nothing of it is alive: first the stop signal,
-    after the grace period SIGKILL. Returns what is wrong, if anything."""
-    child, clock, task = live.child, daemon.clock, live.task
-    assert child
-    if task.orphans == LEAVE and not live.cause:
-        # So that they are told of no other run.
-        daemon.processes.strange_orphans(child)
-        daemon.processes.cgroups.leave(child)
-        return ""
-    kill_at_s = clock.monotonic_s() + task.graceful_stop_s
-    signalled: set[tuple[int, int]] = set()
-    denied: set[int] = set()
-    looks_left, empty_left = SURVIVOR_LOOKS, SURVIVOR_EMPTY_LOOKS
-    while looks_left:
-        thorough = bool(live.cause or signalled)
-        found = daemon.processes.survivors(child, thorough=thorough)
-        if not found and child.open_streams and empty_left:
-            # Somebody has them, who may just have forked anew.
-            empty_left -= 1
-            _copy_output(daemon, live, SURVIVOR_CHECK_S)
-            continue
-        if denied.issuperset(found):
-            # What goes on all the same is not waited for.
-            return unsignalled_text(sorted(denied))
-        late = clock.monotonic_s() >= min(live.kill_at_s or kill_at_s, kill_at_s)
-        number = signal.SIGKILL if late else task.stop_signal
-        looks_left -= late
-        if late:
-            write_cgroup(child.cgroup, "cgroup.kill", "1")
-            found = sorted(daemon.processes.freeze_survivors(child).union(found))
-        for pid in found:
-            live.survivors.add(pid)
-            if (pid, number) not in signalled:
-                signalled.add((pid, number))
-                if not signal_process(pid, number) and not child.cgroup:
-                    denied.add(pid)
-        _copy_output(daemon, live, SURVIVOR_CHECK_S)
-    return "cannot be killed: " + ", ".join(map(process_text, found))
-
-
-def _read_rest(daemon: Daemon, live: LiveRun, limit_s: float) -> None:
-    """Read what is in the pipes, until they are closed or a time is over; for no time,
-    what has arrived already."""
-    child, clock = live.child, daemon.clock
-    assert child
-    give_up_s = clock.monotonic_s() + limit_s
-    while child.open_streams:
-        arrived = _copy_output(daemon, live, SURVIVOR_CHECK_S if limit_s else 0)
-        if clock.monotonic_s() >= give_up_s and not (arrived and not limit_s):
-            return
-
-
 def _holders_text(child: Child) -> str:
     """Who keeps a pipe of an ended program open, if anybody does."""
     if not child.open_streams:
@@ -6826,40 +6738,6 @@ def _without_secrets(value: Any, log: LogWriter) -> Any:
     text = str(value)
     hidden = log.redacted(text)
     return value if hidden == text else hidden
-
-
-def _take_result(daemon: Daemon, live: LiveRun) -> tuple[Any, str]:
-    """(result, what is wrong with it) of a program that has ended."""
-    lost = "the result is not kept: it"
-    if live.result_uid is None:
-        return None, ""
-    try:
-        raw = daemon.folder.take_result(live.run.id, live.result_uid)
-    except ValueError as error:
-        return None, f"{lost} {error}"
-    if not raw:
-        return None, ""
-    log = live.log
-    assert log
-    try:
-        return _without_secrets(json_value(raw), log), ""
-    except UnicodeDecodeError:
-        return None, f"{lost} is not UTF-8"
-    except ValueError as error:
-        return None, f"{lost} is not JSON: {log.redacted(str(error))}"
-
-
-def _admit_result(daemon: Daemon, live: LiveRun) -> str:
-    """Make room for a run's result; returns where its program may leave it."""
-    account = live.task.account
-    live.result_uid = account.uid if account else os.geteuid()
-    if account:
-        try:
-            daemon.folder.admit_results(account)
-        except OSError as error:
-            # Only who leaves a result will notice.
-            LOG.error("no place for results user=%s error=%s", account.name, error)
-    return daemon.folder.result_path(live.run.id, live.result_uid)
 
 
 def _command(live: LiveRun, result_path: str) -> Command:
@@ -6887,52 +6765,6 @@ def _command(live: LiveRun, result_path: str) -> Command:
 
 
 _NOT_STARTED = "its program was not started"
-
-
-def _start_program(daemon: Daemon, live: LiveRun) -> Outcome | None:
-    """Start the program of a run; returns what came of it when it did not start."""
-    live.log = _open_log(daemon, live)
-    if live.cause:
-        return Outcome(Verdict(live.cause, NO_EXIT_CODE, None), None, _NOT_STARTED)
-    try:
-        command = _command(live, _admit_result(daemon, live))
-        child = daemon.processes.spawn(command, live.run.id)
-    except StartError as error:
-        return Outcome(Verdict(START_FAILED, NO_EXIT_CODE, None), None, str(error))
-    daemon.adopt(live, child)
-    return None
-
-
-def _run_program(daemon: Daemon, live: LiveRun) -> Outcome:
-    """Run a program to its end, from wherever it is. Raises Parked."""
-    failed = None if live.child else _start_program(daemon, live)
-    if failed:
-        return failed
-    child = live.child
-    assert child
-    while not child.exited:
-        _copy_output(daemon, live, None)
-        if live.let_go:
-            live.survivors.add(child.pid)
-            child.close()
-            outcome = Verdict(DAEMON_STOPPED, NO_EXIT_CODE, None)
-            return Outcome(outcome, None, "its program goes on")
-    usage = live.usage = live.usage or daemon.reap(child)
-    # By a signal, or as a shell passes it on.
-    was_killed = usage.returncode in (-signal.SIGKILL, EX_SIGNAL + signal.SIGKILL)
-    out_of_memory = was_killed and child.ran_out_of_memory()
-    _read_rest(daemon, live, 0)
-    undead = _end_survivors(daemon, live)
-    if child.peak_bytes:
-        usage = usage._replace(max_rss_bytes=child.peak_bytes)
-    _read_rest(daemon, live, DRAIN_S)
-    holders = _holders_text(child)
-    child.close()
-    result, fault = _take_result(daemon, live)
-    errors = [text for text in (undead, holders, fault) if text]
-    outcome = verdict(live.task, live.cause, usage.returncode)
-    error = "; ".join(errors) or None
-    return Outcome(outcome, usage, error, result, out_of_memory)
 
 
 class Crew:
@@ -6972,24 +6804,6 @@ def log_end(run: Run) -> None:
         "run ended task=%s run=%s reason=%s exit_code=%d",
         run.task_name, run.id, run.end_reason, run.exit_code,
     )  # fmt: skip
-
-
-# -- conducting: what the thread of a run does, without the lock
-
-
-def conduct(daemon: Daemon, live: LiveRun | None) -> None:
-    """Root of a run's thread: run its program to the end, then the next in line."""
-    while live:
-        try:
-            outcome = _run_program(daemon, live)
-        except Parked:
-            if daemon.park(live):
-                return
-            continue
-        except Exception as error:
-            LOG.exception("bug task=%s run=%s", live.task.name, live.run.id)
-            outcome = daemon.rescue(live, error)
-        live = daemon.finish(live, outcome)
 
 
 class Housekeeper:
@@ -7163,61 +6977,6 @@ def _crashed_run(
     )
 
 
-# -- recovery: what the last daemon left
-
-
-def _tell_loss(daemon: Daemon) -> None:
-    """Say so if the history that was found is not the one that belongs to the rest of
-    the data directory."""
-    store, newest = daemon.store, daemon.processes.newest_remembered()
-    if store.is_new:
-        if newest or any(files for _, _, files in os.walk(daemon.folder.logs)):
-            LOG.error(
-                "the history is empty although there were runs: history.sqlite3 was "
-                "emptied or removed, or history.sqlite3-wal was; put back a backup, or "
-                "remove what is left of them folder=%s", daemon.folder.path
-            )  # fmt: skip
-    elif not store.found_log and newest > store.newest_id():
-        LOG.error(
-            "the newest runs are missing in the history: history.sqlite3-wal was "
-            "removed after a crash, or an older history.sqlite3 is in its place; put "
-            "back both if you have them run=%s", newest
-        )  # fmt: skip
-
-
-def settle_crashed(
-    daemon: Daemon, runs: list[Run], live_ids: Collection[str]
-) -> list[Change]:
-    """End the runs that were running when the last daemon died, kill what is left of
-    them and repair their logs. To be settled."""
-    _tell_loss(daemon)
-    processes, folder = daemon.processes, daemon.folder
-    leftovers = processes.end_leftovers({run.id for run in runs})
-    try:
-        processes.trim_journal(live_ids, processes.journal_bytes())
-    except OSError as error:
-        # On a full disk. What was handed over must go on; the rest can be done later.
-        LOG.error("journal of processes not trimmed error=%s", error)
-    processes.cgroups.clear(lambda: live_ids)
-    folder.remove_results([run.id for run in runs])
-    changes = []
-    for run in runs:
-        base = log_base(folder.logs, run.task_name, run.id)
-        faults = [processes.left.pop(run.id, "")]
-        known_ms = folder.last_sign_of_life_ms
-        try:
-            known_ms = max(known_ms, repair_log(base))
-        except LogError as unreadable:
-            # The run has its end, whatever became of its log.
-            faults.append(str(unreadable.strerror))
-        began_ms = parse_time(run.start_at or run.created_at)
-        # Never before its start, also when the clock was set back since.
-        end_at = time_text(max(began_ms, min(known_ms, daemon.started_ms)))
-        ended = _crashed_run(run, base, end_at, leftovers.get(run.id, 0), faults)
-        changes.append(daemon.decide_left(ended))
-    return changes
-
-
 def _log_warnings(config: Config) -> None:
     for warning in config.warnings:
         LOG.warning("configuration warning=%s", warning)
@@ -7281,7 +7040,7 @@ class Daemon:
         self._counting = threading.Lock()
         self._deadlines = Deadlines()
         self.pumping = threading.BoundedSemaphore(PUMPS_AT_ONCE)
-        self._crew = Crew(functools.partial(conduct, self))
+        self._crew = Crew(self.conduct)
         self._ids = Ulids(self.store.newest_id())
         # Keys of triggers that are being looked up or recorded, one thread for each.
         self._claiming: set[str] = set()
@@ -8122,6 +7881,182 @@ class Daemon:
                 changes.append(retry.change)
             return changes + self._promote(live.lane)
 
+    # -- the thread of a run: without the lock
+
+    def _open_log(self, live: LiveRun) -> LogWriter:
+        task, shown = live.task, live.run.params or {}
+        hidden = [v for k, v in live.values.items() if shown.get(k) == HIDDEN]
+        secrets = [s for s in (*task.secrets, *hidden) if len(s) >= SECRET_MIN_CHARS]
+        base = log_base(self.folder.logs, task.name, live.run.id)
+        log = LogWriter(base, task.log_max_bytes, task.log_on_full, secrets)
+        log.disk = self.disk
+        return log
+
+    def _copy_output(self, live: LiveRun, timeout_s: float | None) -> bool:
+        """Move what has arrived from the pipes into the log; blocks until something
+        does, the program ends or a held line is due. Returns whether there was any."""
+        child, log, clock = live.child, live.log, self.clock
+        assert child
+        assert log
+        if self.pausing:
+            # The one safe point: what was read is written, nothing is half done (I9).
+            raise Parked
+        hold_s = log.hold_left_s(clock.monotonic_s())
+        if hold_s is not None:
+            timeout_s = hold_s if timeout_s is None else min(hold_s, timeout_s)
+        chunks = child.read(timeout_s)
+        now_s, wall_ms = clock.monotonic_s(), clock.wall_ms()
+        # More would only fight for the interpreter, and requests would lose that fight.
+        with self.pumping:
+            for stream, chunk in chunks:
+                log.write(stream, chunk, wall_ms, now_s)
+            log.release(wall_ms, now_s)
+        if log.full and live.task.log_on_full == KILL_TASK and not live.cause:
+            limit = size_text(live.task.log_max_bytes)
+            self.request_stop(live, LOG_OVERFLOW, f"wrote more than {limit}")
+        return bool(chunks)
+
+    def _end_survivors(self, live: LiveRun) -> str:
+        """Signal what the program left until nothing of it is alive: first the stop
+        signal, after the grace period SIGKILL. Returns what is wrong, if anything."""
+        child, clock, task = live.child, self.clock, live.task
+        assert child
+        if task.orphans == LEAVE and not live.cause:
+            # So that they are told of no other run.
+            self.processes.strange_orphans(child)
+            self.processes.cgroups.leave(child)
+            return ""
+        kill_at_s = clock.monotonic_s() + task.graceful_stop_s
+        signalled: set[tuple[int, int]] = set()
+        denied: set[int] = set()
+        looks_left, empty_left = SURVIVOR_LOOKS, SURVIVOR_EMPTY_LOOKS
+        while looks_left:
+            thorough = bool(live.cause or signalled)
+            found = self.processes.survivors(child, thorough=thorough)
+            if not found and child.open_streams and empty_left:
+                # Somebody has them, who may just have forked anew.
+                empty_left -= 1
+                self._copy_output(live, SURVIVOR_CHECK_S)
+                continue
+            if denied.issuperset(found):
+                # What goes on all the same is not waited for.
+                return unsignalled_text(sorted(denied))
+            late = clock.monotonic_s() >= min(live.kill_at_s or kill_at_s, kill_at_s)
+            number = signal.SIGKILL if late else task.stop_signal
+            looks_left -= late
+            if late:
+                write_cgroup(child.cgroup, "cgroup.kill", "1")
+                found = sorted(self.processes.freeze_survivors(child).union(found))
+            for pid in found:
+                live.survivors.add(pid)
+                if (pid, number) not in signalled:
+                    signalled.add((pid, number))
+                    if not signal_process(pid, number) and not child.cgroup:
+                        denied.add(pid)
+            self._copy_output(live, SURVIVOR_CHECK_S)
+        return "cannot be killed: " + ", ".join(map(process_text, found))
+
+    def _read_rest(self, live: LiveRun, limit_s: float) -> None:
+        """Read what is in the pipes, until they are closed or a time is over; for no
+        time, what has arrived already."""
+        child, clock = live.child, self.clock
+        assert child
+        give_up_s = clock.monotonic_s() + limit_s
+        while child.open_streams:
+            arrived = self._copy_output(live, SURVIVOR_CHECK_S if limit_s else 0)
+            if clock.monotonic_s() >= give_up_s and not (arrived and not limit_s):
+                return
+
+    def _take_result(self, live: LiveRun) -> tuple[Any, str]:
+        """(result, what is wrong with it) of a program that has ended."""
+        lost = "the result is not kept: it"
+        if live.result_uid is None:
+            return None, ""
+        try:
+            raw = self.folder.take_result(live.run.id, live.result_uid)
+        except ValueError as error:
+            return None, f"{lost} {error}"
+        if not raw:
+            return None, ""
+        log = live.log
+        assert log
+        try:
+            return _without_secrets(json_value(raw), log), ""
+        except UnicodeDecodeError:
+            return None, f"{lost} is not UTF-8"
+        except ValueError as error:
+            return None, f"{lost} is not JSON: {log.redacted(str(error))}"
+
+    def _admit_result(self, live: LiveRun) -> str:
+        """Make room for a run's result; returns where its program may leave it."""
+        account = live.task.account
+        live.result_uid = account.uid if account else os.geteuid()
+        if account:
+            try:
+                self.folder.admit_results(account)
+            except OSError as error:
+                # Only who leaves a result will notice.
+                LOG.error("no place for results user=%s error=%s", account.name, error)
+        return self.folder.result_path(live.run.id, live.result_uid)
+
+    def _start_program(self, live: LiveRun) -> Outcome | None:
+        """Start the program of a run; returns what came of it when it did not start."""
+        live.log = self._open_log(live)
+        if live.cause:
+            return Outcome(Verdict(live.cause, NO_EXIT_CODE, None), None, _NOT_STARTED)
+        try:
+            command = _command(live, self._admit_result(live))
+            child = self.processes.spawn(command, live.run.id)
+        except StartError as error:
+            return Outcome(Verdict(START_FAILED, NO_EXIT_CODE, None), None, str(error))
+        self.adopt(live, child)
+        return None
+
+    def _run_program(self, live: LiveRun) -> Outcome:
+        """Run a program to its end, from wherever it is. Raises Parked."""
+        failed = None if live.child else self._start_program(live)
+        if failed:
+            return failed
+        child = live.child
+        assert child
+        while not child.exited:
+            self._copy_output(live, None)
+            if live.let_go:
+                live.survivors.add(child.pid)
+                child.close()
+                outcome = Verdict(DAEMON_STOPPED, NO_EXIT_CODE, None)
+                return Outcome(outcome, None, "its program goes on")
+        usage = live.usage = live.usage or self.reap(child)
+        # By a signal, or as a shell passes it on.
+        was_killed = usage.returncode in (-signal.SIGKILL, EX_SIGNAL + signal.SIGKILL)
+        out_of_memory = was_killed and child.ran_out_of_memory()
+        self._read_rest(live, 0)
+        undead = self._end_survivors(live)
+        if child.peak_bytes:
+            usage = usage._replace(max_rss_bytes=child.peak_bytes)
+        self._read_rest(live, DRAIN_S)
+        holders = _holders_text(child)
+        child.close()
+        result, fault = self._take_result(live)
+        errors = [text for text in (undead, holders, fault) if text]
+        outcome = verdict(live.task, live.cause, usage.returncode)
+        error = "; ".join(errors) or None
+        return Outcome(outcome, usage, error, result, out_of_memory)
+
+    def conduct(self, live: LiveRun | None) -> None:
+        """Root of a run's thread: run its program to the end, then the next in line."""
+        while live:
+            try:
+                outcome = self._run_program(live)
+            except Parked:
+                if self.park(live):
+                    return
+                continue
+            except Exception as error:
+                LOG.exception("bug task=%s run=%s", live.task.name, live.run.id)
+                outcome = self.rescue(live, error)
+            live = self.finish(live, outcome)
+
     # -- further attempts
 
     def _next_attempt(self, live: LiveRun, ended: Run, wall_ms: int) -> LiveRun | None:
@@ -8355,7 +8290,7 @@ class Daemon:
         records = {r["run_id"]: r for r in (handover or {"runs": ()})["runs"]}
         running = [run for run, _ in unended if run.status == RUNNING]
         orphaned = [run for run in running if run.id not in records]
-        changes = [] if rehearses else settle_crashed(self, orphaned, records)
+        changes = [] if rehearses else self._settle_crashed(orphaned, records)
         if handover:
             told = [Event(n, name, Run(*run)) for n, name, run in handover["events"]]
             with self._mutex:
@@ -8399,7 +8334,7 @@ class Daemon:
         unended = self.store.unended_runs()
         self._housekeeper.secret_ended |= any(secret for _, secret in unended)
         running = [run for run, _ in unended if run.status == RUNNING]
-        changes = settle_crashed(self, running, ())
+        changes = self._settle_crashed(running, ())
         self.store.flush(*[change.write for change in changes])
         self._settle(changes)
 
@@ -8466,6 +8401,58 @@ class Daemon:
         else:
             lane.queue.append(live)
         return []
+
+    def _settle_crashed(
+        self, runs: list[Run], live_ids: Collection[str]
+    ) -> list[Change]:
+        """End the runs that were running when the last daemon died, kill what is left
+        of them and repair their logs. To be settled."""
+        self._tell_loss()
+        processes, folder = self.processes, self.folder
+        leftovers = processes.end_leftovers({run.id for run in runs})
+        try:
+            processes.trim_journal(live_ids, processes.journal_bytes())
+        except OSError as error:
+            # On a full disk. What was handed over must go on; the rest can wait.
+            LOG.error("journal of processes not trimmed error=%s", error)
+        processes.cgroups.clear(lambda: live_ids)
+        folder.remove_results([run.id for run in runs])
+        changes = []
+        for run in runs:
+            base = log_base(folder.logs, run.task_name, run.id)
+            faults = [processes.left.pop(run.id, "")]
+            known_ms = folder.last_sign_of_life_ms
+            try:
+                known_ms = max(known_ms, repair_log(base))
+            except LogError as unreadable:
+                # The run has its end, whatever became of its log.
+                faults.append(str(unreadable.strerror))
+            began_ms = parse_time(run.start_at or run.created_at)
+            # Never before its start, also when the clock was set back since.
+            end_at = time_text(max(began_ms, min(known_ms, self.started_ms)))
+            ended = _crashed_run(run, base, end_at, leftovers.get(run.id, 0), faults)
+            changes.append(self.decide_left(ended))
+        return changes
+
+    def _tell_loss(self) -> None:
+        """Say so if the history that was found is not the one that belongs to the rest
+        of the data directory."""
+        store, newest = self.store, self.processes.newest_remembered()
+        if store.is_new:
+            if newest or any(files for _, _, files in os.walk(self.folder.logs)):
+                LOG.error(
+                    "the history is empty although there were runs: history.sqlite3 "
+                    "was emptied or removed, or history.sqlite3-wal was; put back a "
+                    "backup, or remove what is left of them folder=%s",
+                    self.folder.path,
+                )
+        elif not store.found_log and newest > store.newest_id():
+            LOG.error(
+                "the newest runs are missing in the history: history.sqlite3-wal was "
+                "removed after a crash, or an older history.sqlite3 is in its place; "
+                "put back both if you have them run=%s",
+                newest,
+            )
 
     # -- reload
 
