@@ -12401,9 +12401,12 @@ def _say(text: str) -> None:
         _put(2, f"{PROGRAM}: {text}\n".encode("utf-8", "replace"))
 
 
-def _print_text(text: str) -> None:
+def _show(document: Any, lines: Iterable[str], *, as_json: bool) -> int:
+    """Print an answer as JSON, else as lines for people, which are made only then."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    _put(1, f"{text}\n".encode(encoding, "replace"))
+    text = "" if as_json else "\n".join([*lines, ""])
+    _put(1, compact_json(document) if as_json else text.encode(encoding, "replace"))
+    return EX_OK
 
 
 _GREEN, _RED, _YELLOW, _CYAN = "32", "31", "33", "36"
@@ -12435,12 +12438,13 @@ class _Screen(NamedTuple):
         colour = _COLOURS.get(text.strip()) if self.colours else None
         return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
 
-    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-        """Aligned columns; only the last one is cut to fit."""
+    def table(
+        self, head: Sequence[str], rows: Iterable[Sequence[str]]
+    ) -> Iterator[str]:
+        """The lines of aligned columns; only the last one is cut to fit."""
         lines = [list(head), *([_printable(cell) for cell in row] for row in rows)]
         widths = [max(map(_cells, column)) for column in zip(*lines)]
         room = max(self.width - sum(w + 2 for w in widths[:-1]), len(head[-1]))
-        texts = []
         for line in lines:
             last = line[-1]
             if self.width and _cells(last) > room:
@@ -12449,8 +12453,7 @@ class _Screen(NamedTuple):
                     last = last[:-1]
                 last += "…"
             cells = [c + " " * (w - _cells(c)) for c, w in zip(line[:-1], widths)]
-            texts.append("  ".join(map(self.paint, [*cells, last])).rstrip())
-        return "\n".join(texts)
+            yield "  ".join(map(self.paint, [*cells, last])).rstrip()
 
 
 def _screen() -> _Screen:
@@ -12905,23 +12908,19 @@ def _run_remotely(client: Client, arguments: argparse.Namespace) -> int:
 def _print_tasks(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """List the tasks, and what is going on with them."""
     tasks = _client(settings, arguments.url).ask("GET", "/api/tasks")
-    if arguments.json:
-        _put(1, compact_json(tasks))
-        return EX_OK
     head = ("TASK", "LAST", "RUNNING", "QUEUED", "NEXT", "DESCRIPTION")
-    rows = [
-        [
+    rows = (
+        (
             task["name"],
             _state(task["last_run"]) if "last_run" in task else "-",
             str(task["running"]),
             str(task["queued"]),
             _local_time(task.get("next_run_at")),
             task["description"],
-        ]
+        )
         for task in tasks
-    ]
-    _print_text(_screen().table(head, rows))
-    return EX_OK
+    )
+    return _show(tasks, _screen().table(head, rows), as_json=arguments.json)
 
 
 def _print_runs(settings: dict[str, str], arguments: argparse.Namespace) -> int:
@@ -12930,11 +12929,8 @@ def _print_runs(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     status = f"&status={_quoted(arguments.status)}" if arguments.status else ""
     path = f"{of_task}/runs?limit={_quoted(arguments.count)}{status}"
     answer = _client(settings, arguments.url).ask("GET", path)
-    if arguments.json:
-        _put(1, compact_json(answer))
-        return EX_OK
-    _print_text(_screen().table(_RUN_HEAD, map(_run_row, answer["runs"])))
-    return EX_OK
+    lines = _screen().table(_RUN_HEAD, map(_run_row, answer["runs"]))
+    return _show(answer, lines, as_json=arguments.json)
 
 
 def _named_run(client: Client, name: str) -> dict[str, Any]:
@@ -12962,35 +12958,34 @@ def _named_run(client: Client, name: str) -> dict[str, Any]:
     return cast(dict[str, Any], runs[0])
 
 
-def _show_run(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Show one run, and the end of its output."""
-    client = _client(settings, arguments.url)
-    run_id = _named_run(client, arguments.run)["id"]
-    run = client.ask("GET", f"/api/runs/{run_id}?output={SHOWN_LINES}")
-    if arguments.json:
-        _put(1, compact_json(run))
-        return EX_OK
+def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
+    """A run's fields, and the end of its output."""
     screen = _screen()
-    output = run.pop("output")
     facts = {**run, "state": _state(run), "took": _took(run)}
     for name in ("$schema", "status", "end_reason", "duration", "instance_index"):
         facts.pop(name, None)
     for name in ("created_at", "scheduled_at", "start_at", "end_at"):
         if name in facts:
             facts[name] = _local_time(facts[name])
-    params = facts.pop("params", {})
+    output, params = facts.pop("output"), facts.pop("params", {})
     facts.update({f"params.{key}": value for key, value in params.items()})
     width = max(map(len, facts))
     for name, value in facts.items():
         is_text = isinstance(value, str) and name != "result"
         text = value if is_text else json.dumps(value, ensure_ascii=False)
-        text = screen.paint(_printable(text))
-        _print_text(f"{name.ljust(width)}  {text}")
+        yield f"{name.ljust(width)}  {screen.paint(_printable(text))}"
     if output:
-        _print_text("")
+        yield ""
     for line in output:
-        _print_text(_printable(line["text"].expandtabs()))
-    return EX_OK
+        yield _printable(line["text"].expandtabs())
+
+
+def _show_run(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Show one run, and the end of its output."""
+    client = _client(settings, arguments.url)
+    run_id = _named_run(client, arguments.run)["id"]
+    run = client.ask("GET", f"/api/runs/{run_id}?output={SHOWN_LINES}")
+    return _show(run, _run_lines(run), as_json=arguments.json)
 
 
 def _print_log(settings: dict[str, str], arguments: argparse.Namespace) -> int:
@@ -13013,11 +13008,7 @@ def _ask_stop(settings: dict[str, str], arguments: argparse.Namespace) -> int:
         if refused.status != 409:
             raise
         raise UsageError(str(refused), EX_DIFFERS) from None
-    if arguments.json:
-        _put(1, compact_json(answer))
-    else:
-        _print_text(answer["message"])
-    return EX_OK
+    return _show(answer, [answer["message"]], as_json=arguments.json)
 
 
 def _health(client: Client) -> dict[str, Any]:
@@ -13046,7 +13037,8 @@ def _status_lines(place: str, found: Mapping[str, Any]) -> Iterator[str]:
     yield f"procs   {how[info['tracking']]}"
     yield f"runs    {system['runs_active']} running, {system['runs_queued']} queued"
     if found["active"]["runs"]:
-        yield "\n" + screen.table(_RUN_HEAD, map(_run_row, found["active"]["runs"]))
+        yield ""
+        yield from screen.table(_RUN_HEAD, map(_run_row, found["active"]["runs"]))
     coming = sorted(
         (task["next_run_at"], task["name"], task["schedule"])
         for task in found["tasks"]
@@ -13054,10 +13046,12 @@ def _status_lines(place: str, found: Mapping[str, Any]) -> Iterator[str]:
     )
     if coming:
         rows = [(_local_time(at), *words) for at, *words in coming[:STATUS_ROWS]]
-        yield "\n" + screen.table(("NEXT", "TASK", "SCHEDULE"), rows)
+        yield ""
+        yield from screen.table(("NEXT", "TASK", "SCHEDULE"), rows)
     if found["failed"]["runs"]:
         head = ("FAILED LATELY", *_RUN_HEAD[1:])
-        yield "\n" + screen.table(head, map(_run_row, found["failed"]["runs"]))
+        yield ""
+        yield from screen.table(head, map(_run_row, found["failed"]["runs"]))
 
 
 def _print_status(settings: dict[str, str], arguments: argparse.Namespace) -> int:
@@ -13072,21 +13066,13 @@ def _print_status(settings: dict[str, str], arguments: argparse.Namespace) -> in
         "failed": client.ask("GET", f"/api/runs?status={','.join(FAILURES)}&{limit}"),
         "tasks": client.ask("GET", "/api/tasks"),
     }
-    if arguments.json:
-        _put(1, compact_json(found))
-        return EX_OK
-    for line in _status_lines(client.place, found):
-        _print_text(line)
-    return EX_OK
+    return _show(found, _status_lines(client.place, found), as_json=arguments.json)
 
 
 def _print_health(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Say whether triggers are taken: exit code 0, else 1, as Docker wants it."""
     health = _health(_client(settings, arguments.url))
-    if arguments.json:
-        _put(1, compact_json(health))
-    else:
-        _print_text(_health_text(health))
+    _show(health, [_health_text(health)], as_json=arguments.json)
     return EX_OK if health["status"] == "ok" else EX_DIFFERS
 
 
@@ -13279,34 +13265,24 @@ def _unit_account(paths: Iterable[str]) -> str:
         return f"User={os.geteuid()}"
 
 
-def _given_flags(arguments: argparse.Namespace) -> dict[str, str]:
-    """The settings on the command line, with absolute paths."""
-    found = {}
-    for setting in _SETTINGS:
-        given = _given(arguments, setting)
-        if given and setting.metavar in ("FILE", "DIR", "PATH"):
-            try:
-                given = os.path.abspath(given)
-            except FileNotFoundError:
-                gone = "this directory is gone; write a whole path"
-                raise UsageError(f"--{setting.name} {given}: {gone}") from None
-        if given is not None:
-            found[setting.name] = given
-    return found
-
-
-def _unit_flags(given: Mapping[str, str]) -> str:
-    switches = {setting.name for setting in _SETTINGS if not setting.metavar}
-    words = [f"--{k}" if k in switches else f"--{k}={v}" for k, v in given.items()]
-    own = [] if "socket" in given else ["--socket=%t/taskrunnerd/socket"]
-    return " ".join(filter(None, [_unit_words(words), *own]))
-
-
 def _print_unit(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Print a unit of systemd that starts this program with the flags given."""
     import shlex
 
-    given = _given_flags(arguments)
+    # The settings on the command line, with absolute paths.
+    given, flags = {}, []
+    for setting in _SETTINGS:
+        text = _given(arguments, setting)
+        if text and setting.metavar in ("FILE", "DIR", "PATH"):
+            try:
+                text = os.path.abspath(text)
+            except FileNotFoundError:
+                gone = "this directory is gone; write a whole path"
+                raise UsageError(f"--{setting.name} {text}: {gone}") from None
+        if text is not None:
+            given[setting.name] = text
+            flags.append(f"--{setting.name}" + (f"={text}" if setting.metavar else ""))
+    own_socket = "" if "socket" in given else "--socket=%t/taskrunnerd/socket"
     data = given.get("data", "/var/lib/taskrunnerd")
     config = given.get("config", "/etc/taskrunnerd/tasks.json")
     own = [path for p in (sys.executable, _FILE) for path in (p, os.path.realpath(p))]
@@ -13314,7 +13290,7 @@ def _print_unit(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     stop_s = _shutdown_s(settings) + STOP_SLACK_S
     unit = _UNIT.format(
         program=_unit_words(_own_program()),
-        flags=_unit_flags(given),
+        flags=" ".join(filter(None, [_unit_words(flags), own_socket])),
         data=_unit_words([data]),
         make=shlex.join([*_own_program(), "systemd-unit"]),
         upgrade=shlex.join([*_own_program(), "upgrade", "--data", data]),

@@ -22240,15 +22240,14 @@ def test_screen_has_colours_on_a_terminal_that_shows_them(
 
 def test_table_cuts_only_its_last_column_and_paints_states() -> None:
     rows = [("01M88YBB7HGEA495PAW1ZGAKB3", "failed", "x" * 50), ("2", "odd", "\x1b[2J")]
-    text = tr._Screen(50, True).table(("RUN", "STATE", "SUMMARY"), rows)
-    assert text.splitlines() == [
+    head = ("RUN", "STATE", "SUMMARY")
+    assert list(tr._Screen(50, True).table(head, rows)) == [
         "RUN                         STATE   SUMMARY",
         "01M88YBB7HGEA495PAW1ZGAKB3  \x1b[31mfailed\x1b[0m  " + "x" * 13 + "…",
         "2                           odd     \ufffd[2J",
     ]
-    assert "x" * 50 in tr._Screen(0, False).table(("RUN", "STATE", "SUMMARY"), rows)
-    narrow = tr._Screen(10, False).table(("RUN", "STATE", "SUMMARY"), rows)
-    assert rows[0][0] in narrow
+    assert any("x" * 50 in line for line in tr._Screen(0, False).table(head, rows))
+    assert any(rows[0][0] in line for line in tr._Screen(10, False).table(head, rows))
 
 
 def test_runs_on_a_terminal_fit_it_and_have_colours(asked: Served) -> None:
@@ -22273,7 +22272,7 @@ def test_runs_on_a_terminal_fit_it_and_have_colours(asked: Served) -> None:
 
 def test_tables_align_what_is_wide_and_what_combines() -> None:
     rows = [("\u65e5\u672c", "\u6771\u4eac" * 9), ("e\u0301", "last"), ("abc", "x")]
-    texts = tr._Screen(12, False).table(("A", "B"), rows).splitlines()
+    texts = list(tr._Screen(12, False).table(("A", "B"), rows))
     assert texts[:2] == ["A     B", "\u65e5\u672c  \u6771\u4eac…"]
     assert texts[2:] == ["e\u0301     last", "abc   x"]
 
