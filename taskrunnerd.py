@@ -11707,38 +11707,42 @@ class _Unprinted(OSError):
     """A result that cannot be written, and why; not that its reader has left."""
 
 
-@contextlib.contextmanager
-def _as_unprinted() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        text = f"the output cannot be written: {error.strerror}"
-        raise _Unprinted(error.errno, text) from error
-
-
 def _put(fd: int, content: bytes) -> None:
     """Write all of it now, also where the other end is slow and does not block."""
     left = memoryview(content)
-    with _as_unprinted():
-        while left:
-            try:
-                left = left[os.write(fd, left) :]
-            except BlockingIOError:
-                select.select([], [fd], [])
+    while left:
+        try:
+            left = left[os.write(fd, left) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            text = f"the output cannot be written: {error.strerror}"
+            raise _Unprinted(error.errno, text) from error
 
 
 def _print(text: str, end: str = "\n") -> None:
-    """Print a result."""
-    with _as_unprinted():
-        print(text, end=end, flush=True)
+    """Print a result: bytes that are no UTF-8 as they came, and ? for what the encoding
+    of stdout lacks."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        content = (text + end).encode(encoding, "surrogateescape")
+    except UnicodeEncodeError:
+        content = (text + end).encode(encoding, "replace")
+    _put(1, content)
 
 
 def _complain(text: str, end: str = "\n") -> None:
-    """Print what is no result; whoever closed stderr does not want to know."""
+    """Print what is no result. A closed stderr changes nothing."""
+    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, end=end, flush=True)
+        _put(2, (text + end).encode(encoding, "backslashreplace"))
+
+
+def _say(text: str) -> None:
+    """Complain as this program, beside the output of another one."""
+    _complain(f"{PROGRAM}: {text}")
 
 
 # systemd.exec(5): the variable that tells a service its folder, and the path in it.
@@ -11806,22 +11810,16 @@ def _min_free_bytes(settings: dict[str, str]) -> int:
         raise UsageError(f"--min-free: {error}", EX_USAGE) from None
 
 
-def _token_path(settings: dict[str, str]) -> str:
-    """The file that holds the token: the one given, or the credential `token` of a
-    service of systemd, if there is no variable; else empty."""
-    path = settings["token-file"]
-    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
-    if path or not folder or os.environ.get(TOKEN_VARIABLE, "").strip():
-        return path
-    path = os.path.join(folder, "token")
-    return path if os.path.exists(path) else ""
-
-
 def _load_token(settings: dict[str, str]) -> str:
-    """The token; empty for none. Raises ConfigError."""
-    path = _token_path(settings)
+    """The token: from the file that is given, else from the variable, else from the
+    credential `token` of a service of systemd; empty for none. Raises ConfigError."""
+    path, token = settings["token-file"], os.environ.get(TOKEN_VARIABLE, "").strip()
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    if not path and not token and folder:
+        credential = os.path.join(folder, "token")
+        path = credential if os.path.exists(credential) else ""
     if not path:
-        return os.environ.get(TOKEN_VARIABLE, "").strip()
+        return token
     try:
         with open(path, encoding="utf-8-sig") as file:
             token, fault = file.read(64 * KIB).strip(), "empty; write a token into it"
@@ -11905,20 +11903,14 @@ def _init(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     return EX_OK
 
 
-def config_schema() -> JsonSchema:
-    """The JSON Schema of tasks.json with everything it refers to."""
+def _print_schema(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Print the JSON Schema of tasks.json with everything it refers to."""
     names = ("TaskSettings", "Param")
-    text = json.dumps(
-        {**schema_document("Config"), "$defs": {n: SCHEMAS[n] for n in names}}
-    )
+    definitions = {"$defs": {name: SCHEMAS[name] for name in names}}
+    text = json.dumps({**schema_document("Config"), **definitions})
     for name in names:
         text = text.replace(f'"{name}.json"', f'"#/$defs/{name}"')
-    return cast(JsonSchema, json.loads(text))
-
-
-def _print_schema(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Print the JSON Schema of tasks.json."""
-    _print(json.dumps(config_schema(), indent=2, ensure_ascii=False))
+    _print(json.dumps(json.loads(text), indent=2, ensure_ascii=False))
     return EX_OK
 
 
@@ -12024,22 +12016,17 @@ def _crontab_job(line: str, env: dict[str, str], *, has_user: bool) -> dict[str,
     return {key: value for key, value in task.items() if value}
 
 
-def _is_crontab_job(text: str) -> bool:
-    """Whether a comment is a job that somebody switched off."""
-    try:
-        _crontab_job(text, {}, has_user=False)
-    except ValueError:
-        return False
-    return True
-
-
 def _commented(comment: list[str], line: str) -> list[str]:
     """The comment above a job after one more line. A blank one, a job that is switched
     off and the names of the fields end what came before."""
     text = line.strip("# \t")
-    if not line or _CRONTAB_HEADER.match(text) or _is_crontab_job(text):
+    if not line or _CRONTAB_HEADER.match(text):
         return []
-    return [*comment, *filter(None, [text.strip("=-*~ \t")])]
+    try:
+        _crontab_job(text, {}, has_user=False)
+    except ValueError:
+        return [*comment, *filter(None, [text.strip("=-*~ \t")])]
+    return []
 
 
 def _begin_with_users(lines: list[str]) -> tuple[bool, list[str]]:
@@ -12110,31 +12097,26 @@ def import_crontab(
     return {"defaults": defaults, "tasks": tasks}, notes
 
 
-def _crontab_text(raw: bytes) -> tuple[str, list[str]]:
-    """The text of a crontab, which may be none of UTF-8, and notes of such lines."""
-    lines, notes = [], []
-    for number, line in enumerate(raw.split(b"\n"), 1):
-        try:
-            lines.append(line.decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            lines.append(line.decode("latin-1"))
-            notes.append(f"line {number}: not UTF-8; read as Latin-1, written as UTF-8")
-    return "\n".join(lines), notes
-
-
 def _print_import(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Print the tasks.json of a crontab, and on stderr what needs a look."""
     path, has_user = arguments.file, arguments.system
     try:
         with open(0 if path == "-" else path, "rb") as file:
-            text, notes = _crontab_text(file.read(CONFIG_MAX_BYTES))
+            raw_lines = file.read(CONFIG_MAX_BYTES).split(b"\n")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    lines, notes = [], []
+    for number, raw in enumerate(raw_lines, 1):
+        try:
+            lines.append(raw.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            lines.append(raw.decode("latin-1"))
+            notes.append(f"line {number}: not UTF-8; read as Latin-1, written as UTF-8")
     place = os.path.abspath(path)
     if has_user is None and place.startswith(("/etc/cron", "/var/spool/cron/")):
         has_user = place.startswith("/etc/")
     home = os.path.expanduser("~")
-    document, more = import_crontab(text, home, has_user=has_user)
+    document, more = import_crontab("\n".join(lines), home, has_user=has_user)
     _print(json.dumps(document, indent=2, ensure_ascii=False))
     for note in notes + more:
         _complain(note)
@@ -12209,24 +12191,6 @@ def _tls_socket(parts: SplitResult, *, is_own_record: bool) -> socket.socket:
     except OSError:
         plain.close()
         raise
-
-
-def _connect(place: str, *, is_own_record: bool) -> http.client.HTTPConnection:
-    """A connection to the daemon at a URL or at a Unix socket's path. Raises OSError,
-    perhaps only when it is used."""
-    parts = urlsplit(place)
-    if parts.scheme == "http":
-        return http.client.HTTPConnection(parts.netloc, timeout=CLIENT_TIMEOUT_S)
-    connection = http.client.HTTPConnection("localhost", timeout=CLIENT_TIMEOUT_S)
-    if parts.scheme == "https":
-        connection = http.client.HTTPConnection(parts.netloc, timeout=CLIENT_TIMEOUT_S)
-        connection.sock = _tls_socket(parts, is_own_record=is_own_record)
-    else:
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(CLIENT_TIMEOUT_S)
-        # Else the path is absolute.
-        connection.sock.connect(re.sub("^@", "\0", place))
-    return connection
 
 
 class Client:
@@ -12310,9 +12274,18 @@ class Client:
             self.place = self.find()
         except UsageError as error:
             raise _NoAnswer(str(error), sent=False) from None
-        connection = _connect(self.place, is_own_record=self.is_own_record)
-        if not connection.sock:
+        parts = urlsplit(self.place)
+        host = parts.netloc if parts.scheme in ("http", "https") else "localhost"
+        connection = http.client.HTTPConnection(host, timeout=CLIENT_TIMEOUT_S)
+        if parts.scheme == "http":
             connection.connect()
+        elif parts.scheme == "https":
+            connection.sock = _tls_socket(parts, is_own_record=self.is_own_record)
+        else:
+            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.sock.settimeout(CLIENT_TIMEOUT_S)
+            # An abstract name, else an absolute path.
+            connection.sock.connect(re.sub("^@", "\0", self.place))
         self._connection = connection
 
     def _send(
@@ -12395,17 +12368,12 @@ def _client(settings: dict[str, str], url: str | None) -> Client:
 # -- what commands print
 
 
-def _say(text: str) -> None:
-    """Tell a person something that is no result. Safe in a signal's handler."""
-    with contextlib.suppress(OSError):
-        _put(2, f"{PROGRAM}: {text}\n".encode("utf-8", "replace"))
-
-
 def _show(document: Any, lines: Iterable[str], *, as_json: bool) -> int:
     """Print an answer as JSON, else as lines for people, which are made only then."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    text = "" if as_json else "\n".join([*lines, ""])
-    _put(1, compact_json(document) if as_json else text.encode(encoding, "replace"))
+    if as_json:
+        _put(1, compact_json(document))
+    else:
+        _print("\n".join(lines))
     return EX_OK
 
 
@@ -13138,7 +13106,7 @@ def _upgrade_daemon(settings: dict[str, str], arguments: argparse.Namespace) -> 
             text = f"{gone} any more; see the daemon's log; {_BACK}"
             raise UsageError(text, gone.code) from None
         if now.get("refused", before.get("refused")) != before.get("refused"):
-            _complain(f"{PROGRAM}: refused: {now['refused']['error']}")
+            _say(f"refused: {now['refused']['error']}")
             return EX_CONFIG
         if now.get("started_ms", before.get("started_ms")) != before.get("started_ms"):
             places = " and ".join(now[k] for k in ("url", "socket") if k in now)
@@ -13871,7 +13839,7 @@ def _rehearsed_handover(settings: dict[str, str]) -> dict[str, Any]:
         Store(database, look_only=True).close()
     except StoreError as error:
         raise UsageError(str(error), EX_OSERR) from None
-    print("{}", flush=True)
+    _print("{}")
     record: dict[str, Any] = json.load(sys.stdin)
     for kept in record["listeners"]:
         kept["fd"] = socket.socket(socket.AF_UNIX).detach()
@@ -14113,7 +14081,7 @@ def _validate(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     if rehearses:
         _shutdown_s(settings)
         _prepare(settings, "", rehearses=True)
-        print("{}")
+        _print("{}")
     return EX_OK
 
 
@@ -14835,10 +14803,10 @@ def main(
         _complain(str(error))
         return EX_CONFIG
     except UsageError as error:
-        _complain(f"{PROGRAM}: {error}")
+        _say(str(error))
         return error.code
     except _Unprinted as error:
-        _complain(f"{PROGRAM}: {error.strerror}")
+        _say(str(error.strerror))
         return EX_OSERR
     except BrokenPipeError:
         # Whoever read the output has left, which is nobody's fault; a run goes on.

@@ -3356,13 +3356,13 @@ def test_secrets_of_a_file_are_redacted_too(tmp_path: Path) -> None:
     ],
 )
 def test_secrets_at_fault_are_not_shown(
-    tmp_path: Path, secrets: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, secrets: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     text = f'{{"tasks": {{"a": {{"run": "true", "secrets": {secrets}}}}}}}'
     path = write_config(tmp_path, text)
     assert tr.main(["validate", "--config", path]) == 78
     assert tr.main(["validate", "--config", path, "--json"]) == 78
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert "tasks.json:1:" in err
     assert "hunter2" not in out + err
 
@@ -21070,12 +21070,12 @@ def test_daemon_without_a_config_names_init_and_starts_nothing(tmp_path: Path) -
 
 
 def test_validate_prints_json_for_machines(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, '{"tasks": {"a": {"run": "true",\n"timeout": "abc"}}}')
     assert tr.main(["validate", "--json"]) == 78
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert err == ""
     assert json.loads(out) == {
         "valid": False,
@@ -21094,7 +21094,7 @@ def test_validate_prints_json_for_machines(
     }
     write_config(tmp_path, {"tasks": {"a": {"run": "true"}}})
     assert tr.main(["validate", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {
+    assert json.loads(capfd.readouterr().out) == {
         "valid": True,
         "handover": tr.HANDOVER_VERSION,
         "tasks": 1,
@@ -21110,23 +21110,23 @@ def test_validate_prints_json_for_machines(
 def test_validate_takes_the_config_before_or_after(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
     arguments: list[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TASKRUNNERD_CONFIG", "ignored.json")
     (tmp_path / "other.json").write_text('{"tasks": {}}')
     assert tr.main(arguments) == 0
-    assert capsys.readouterr().out == "other.json: 0 tasks, no faults\n"
+    assert capfd.readouterr().out == "other.json: 0 tasks, no faults\n"
 
 
 def test_validate_takes_the_config_of_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TASKRUNNERD_CONFIG", "missing.json")
     assert tr.main(["validate"]) == 78
-    assert capsys.readouterr().err.startswith("missing.json: no such file; ")
+    assert capfd.readouterr().err.startswith("missing.json: no such file; ")
 
 
 PIPES = [
@@ -21191,17 +21191,17 @@ def test_arg_that_may_be_an_option_of_a_list_is_a_warning(
 
 
 def test_warnings_are_told_and_stop_nothing(
-    serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    serve: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     text = '{"tasks": {"a": {"run": "true"},\n"b": {"run": "ls | wc"}}}'
     path = write_config(tmp_path, text)
     assert tr.main(["validate", "--config", path]) == 0
-    told = capsys.readouterr()
+    told = capfd.readouterr()
     assert told.out == f"{path}: 2 tasks, no faults\n"
     place, message = "tasks.b.run", '"/bin/sh -e" sees a failure of the last command'
     assert told.err.startswith(f"warning: {path}:2:14: {place}: {message}")
     assert tr.main(["validate", "--json", "--config", path]) == 0
-    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    (warning,) = json.loads(capfd.readouterr().out)["warnings"]
     assert (warning["line"], warning["place"]) == (2, place)
     assert warning["message"].startswith(message)
     daemon = serve({"a": {"run": "ls | wc"}})
@@ -21226,11 +21226,11 @@ def test_shipped_tasks_are_right_and_described() -> None:
 
 
 def test_init_writes_the_example_and_it_is_right(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert tr.main(["init"]) == 0
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert (out, err) == (
         "tasks.json: written; start with `python taskrunnerd.py`\n",
         "",
@@ -21241,21 +21241,21 @@ def test_init_writes_the_example_and_it_is_right(
 
 
 def test_init_never_writes_over_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tasks.json").write_text("mine")
     assert tr.main(["init"]) == 78
-    assert "tasks.json: exists already" in capsys.readouterr().err
+    assert "tasks.json: exists already" in capfd.readouterr().err
     assert (tmp_path / "tasks.json").read_text() == "mine"
 
 
 def test_init_says_when_it_cannot_write(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = str(tmp_path / "nowhere" / "tasks.json")
     assert tr.main(["init", "--config", path]) == 78
-    error = capsys.readouterr().err
+    error = capfd.readouterr().err
     assert f"{path}: cannot be written: No such file or directory" in error
 
 
@@ -21308,10 +21308,10 @@ def schema_accepts(root: Any, schema: Any, value: Any) -> bool:
 
 
 @pytest.fixture
-def printed_schema(capsys: pytest.CaptureFixture[str]) -> Any:
+def printed_schema(capfd: pytest.CaptureFixture[str]) -> Any:
     """What `schema` prints."""
     assert tr.main(["schema"]) == 0
-    return json.loads(capsys.readouterr().out)
+    return json.loads(capfd.readouterr().out)
 
 
 def test_schema_prints_one_whole_document(printed_schema: Any) -> None:
