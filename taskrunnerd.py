@@ -64,10 +64,9 @@ Threads and locks
         begin    without it: threads and programs
     Between enqueue and tell a run has its `change`. It keeps its place in its lane, but
     is not promoted; a stop or a reload that finds it notes how it is to end.
-    The store, each log, the room on the disk, the
-    daemon's own log, the repair of logs, the count of what ended, the process journal,
-    the reaper of orphans, the server's complaints and its count of answers have a lock
-    of their own, a leaf.
+    The store, each log, the room on the disk, the daemon's own log, the repair of logs,
+    the count of what ended, the process journal, the reaper of orphans, the server's
+    rate-limited log and its count of answers have a lock of their own, a leaf.
     No thread ever holds two locks. Of the threads of runs, PUMPS_AT_ONCE write output
     at a time, so that a flood leaves the interpreter to the others; of those that
     follow a run, FOLLOWERS_AT_ONCE look into its log.
@@ -8691,10 +8690,10 @@ Chunk = Union[bytes, Mapping[str, str]]
 
 
 class Stream(NamedTuple):
-    """An answer in chunks. `size_bytes` is None when nobody knows yet; an empty chunk
-    is a chance to notice that the client has gone. One that announces `trailers`, their
-    names, ends with a mapping of some of them; without that it was cut off, and the
-    client has to notice."""
+    """An answer in chunks. `size_bytes` is None while it is unknown; at an empty chunk
+    the server looks whether the client has disconnected. A stream that announces
+    `trailers`, their names, ends with a mapping of some of them; without that it was
+    cut off, and the client has to notice."""
 
     status: int
     content_type: str
@@ -8945,8 +8944,8 @@ def _preferred_wait(given: Mapping[str, str], otherwise_s: float) -> Wait:
 
 
 def wanted_wait(request: Request) -> Wait:
-    """The wait that a request asks for: in the query, else as a preference. A stream
-    goes on as long as its run does, unless a time is given."""
+    """The wait that a request asks for: in the query, else as a preference. Without a
+    time, a stream lasts as long as its run."""
     given = _preferences(request.headers.get("prefer", ""))
     query = request.query
     if request.media != JSON:
@@ -8961,7 +8960,7 @@ def wanted_wait(request: Request) -> Wait:
 
 
 def _etag(run: Run) -> str:
-    """What changes whenever a run does: it goes through each status once."""
+    """A text that changes whenever the run does: it has each status once."""
     return f'W/"{run.id}.{run.status}"'
 
 
@@ -9013,10 +9012,6 @@ def _live_run(daemon: Daemon, request: Request, run: Run, answer: Answer) -> Str
     return Stream(answer.status, EVENT_STREAM, events, None, headers)
 
 
-def _replay_header(*, replayed: bool) -> dict[str, str]:
-    return {REPLAYED_HEADER: "true"} if replayed else {}
-
-
 def _last_lines(daemon: Daemon, run: Run, count: int) -> list[LogLine]:
     """The last lines of a run, or one that says why they cannot be read: the run is
     worth more than they are."""
@@ -9034,7 +9029,8 @@ def _run_answer(
     on."""
     wait = request.wait
     headers = {"Location": run_path(run), "Vary": "Accept"}
-    headers.update(_replay_header(replayed=replayed))
+    if replayed:
+        headers[REPLAYED_HEADER] = "true"
     if wait.applied:
         headers["Preference-Applied"] = wait.applied
     if request.media != JSON:
@@ -9061,8 +9057,8 @@ _TRACEPARENT = re.compile(
 
 
 def _trace(request: Request) -> Trace:
-    """What a trigger hands on. A traceparent that is none is as good as none at all:
-    the recommendation wants it ignored (Trace Context, 3.2)."""
+    """The ids that a trigger hands on. A malformed traceparent is ignored (Trace
+    Context, 3.2)."""
     parent = request.headers.get("traceparent", "")
     fits = len(parent) <= TRACEPARENT_MAX_CHARS and _TRACEPARENT.fullmatch(parent)
     return Trace(request.request_id, parent if fits else None)
@@ -9084,15 +9080,6 @@ def _key_text(header: str) -> str:
     return key
 
 
-def _fingerprint(*request: Any) -> str:
-    """What tells a request from others. The database gets this and no parameters, which
-    may be secret."""
-    import hashlib  # only triggers with a key need it
-
-    text = json.dumps(request, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _triggered(daemon: Daemon, request: Request) -> tuple[Run, bool]:
     """(run, whether the same request made it earlier)."""
     given = (request.body or {}).get("params", {})
@@ -9105,8 +9092,12 @@ def _triggered(daemon: Daemon, request: Request) -> tuple[Run, bool]:
     if KEY_HEADER.lower() not in request.headers:
         return daemon.trigger(name, given, "api", trace), False
     key = _key_text(request.headers[KEY_HEADER.lower()])
-    claim = Claim(key, _fingerprint(key, name, given), "", 0)
-    return daemon.trigger_once(name, given, trace, claim)
+    import hashlib  # only triggers with a key need it
+
+    # The database gets a hash and no parameters, which may be secret.
+    text = json.dumps((key, name, given), sort_keys=True)
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()
+    return daemon.trigger_once(name, given, trace, Claim(key, fingerprint, "", 0))
 
 
 def trigger_run(daemon: Daemon, request: Request) -> Answer | Stream:
@@ -9114,7 +9105,7 @@ def trigger_run(daemon: Daemon, request: Request) -> Answer | Stream:
     run, replayed = _triggered(daemon, request)
     place = run_path(run)
     if run.end_reason == SKIPPED:
-        headers = _replay_header(replayed=replayed)
+        headers = {REPLAYED_HEADER: "true"} if replayed else {}
         raise Problem(409, run.error or "", instance=place, headers=headers)
     if run.end_reason == QUEUE_FULL:
         raise Problem(429, run.error or "", instance=place, headers=RETRY_LATER)
@@ -9128,46 +9119,36 @@ def _no_trigger(task: Task) -> str:
 _PARTS = ("path", "query", "header", "body")
 
 
-def _hide_body(faults: Iterable[Fault]) -> list[Fault]:
-    """Faults without the values of the body."""
-    return [Fault(f.at, f.message) if f.at[0] == "body" else f for f in faults]
-
-
-def _trigger_faults(
-    daemon: Daemon, request: Request, faults: list[Fault]
-) -> list[Fault]:
-    """The faults in path, query and body, secrets not shown."""
-    if any(fault.at[0] == "path" for fault in faults):
-        # Who knows of which task it was meant to be.
-        return _hide_body(faults)
-    task = daemon.task(request.path["task_name"])
-    if not task.api_trigger:
-        raise Problem(403, _no_trigger(task))
-    given = request.body.get("params", {}) if isinstance(request.body, dict) else {}
-    if isinstance(given, dict):
-        known = {fault.location for fault in faults}
-        _, more = bound_params(task, given)
-        faults = faults + [f for f in more if f.location not in known]
-    # What stands under another key, or in place of a key, may be a secret as well.
-    is_secret = any(param.secret for param in task.params)
-    return _hide_body(faults) if is_secret else faults
-
-
 def check_trigger(daemon: Daemon, request: Request, faults: list[Fault]) -> list[Fault]:
-    """All faults of a trigger. Raises Problem 400, with all of them, when one is its
-    Idempotency-Key."""
-    found = _trigger_faults(daemon, request, faults)
-    given = request.headers.get(KEY_HEADER.lower())
-    if given is None:
-        return found
+    """All faults of a trigger. Values that may be secret are not shown. Raises Problem
+    400, with all of them, when one is its Idempotency-Key."""
+    # Without a task, nobody knows which values are secret.
+    hidden = any(fault.at[0] == "path" for fault in faults)
+    if not hidden:
+        task = daemon.task(request.path["task_name"])
+        if not task.api_trigger:
+            raise Problem(403, _no_trigger(task))
+        body = request.body if isinstance(request.body, dict) else {}
+        given = body.get("params", {})
+        if isinstance(given, dict):
+            known = {fault.location for fault in faults}
+            _, found = bound_params(task, given)
+            faults = [*faults, *(f for f in found if f.location not in known)]
+        # What stands under another key, or in place of a key, may be a secret as well.
+        hidden = any(param.secret for param in task.params)
+    if hidden:
+        faults = [Fault(f.at, f.message) if f.at[0] == "body" else f for f in faults]
+    key = request.headers.get(KEY_HEADER.lower())
+    if key is None:
+        return faults
     try:
-        _key_text(given)
+        _key_text(key)
     except ValueError as error:
-        found = [*found, Fault(("header", KEY_HEADER), str(error), given)]
-        found.sort(key=lambda fault: _PARTS.index(fault.at[0]))
+        faults = [*faults, Fault(("header", KEY_HEADER), str(error), key)]
+        faults.sort(key=lambda fault: _PARTS.index(fault.at[0]))
         detail = f"the {KEY_HEADER} is malformed"
-        raise Problem(400, detail, faults=found) from error
-    return found
+        raise Problem(400, detail, faults=faults) from error
+    return faults
 
 
 # -- runs
@@ -9262,7 +9243,7 @@ def get_run_summary(daemon: Daemon, request: Request) -> Answer:
 def check_selector(
     daemon: Daemon, request: Request, faults: list[Fault]
 ) -> list[Fault]:
-    """Either ids, or match_all with what belongs to it."""
+    """Check that a selector has either ids, or match_all and its members."""
     body = request.body
     if not isinstance(body, dict):
         return faults
@@ -9325,7 +9306,7 @@ def _rerun(daemon: Daemon, run: Run, trace: Trace) -> Run:
     given: dict[str, str | None] = dict(run.params or {})
     if HIDDEN in given.values():
         raise Problem(422, "its secret parameters are not kept; trigger it anew")
-    # What was omitted then is omitted again, whatever the default.
+    # A parameter that was omitted then is omitted again, whatever the default.
     omitted = {param.key: None for param in task.params if param.key not in given}
     fresh = daemon.trigger(run.task_name, {**omitted, **given}, "api", trace)
     if fresh.ended:
@@ -9704,7 +9685,7 @@ def _lines(name: str, samples: Iterable[_Sample]) -> str:
 
 
 _NOTHING_ENDED = Counted((), 0.0, 0.0, None)
-# What may well happen is there before it does: the first failure is an increase.
+# Series that exist from the start, with 0: so that the first failure is an increase.
 _USUAL_ENDS = (SUCCESS, *FAILURES)
 TASK_FAMILIES = (
     ("taskrunnerd_runs", "counter", "Runs that ended, deleted ones included"),
@@ -9759,7 +9740,7 @@ def _task_lines(
 def _daemon_families(
     daemon: Daemon, facts: ServerFacts, states: Mapping[str, TaskState]
 ) -> list[_Family]:
-    """Of the daemon, and of what goes on with its tasks; `states` by label."""
+    """Figures of the daemon and of the present state of its tasks, by label."""
 
     def one(value: object, suffix: str = "", labels: str = "") -> list[_Sample]:
         return [(suffix, labels, value)]
@@ -9898,7 +9879,7 @@ def page_policy(page: str) -> str:
     """The Content-Security-Policy (CSP 3) under which the script and the style of a
     page work and nothing else does: they are named by their hashes."""
     import base64
-    import hashlib  # and OpenSSL with it; only who looks at the page needs them
+    import hashlib  # and OpenSSL with it; only the page needs them
 
     sources = {}
     for tag in ("script", "style"):
@@ -10036,11 +10017,6 @@ def _schema_ref(name: str) -> JsonSchema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _problem() -> dict[str, Any]:
-    content = _media(PROBLEM_JSON, _schema_ref("ErrorModel"))
-    return {"description": "A problem", "content": content}
-
-
 _OTHER_FORMS = {
     OPEN_METRICS: "The same figures as OpenMetrics 1.0",
     TEXT: "The output as it is written; the end is told in the trailers "
@@ -10052,7 +10028,8 @@ _OTHER_FORMS = {
 }
 
 
-def _described_answers(route: Route) -> dict[str, Any]:
+def _answers(route: Route) -> dict[str, Any]:
+    """The answers by status, each with the headers that all have."""
     good: dict[str, Any] = {"description": "Done"}
     if route.answer:
         good["content"] = _media(route.media, _schema_ref(route.answer))
@@ -10062,22 +10039,20 @@ def _described_answers(route: Route) -> dict[str, Any]:
     for media in route.also:
         form = {"type": "string", "description": _OTHER_FORMS[media]}
         good["content"].update(_media(media, form))
-    answers = {str(route.status): good, "default": _problem()}
+    problem = _media(PROBLEM_JSON, _schema_ref("ErrorModel"))
+    answers = {
+        str(route.status): good,
+        "default": {"description": "A problem", "content": problem},
+    }
     if "If-None-Match" in route.headers:
         unchanged = "Not changed since the version in If-None-Match"
         answers["304"] = {"description": unchanged}
     if "Range" in route.headers:
         answers["206"] = {**good, "description": "The bytes in Range"}
-    return answers
-
-
-def _answers(route: Route) -> dict[str, Any]:
-    """The answers by status, each with the header that all have."""
-    header = {REQUEST_ID_HEADER: {"$ref": "#/components/headers/RequestId"}}
+    headers = {REQUEST_ID_HEADER: {"$ref": "#/components/headers/RequestId"}}
     if KEY_HEADER in route.headers:
-        header[REPLAYED_HEADER] = {"$ref": "#/components/headers/Replayed"}
-    described = _described_answers(route).items()
-    return {status: {**answer, "headers": header} for status, answer in described}
+        headers[REPLAYED_HEADER] = {"$ref": "#/components/headers/Replayed"}
+    return {status: {**one, "headers": headers} for status, one in answers.items()}
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
@@ -10191,7 +10166,7 @@ class Head(NamedTuple):
 
 
 def _malformed(status: int, detail: str) -> Problem:
-    """Of a request that is not HTTP enough to go on behind it."""
+    """A problem after which the end of the request is unknown."""
     return Problem(status, detail, closes=True)
 
 
@@ -10283,22 +10258,14 @@ def _body_length(headers: Mapping[str, str]) -> int | None:
 # -- routing
 
 
-def _compile(path: str) -> re.Pattern[str]:
-    parts = re.split(r"{(\w+)}", path)
-    pattern = "".join(
-        f"(?P<{part}>[^/]*)" if index % 2 else re.escape(part)
-        for index, part in enumerate(parts)
-    )
-    return re.compile(pattern)
-
-
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # The routes of each path by method.
 _STATIC: dict[str, dict[str, Route]] = {}
 _DYNAMIC: dict[str, tuple[re.Pattern[str], dict[str, Route]]] = {}
 for _route in API:
     if "{" in _route.path:
-        _path = _DYNAMIC.setdefault(_route.path, (_compile(_route.path), {}))
+        _pattern = re.sub(r"{(\w+)}", "(?P<\\1>[^/]*)", _route.path.replace(".", r"\."))
+        _path = _DYNAMIC.setdefault(_route.path, (re.compile(_pattern), {}))
         _path[1][_route.method] = _route
     else:
         _STATIC.setdefault(_route.path, {})[_route.method] = _route
@@ -10338,9 +10305,8 @@ def _media_weight(params: list[str]) -> float:
 
 
 def negotiated(accept: str, offered: Sequence[str]) -> str:
-    """The media type that an Accept header (RFC 9110, 12.5.1) likes best. Of equals it
-    is the one offered first, so that who takes anything gets what everybody gets; who
-    likes none gets that, too."""
+    """The media type that an Accept header (RFC 9110, 12.5.1) rates highest. If it
+    rates several equally, or none above 0, the one offered first wins."""
     weights: dict[str, float] = {}
     for part in accept.lower().split(","):
         name, *params = part.split(";")
@@ -10368,8 +10334,8 @@ _IN_BODY = '; a parameter of the task belongs into the body: {"params": {…}}'
 
 
 def _unknown_names(route: Route, given: Mapping[str, str]) -> Iterator[Fault]:
-    """What means nothing in the query of a request that changes something: it would be
-    done in another way than was meant."""
+    """Faults for unknown names in the query of a request that changes something:
+    ignoring one would do something else than was asked for."""
     known = [key.partition(":")[0] for key in route.query.split()]
     fields = SCHEMAS[route.body]["properties"] if route.body else ()
     hint = _IN_BODY if "params" in fields else ""
@@ -10382,7 +10348,7 @@ def _unknown_names(route: Route, given: Mapping[str, str]) -> Iterator[Fault]:
 def _bind_query(
     route: Route, given: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[Fault]]:
-    """Typed query values with their defaults, and what is wrong with them."""
+    """Typed query values with their defaults, and their faults."""
     values: dict[str, Any] = {}
     faults: list[Fault] = []
     for key in route.query.split():
@@ -10415,7 +10381,7 @@ def _read_body(raw: bytes) -> tuple[Any, list[Fault]]:
 
 
 def _check_media(headers: Mapping[str, str]) -> None:
-    """Raises Problem 415 for a body in a form that nobody reads here."""
+    """Raises Problem 415 for a body that is encoded, or not JSON."""
     coding = headers.get("content-encoding", "").strip().lower()
     if coding not in ("", "identity"):
         detail = f"the body must not be encoded, and it is: {shortened(coding)}"
@@ -10432,7 +10398,7 @@ def _check_media(headers: Mapping[str, str]) -> None:
 def _bind_body(
     route: Route, raw: bytes, headers: Mapping[str, str]
 ) -> tuple[Any, list[Fault]]:
-    """The body's JSON value (None when there is none) and what is wrong with it.
+    """The body's JSON value (None when there is none) and its faults.
     Raises Problem 400, 415."""
     if not route.body:
         return None, []
@@ -10454,7 +10420,7 @@ def _bind_body(
     raise Problem(400, "the body is not JSON", faults=[fault])
 
 
-# -- who may ask
+# -- access
 
 
 def _is_local_name(name: str) -> bool:
@@ -10480,13 +10446,6 @@ def _check_token(authorization: str, token: str) -> None:
         raise Problem(
             401, "a token is needed: Authorization: Bearer …", headers=headers
         )
-
-
-def _is_cross_site(headers: Mapping[str, str], host: str) -> bool:
-    origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2].lower() != host.lower():
-        return True
-    return headers.get("sec-fetch-site", "").lower() == "cross-site"
 
 
 def _is_owner(client: socket.socket) -> bool:
@@ -10562,7 +10521,7 @@ class _Wire:
         self._socket = connection
         self._limits: dict[int, float] = {}
         self.has_tls = False
-        # What came, but was not asked for yet.
+        # Received, but not yet consumed.
         self._buffer = b""
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -10579,7 +10538,7 @@ class _Wire:
             self._socket.sendall(raw[start : start + TLS_SEND_BYTES])
 
     def first_byte(self) -> bytes:
-        """What a client begins with, left where it is; empty when it has closed. Raises
+        """The first byte, which stays unread; empty when the client has closed. Raises
         OSError when it does not come in time."""
         self._limit_wait(socket.SO_RCVTIMEO, HEADER_TIMEOUT_S)
         return self._socket.recv(1, socket.MSG_PEEK)
@@ -10705,12 +10664,6 @@ class _Wire:
         taken, self._buffer = self._buffer[:size], self._buffer[size:]
         return taken
 
-    def _take_line(self, deadline_s: float) -> bytes:
-        while b"\r\n" not in self._buffer:
-            self._receive_line(deadline_s)
-        line, _, self._buffer = self._buffer.partition(b"\r\n")
-        return line
-
     def _receive_line(self, deadline_s: float) -> None:
         """More of a line between chunks, of which there is only a part."""
         if b"\n" in self._buffer:
@@ -10746,15 +10699,17 @@ class _Wire:
             at = end + 2
         self._buffer = self._buffer[at:]
         for _ in range(HEADERS_MAX_COUNT):
-            line = self._take_line(deadline_s)
+            while b"\r\n" not in self._buffer:
+                self._receive_line(deadline_s)
+            line, _, self._buffer = self._buffer.partition(b"\r\n")
             if not line:
                 return bytes(body)
             _parse_fields([line.decode("latin-1")])
         raise _malformed(431, "too many trailers")
 
     def discard_body(self, head: Head) -> bool:
-        """Read a body that nobody wants, and tell whether the connection can be used
-        again; a large one is not worth it."""
+        """Read an unwanted body, and tell whether the connection can be used again. A
+        large body is not read."""
         try:
             length = _body_length(head.headers)
             expects = "expect" in head.headers
@@ -10777,7 +10732,7 @@ class _Wire:
 
     def look(self) -> tuple[bool, bool]:
         """Whether the client still listens as far as the kernel knows, and whether it
-        has closed its sending half, or all: what is sent then is taken, or refused."""
+        has closed its sending half, or both: sending a byte tells which."""
         poll = select.poll()
         half = getattr(select, "POLLRDHUP", 0)
         poll.register(self._socket, half or select.POLLIN)
@@ -10830,17 +10785,17 @@ def _wants_keep_alive(head: Head) -> bool:
     )
 
 
-class _Complaints:
-    """Log lines that any client can cause: each once a minute, with how often it was
-    left out since, so that nobody can fill the disk with them."""
+class _RateLimitedLog:
+    """Logs warnings that any client can cause: each once a minute, with the number that
+    was left out since, so that no client can fill the disk with them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._next_s: dict[str, float] = {}
         self._left_out: dict[str, int] = collections.Counter()
 
-    def say(self, what: str) -> None:
-        """Log a complaint, or count it when it was logged not long ago."""
+    def warn(self, what: str) -> None:
+        """Log a warning, or count it if it was logged within the last minute."""
         now_s = time.monotonic()
         with self._lock:
             if now_s < self._next_s.get(what, now_s):
@@ -10877,16 +10832,16 @@ class Connection:
     def serve(self) -> None:
         """Answer requests until either side has had enough."""
         try:
-            self._keep_alive = self._speaks_as_it_should()
+            self._keep_alive = self._agree_on_tls()
             while self._keep_alive:
                 self._serve_one()
                 self.server.unanswered.discard(self._client)
         except (OSError, CallerGone):
-            # The client went away, or was too slow: there is nobody to tell.
+            # It disconnected, or was too slow.
             LOG.debug("client disconnected peer=%s", self._peer)
         except StoreError as error:
             # In the middle of a stream, whose missing end tells the client.
-            self.server.complaints.say(f"store failed error={error}")
+            self.server.rate_limited_log.warn(f"store failed error={error}")
         finally:
             self._wire.close()
 
@@ -10904,7 +10859,7 @@ class Connection:
     def _wants_tls(self) -> bool:
         return self.server.tls is not None and self._is_owner is None
 
-    def _speaks_as_it_should(self) -> bool:
+    def _agree_on_tls(self) -> bool:
         """Shake hands where TLS is wanted. A client that speaks plain HTTP there is
         told so. Raises OSError."""
         tls = self.server.tls
@@ -10940,8 +10895,8 @@ class Connection:
             self.server.holding.discard(self)
 
     def _operate(self, head: Head) -> Answer | Stream:
-        """What a request comes to. Raises Problem, and OSError or CallerGone when there
-        is nobody to answer."""
+        """The answer to a request. Raises Problem, or OSError or CallerGone when the
+        client has disconnected."""
         # Adding to a set and taking out of it are atomic.
         self.server.busy.add(self)
         self._head = head
@@ -10970,11 +10925,11 @@ class Connection:
         except (Problem, CallerGone):
             raise
         except StoreError as error:
-            server.complaints.say(f"store failed error={error}")
+            server.rate_limited_log.warn(f"store failed error={error}")
             raise Problem(503, f"the history cannot be used: {error}") from None
         except Exception as error:
             if getattr(error, "errno", None) in NO_FILE_LEFT:
-                server.complaints.say("no file descriptor is left")
+                server.rate_limited_log.warn("no file descriptor is left")
                 detail = "the daemon has no file descriptor left; try again"
                 raise Problem(503, detail, headers=RETRY_LATER) from None
             if isinstance(error, LogError):
@@ -10987,8 +10942,8 @@ class Connection:
             raise Problem(500, detail) from None
 
     def _admit(self, head: Head, routes: Mapping[str, Route]) -> Route | None:
-        """Check who asks, and return for what: None is OPTIONS. Raises Problem 401,
-        403, 404, 405, 421."""
+        """Check that the caller may ask this. Returns the route, None for OPTIONS.
+        Raises Problem 401, 403, 404, 405, 421."""
         some = next(iter(routes.values()), None)
         self._template = some.path if some else UNKNOWN_ROUTE
         self._check_caller(head, open_to_all=some is not None and some.open_to_all)
@@ -11019,7 +10974,10 @@ class Connection:
         if not options.token and is_owner is False and not open_to_all:
             detail = "this socket is for the daemon's user; others need a token"
             raise Problem(403, detail)
-        if head.method not in _SAFE_METHODS and _is_cross_site(head.headers, host):
+        origin, site = (head.headers.get(x) for x in ("origin", "sec-fetch-site"))
+        is_here = origin is None or origin.partition("://")[2].lower() == host.lower()
+        is_here = is_here and (site or "").lower() != "cross-site"
+        if head.method not in _SAFE_METHODS and not is_here:
             raise Problem(403, "requests from other sites may not change anything")
 
     def _bind(
@@ -11058,7 +11016,7 @@ class Connection:
         server.holding.add(self)
         if len(server.holding) > server.max_holding:
             server.holding.discard(self)
-            server.complaints.say("too many requests wait or stream")
+            server.rate_limited_log.warn("too many requests wait or stream")
             detail = f"{server.max_holding} requests wait or stream already"
             raise Problem(503, detail, headers=RETRY_LATER, closes=True)
 
@@ -11104,7 +11062,7 @@ class Connection:
 
     def _head_bytes(self, status: int, headers: Mapping[str, str]) -> bytes:
         self.server.count_answer(self._template, status)
-        # What follows on this connection could not be answered any more.
+        # A further request on this connection could not be answered any more.
         self._keep_alive = self._keep_alive and not self.server.daemon.pausing
         lines = [f"HTTP/1.1 {status} {_PHRASES[status]}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -11136,7 +11094,10 @@ class Connection:
             self._send(answer.status, answer.headers)
             return
         if isinstance(document, dict):
-            where = f"{self._origin()}/schemas/{self._schema}.json"
+            scheme = "https" if self._wire.has_tls else "http"
+            host = self._head.headers.get("host") if self._head else None
+            host = host or self.server.address_text() or "localhost"
+            where = f"{scheme}://{host}/schemas/{self._schema}.json"
             document = {"$schema": where, **document}
         body = compact_json(document)
         if self._begun:
@@ -11148,11 +11109,6 @@ class Connection:
 
     def _described_by(self) -> dict[str, str]:
         return {"Link": f'</schemas/{self._schema}.json>; rel="describedBy"'}
-
-    def _origin(self) -> str:
-        host = self._head.headers.get("host") if self._head else None
-        scheme = "https" if self._wire.has_tls else "http"
-        return f"{scheme}://{host or self.server.address_text() or 'localhost'}"
 
     def _send_problem(self, problem: Problem) -> None:
         self._keep_alive = self._keep_alive and not problem.closes
@@ -11167,7 +11123,7 @@ class Connection:
             self._send_document(answer, PROBLEM_JSON)
 
     def _send_stream(self, stream: Stream) -> None:
-        """Send an answer as it comes, chunked where nobody knows its size."""
+        """Send an answer as it is made, chunked when its size is unknown."""
         head = self._head
         assert head
         headers = {"Content-Type": stream.content_type, **stream.headers}
@@ -11195,7 +11151,7 @@ class Connection:
             self._end_chunks(trailers)
 
     def _begin_chunks(self, status: int, headers: Mapping[str, str]) -> None:
-        """Send the head of an answer whose size nobody knows."""
+        """Send the head of an answer of unknown size."""
         assert self._head
         chunked = self._head.version == "HTTP/1.1"
         if chunked:
@@ -11223,8 +11179,8 @@ class Connection:
 
 @contextlib.contextmanager
 def _folder_locked(path: str) -> Iterator[None]:
-    """Let nobody else look at a socket's path and then replace it, meanwhile: only the
-    folder is there for all who might want to."""
+    """Hold an exclusive lock on the folder of a socket, so that only one process at a
+    time looks at its path and replaces it. Raises OSError after LOCK_WAIT_S."""
     give_up_s = time.monotonic() + LOCK_WAIT_S
     fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -11264,14 +11220,14 @@ class Listener(NamedTuple):
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def hand_over(self) -> dict[str, Any]:
-        """What `inherited_listener` needs after an exec, over which it stays open."""
+        """Keep it open over an exec. Returns the arguments of `inherited_listener`."""
         self.socket.set_inheritable(True)
         return {"fd": self.socket.fileno(), "made": self.made}
 
     def close(self) -> None:
         """Listen no more, and remove the file if it is still the one made here."""
         if self.made:
-            # OSError: somebody has removed it, or its folder.
+            # OSError: it was removed, or its folder.
             with contextlib.suppress(OSError), _folder_locked(self.place):
                 found = os.lstat(self.place)
                 if (found.st_dev, found.st_ino) == self.made:
@@ -11295,8 +11251,8 @@ def listen_on_port(host: str, port: int) -> Listener:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the socket of a daemon that was killed. Raises OSError when it is none, or
-    somebody answers."""
+    """Remove the socket of a daemon that was killed. Raises OSError when it is no
+    socket, or a program listens there."""
     try:
         if not S_ISSOCK(os.lstat(path).st_mode):
             raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
@@ -11313,22 +11269,6 @@ def _remove_stale(path: str) -> None:
     os.unlink(path)
 
 
-def _bind_for_owner(listening: socket.socket, path: str) -> None:
-    # Not chmod(2) afterwards: somebody might be quicker.
-    is_linux = sys.platform.startswith("linux")
-    if is_linux:
-        # The file gets the mode of the socket. The umask is also that of files and
-        # programs which other threads make meanwhile.
-        os.fchmod(listening.fileno(), SOCKET_MODE)
-        listening.bind(path)
-        return
-    mask = os.umask(0o777 & ~SOCKET_MODE)
-    try:
-        listening.bind(path)
-    finally:
-        os.umask(mask)
-
-
 def listen_on_path(path: str) -> Listener:
     """Listen on a Unix socket that only its owner can open. Raises OSError."""
     path = os.path.abspath(path)
@@ -11340,7 +11280,18 @@ def listen_on_path(path: str) -> Listener:
     try:
         with _folder_locked(path):
             _remove_stale(path)
-            _bind_for_owner(listening, path)
+            if sys.platform.startswith("linux"):
+                # The file gets the mode of the socket; chmod(2) afterwards would leave
+                # a moment. The umask is also that of files and programs which other
+                # threads make meanwhile.
+                os.fchmod(listening.fileno(), SOCKET_MODE)
+                listening.bind(path)
+            else:
+                mask = os.umask(0o777 & ~SOCKET_MODE)
+                try:
+                    listening.bind(path)
+                finally:
+                    os.umask(mask)
             made = os.lstat(path)
             listening.listen(LISTEN_BACKLOG)
     except OSError:
@@ -11355,14 +11306,6 @@ def inherited_listener(fd: int, made: Sequence[int] | None = None) -> Listener:
     listening.set_inheritable(False)
     listening.setblocking(True)
     return Listener(listening, (made[0], made[1]) if made else None)
-
-
-def _room_for(connections: int) -> int:
-    """How many of so many connections the open files allow."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY:
-        return connections
-    return min(connections, files * SHARE_OF_FOUR // 4)
 
 
 class Server:
@@ -11384,8 +11327,12 @@ class Server:
         self.daemon: Daemon
         self.busy: set[Connection] = set()
         self.holding: set[Connection] = set()
-        self.complaints = _Complaints()
-        self.max_connections = _room_for(options.max_connections)
+        self.rate_limited_log = _RateLimitedLog()
+        self.max_connections = options.max_connections
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files != resource.RLIM_INFINITY:
+            most = files * SHARE_OF_FOUR // 4
+            self.max_connections = min(self.max_connections, most)
         self.max_holding = self.max_connections * SHARE_OF_FOUR // 4
         self._open: set[socket.socket] = set()
         self._refused: collections.deque[tuple[float, socket.socket]]
@@ -11400,7 +11347,7 @@ class Server:
         self._rests.set()
         self._wake_fds = os.pipe()
         self._sockets_at_s = 0.0
-        # How often the loop has gone round.
+        # Turns of the loop, which the watchdog compares.
         self.rounds = 0
         self._date = (0, "")
         # A leaf: adding to a number is not atomic.
@@ -11419,22 +11366,24 @@ class Server:
                 poll.register(listener.socket, select.POLLIN)
         while not (self._paused or self._closing):
             try:
-                self._take_some(poll)
+                self._accept_some(poll)
             except OSError as error:
                 if error.errno not in NO_FILE_LEFT:
-                    self.complaints.say(f"cannot take a connection error={error}")
+                    self.rate_limited_log.warn(
+                        f"cannot take a connection error={error}"
+                    )
                     time.sleep(ACCEPT_PAUSE_S)
                     continue
-                self.complaints.say("no file descriptor is left")
-                if not self._give_up_a_file():
+                self.rate_limited_log.warn("no file descriptor is left")
+                if not self._free_descriptor():
                     time.sleep(ACCEPT_PAUSE_S)
-        while self._give_up_a_file():
+        while self._free_descriptor():
             pass
         self._rests.set()
 
-    def _take_some(self, poll: select.poll) -> None:
-        """Accept a connection of each socket at which one waits, or let go of the
-        refused one whose time has come."""
+    def _accept_some(self, poll: select.poll) -> None:
+        """Accept a connection of each socket at which one waits, or close the refused
+        one whose time is over."""
         self.rounds += 1
         now_s = time.monotonic()
         dismiss_at_s = self._refused[0][0] if self._refused else math.inf
@@ -11450,9 +11399,9 @@ class Server:
             if self._paused or self._closing:
                 return
             if listener.socket.fileno() in fds:
-                self._take(*listener.socket.accept())
+                self._serve_or_refuse(*listener.socket.accept())
 
-    def _take(self, client: socket.socket, peer: Any) -> None:
+    def _serve_or_refuse(self, client: socket.socket, peer: Any) -> None:
         """Give a connection its thread, or refuse it."""
         try:
             if self._spare < 0:
@@ -11461,7 +11410,7 @@ class Server:
             self._refuse(client, peer)
             return
         if len(self._open) >= self.max_connections:
-            self.complaints.say("too many connections")
+            self.rate_limited_log.warn("too many connections")
             self._refuse(client, peer)
             return
         # Adding to a set and taking out of it are atomic.
@@ -11475,11 +11424,11 @@ class Server:
         except RuntimeError as error:
             self._open.discard(client)
             self.unanswered.discard(client)
-            self.complaints.say(f"no thread is left error={error}")
+            self.rate_limited_log.warn(f"no thread is left error={error}")
             self._refuse(client, peer)
 
     def _serve(self, client: socket.socket, peer: Any) -> None:
-        """What the thread of a connection does."""
+        """Body of the thread of a connection."""
         try:
             Connection(client, peer, self).serve()
         except OSError:
@@ -11495,8 +11444,8 @@ class Server:
             self._open.discard(client)
 
     def _restore_sockets(self, now_s: float) -> float:
-        """Make Unix sockets again whose file somebody has removed; by the loop, while
-        which no listener is closed. Returns when to look again."""
+        """Make Unix sockets again whose file was removed. Only the loop calls it, since
+        no listener is closed while it runs. Returns when to look again."""
         if now_s < self._sockets_at_s or not any(x.made for x in self.listeners):
             return self._sockets_at_s or math.inf
         self._sockets_at_s = now_s + SIGN_OF_LIFE_S
@@ -11507,7 +11456,9 @@ class Server:
             try:
                 fresh = listen_on_path(listener.place)
             except OSError as error:
-                self.complaints.say(f"socket cannot be found {wrong} error={error}")
+                self.rate_limited_log.warn(
+                    f"socket cannot be found {wrong} error={error}"
+                )
                 continue
             with fresh.socket:
                 # Under the same number, which is what the loop polls.
@@ -11518,11 +11469,11 @@ class Server:
         return self._sockets_at_s
 
     def wake(self) -> None:
-        """Have the loop go round."""
+        """Have the loop take a turn."""
         os.write(self._wake_fds[1], b"!")
 
     def _rest(self) -> None:
-        """Have the loop come to rest, which it was told to do."""
+        """Wait until the loop has ended, which it was told to."""
         self.wake()
         self._rests.wait(LINGER_S)
 
@@ -11542,7 +11493,7 @@ class Server:
             client.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
         client.close()
 
-    def _give_up_a_file(self) -> bool:
+    def _free_descriptor(self) -> bool:
         """Free a file descriptor for the next client; False when there is none."""
         if self._refused:
             self._dismiss()
@@ -11577,12 +11528,12 @@ class Server:
             listener.close()
 
     def facts(self) -> ServerFacts:
-        """What operations may tell of this server."""
+        """Facts about this server for the answers of operations."""
         token, page = self.options.token, self.options.page
         return ServerFacts(bool(token), len(self.busy), self.answered(), page)
 
     def put_to_use(self, options: Options, tls: ssl.SSLContext | None) -> None:
-        """Take over what a reload has loaded, for the next requests and connections."""
+        """Use the options and certificate of a reload from the next request on."""
         self.options, self.tls = options, tls
 
     def count_answer(self, template: str, status: int) -> None:

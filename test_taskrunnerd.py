@@ -18192,12 +18192,12 @@ def test_operation_without_a_file_descriptor_is_503_and_no_bug(
 def test_complaint_comes_again_with_the_number_that_was_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    complaints = tr._Complaints()
+    rate_limited_log = tr._RateLimitedLog()
     for what in ("full", "full", "other", "full"):
-        complaints.say(what)
+        rate_limited_log.warn(what)
     later_s = time.monotonic() + tr.COMPLAINT_EVERY_S
     monkeypatch.setattr(time, "monotonic", lambda: later_s)
-    complaints.say("full")
+    rate_limited_log.warn("full")
     said = [record.getMessage() for record in caplog.records]
     assert said == ["full left_out=0", "other left_out=0", "full left_out=2"]
 
