@@ -4408,7 +4408,7 @@ class LogWriter:
         # A program that writes a byte at a time must not grow the index for ever.
         if self.full or index_bytes >= max(index_most, LINE_MAX_BYTES):
             return 0
-        return max(0, begin + most - self._end)
+        return begin + most - self._end
 
     def _append(self, stream: int, part: bytes, wall_ms: int) -> None:
         """Write a chunk. If that fails the program does not notice: what is lost is

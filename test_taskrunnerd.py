@@ -6414,25 +6414,6 @@ def test_log_counts_exactly_when_errors_and_rotation_meet(
     assert sum(gap[2] for gap in kept.gaps) == log.dropped_bytes
 
 
-@pytest.mark.parametrize("on_full", tr.LOG_POLICIES)
-def test_log_stays_within_its_cap_after_the_disk_was_full_at_it(
-    open_log: Callable[..., tr.LogWriter], monkeypatch: pytest.MonkeyPatch, on_full: str
-) -> None:
-    disk = Disk(10**9)
-    monkeypatch.setattr(tr, "os", disk)
-    log = open_log(tr.KIB, on_full)
-    log.write(OUT, b"x" * 899 + b"\n", AT_MS, 1.0)
-    disk.room = 0
-    log.write(OUT, b"y" * 199 + b"\n", AT_MS, 1.0)
-    disk.room = 10**9
-    for _ in range(3):
-        log.write(OUT, (b"z" * 9 + b"\n") * 40, AT_MS, 1.0)
-    log.close(AT_MS)
-    kept = read_log(log.base)
-    assert len(kept.raw) <= tr.KIB
-    assert log.output_bytes == len(kept.raw) + log.dropped_bytes
-
-
 def test_log_that_somebody_removes_goes_on_within_its_cap(
     open_log: Callable[..., tr.LogWriter], tmp_path: Path
 ) -> None:
