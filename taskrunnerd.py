@@ -8792,21 +8792,13 @@ PLAIN_TEXT = "text/plain; charset=utf-8"
 
 
 class _Look(NamedTuple):
-    """A look at a run and its log: what is new there from a place on, whether there was
-    nothing for so long that a proxy may lose patience, and whether this is the last."""
+    """A look at a run and its log: what is new there from a place on. If there is
+    nothing new and the client waits for more, `idle` is what to send meanwhile."""
 
     run: Run
     place: int
     fresh: Any
-    silent: bool
-    last: bool
-
-
-def _is_over(daemon: Daemon, run: Run, fresh: Any, until_s: float) -> bool:
-    if run.ended:
-        return not fresh
-    leaving = daemon.pausing or (daemon.draining and run.status == PENDING)
-    return daemon.clock.monotonic_s() >= until_s or (leaving and not fresh)
+    idle: tuple[bytes, ...]
 
 
 def _follow(
@@ -8817,8 +8809,8 @@ def _follow(
     until_s: float = math.inf,
 ) -> Iterator[_Look]:
     """Look at a run whenever there may be something new, and every HANGUP_CHECK_S,
-    until it has ended and all was read, or the time is over, or the daemon goes. `read`
-    is how to go on reading its log from a place."""
+    until it has ended and all was read, or the time is over, or the daemon shuts down.
+    `read` goes on to read the log from a place."""
     base, clock = daemon.log_of(run), daemon.clock
     seen, heard_s = -1, clock.monotonic_s()
     while True:
@@ -8831,9 +8823,13 @@ def _follow(
             # It has begun meanwhile.
             run = daemon.find_run(run.id) or run
         now_s = clock.monotonic_s()
+        leaving = daemon.pausing or (daemon.draining and run.status == PENDING)
+        last = not fresh and (run.ended or leaving)
+        last = last or (not run.ended and now_s >= until_s)
+        # Without a sign of life, proxies close a connection.
         silent = not fresh and now_s - heard_s >= STREAM_COMMENT_S
-        last = _is_over(daemon, run, fresh, until_s)
-        yield _Look(run, place, fresh, silent, last)
+        idle = () if fresh or last else (_COMMENT if silent else b"",)
+        yield _Look(run, place, fresh, idle)
         if last:
             return
         place = after
@@ -8851,15 +8847,14 @@ def _line_events(look: _Look, prefix: str = "") -> Iterator[bytes]:
             yield event_text("rotated", {"first_available": line.n + 1})
         yield event_text("line", line.document(), f"{prefix}{line.n}")
         n = line.n + 1
-    if not look.fresh and not look.last:
-        yield _COMMENT if look.silent else b""
+    yield from look.idle
 
 
 def _live_events(
     daemon: Daemon, run: Run, start: tuple[Run, int], until_s: float
 ) -> Iterator[bytes]:
     """A run and its further attempts, from a line of one of them on. Ends with neither
-    `done` nor `unfinished` when the daemon goes before: the client has to ask again."""
+    `done` nor `unfinished` when the daemon shuts down: the client has to ask again."""
     attempt, n = start
     following: Run | None = attempt
     while following:
@@ -8892,12 +8887,12 @@ def _trailers(run: Run) -> dict[str, str]:
 
 
 def _live_text(daemon: Daemon, run: Run, until_s: float) -> Iterator[Chunk]:
-    """The output of a run and its further attempts, and trailers about the last one.
-    None when the daemon goes before: that must not look like the end."""
+    """The output of a run and its further attempts, and trailers about the last one. No
+    trailers when the daemon shuts down: that must not look like the end."""
     following: Run | None = run
     while following:
         for look in _follow(daemon, following, LogReader.next_block, 0, until_s):
-            if look.fresh or not look.last:
+            if look.fresh or look.idle:
                 yield look.fresh
         following = daemon.attempt_after(look.run)
     if look.run.ended or daemon.clock.monotonic_s() >= until_s:
@@ -9452,7 +9447,7 @@ def stream_log(daemon: Daemon, request: Request) -> Stream:
 
 def output_parts(daemon: Daemon, run: Run) -> Iterator[LogPart | Run]:
     """What a run writes, as it writes it, and at last the ended run, unless the daemon
-    goes before."""
+    shuts down before."""
     for look in _follow(daemon, run, LogReader.next_parts, 0):
         yield from look.fresh
     if look.run.ended:
@@ -9475,8 +9470,7 @@ def _part_event(part: LogPart) -> bytes:
 def _part_events(daemon: Daemon, run: Run, start: int) -> Iterator[bytes]:
     for look in _follow(daemon, run, LogReader.next_parts, start):
         yield from map(_part_event, look.fresh)
-        if not (look.fresh or look.last):
-            yield _COMMENT if look.silent else b""
+        yield from look.idle
     if look.run.ended:
         after = daemon.attempt_after(look.run)
         more = {"next_run_id": after.id} if after else {}
@@ -9498,27 +9492,24 @@ def stream_log_parts(daemon: Daemon, request: Request) -> Stream:
     return Stream(200, EVENT_STREAM, events, headers=_UNBUFFERED)
 
 
-def _ids_from(daemon: Daemon, task_name: str, first_id: str) -> Iterator[str]:
-    which = RunFilter(task_name=task_name)
-    # "~" sorts behind every id character: below it means from it on.
-    below = first_id and first_id + "~"
-    batch = daemon.store.list_ids(which, below, LIST_MAX_RUNS)
-    while batch:
-        yield from batch
-        batch = daemon.store.list_ids(which, batch[-1], LIST_MAX_RUNS)
-
-
-def _runs_to_search(
+def _logs_to_search(
     daemon: Daemon, task_name: str, only_id: str | None, first_id: str
-) -> Iterator[str]:
-    """Ids of runs from the cursor's run on, newest first, one by one."""
+) -> Iterator[tuple[str, str]]:
+    """(id, base path of the log) of one run, or of all of a task from one on, newest
+    first. Raises Problem 404 and LogError, of that one."""
     if only_id:
         run = daemon.find_run(only_id)
         if not run or run.task_name != task_name:
             raise Problem(404, f'no run {only_id} of task "{task_name}"')
         _check_readable(daemon, run)
-        return iter([only_id])
-    return _ids_from(daemon, task_name, first_id)
+        yield only_id, daemon.log_at(task_name, only_id)
+        return
+    which = RunFilter(task_name=task_name)
+    # "~" sorts behind every id character: below it means from it on.
+    below = first_id and first_id + "~"
+    while batch := daemon.store.list_ids(which, below, LIST_MAX_RUNS):
+        for below in batch:
+            yield below, daemon.log_at(task_name, below)
 
 
 def search_logs(daemon: Daemon, request: Request) -> Answer:
@@ -9526,14 +9517,15 @@ def search_logs(daemon: Daemon, request: Request) -> Answer:
     task_name, query = request.path["task_name"], request.query
     _check_task_known(daemon, task_name)
     first_id, _, line = (query.get("cursor") or "").partition(":")
-    ids = _runs_to_search(daemon, task_name, query.get("run_id"), first_id)
-    runs = ((run_id, daemon.log_at(task_name, run_id)) for run_id in ids)
+    logs = _logs_to_search(daemon, task_name, query.get("run_id"), first_id)
     text = (query["q"], query["case"])
     start = (first_id, int(line or 0))
-    found = find_in_logs(runs, text, start, query["limit"])
-    hits = [{"run_id": hit.run_id, **hit.line.document()} for hit in found.hits]
+    found = find_in_logs(logs, text, start, query["limit"])
     document = {
-        "hits": [{k: v for k, v in hit.items() if k != "continued"} for hit in hits],
+        "hits": [
+            {"run_id": run_id, **line._replace(continued=False).document()}
+            for run_id, line in found.hits
+        ],
         "exhausted": not found.next_run_id,
         "scanned_runs": found.scanned_runs,
     }
