@@ -13275,26 +13275,23 @@ def _print_dockerfile(settings: dict[str, str], arguments: argparse.Namespace) -
 # -- serving: who may ask, where it listens, its log
 
 
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or host == "::1" or host.startswith("127.")
-
-
-def _hosts(settings: dict[str, str], listeners: Collection[Listener]) -> list[str]:
-    """The addresses at which clients can reach the daemon: of the sockets that are
-    there already, else of the one that is wanted."""
-    if listeners:
-        return [x.socket.getsockname()[0] for x in listeners if not x.is_unix]
-    return [] if settings["port"] == _NO_PORT else [settings["host"]]
-
-
-def _server_options(settings: dict[str, str], hosts: Iterable[str]) -> Options:
+def _server_options(
+    settings: dict[str, str], listeners: Collection[Listener]
+) -> Options:
+    """How the server treats its clients. It must not be open to other machines without
+    a token: at the sockets that are there already, else at the one that is wanted."""
     token = _read_token(settings)
     insecure = settings["insecure-no-auth"].lower() in ("true", "1", "t", "yes")
-    host = next((host for host in hosts if not _is_loopback(host)), None)
-    if not token and host is not None and not insecure:
+    hosts = [x.socket.getsockname()[0] for x in listeners if not x.is_unix]
+    if not listeners and settings["port"] != _NO_PORT:
+        hosts = [settings["host"]]
+    loopback = ("localhost", "::1")
+    others = [x for x in hosts if not (x in loopback or x.startswith("127."))]
+    if others and not token and not insecure:
         raise UsageError(
-            f"--host {host} is open to others and no token is set; use --token-file or "
-            f"{TOKEN_VARIABLE}, or --insecure-no-auth to let everybody in"
+            f"--host {others[0]} is open to others and no token is set; use "
+            f"--token-file or {TOKEN_VARIABLE}, or --insecure-no-auth to let everybody "
+            "in"
         )
     names = settings["allow-host"].lower().split(",")
     allowed_hosts = frozenset(name.strip() for name in names if name.strip())
@@ -13361,28 +13358,25 @@ def _load_tls(settings: dict[str, str]) -> ssl.SSLContext | None:
     return tls_context(cert_path, key_path) if cert_path else None
 
 
-def _given_socket(fd: int) -> Listener:
-    """A socket that systemd listens at. Raises UsageError."""
-    wrong = f"LISTEN_FDS: descriptor {fd} is no listening stream socket"
-    try:
-        listener = inherited_listener(fd)
-        is_listening = listener.socket.getsockopt(
-            socket.SOL_SOCKET, socket.SO_ACCEPTCONN
-        )
-    except OSError as error:
-        raise UsageError(f"{wrong}: {error.strerror}") from None
-    known = listener.socket.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
-    if not known or listener.socket.type != socket.SOCK_STREAM or not is_listening:
-        raise UsageError(f"{wrong}; write ListenStream= and Accept=no")
-    return listener
-
-
 def _given_sockets() -> list[Listener]:
-    """The sockets that systemd listens at for this process (sd_listen_fds(3))."""
-    count = os.environ.get("LISTEN_FDS", "")
+    """The sockets that systemd listens at for this process (sd_listen_fds(3)). Raises
+    UsageError."""
+    count, found = os.environ.get("LISTEN_FDS", ""), []
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdigit():
         return []
-    return [_given_socket(3 + n) for n in range(int(count))]
+    for fd in range(3, 3 + int(count)):
+        wrong = f"LISTEN_FDS: descriptor {fd} is no listening stream socket"
+        try:
+            listener = inherited_listener(fd)
+            its = listener.socket
+            listens = its.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError as error:
+            raise UsageError(f"{wrong}: {error.strerror}") from None
+        known = its.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+        if not known or its.type != socket.SOCK_STREAM or not listens:
+            raise UsageError(f"{wrong}; write ListenStream= and Accept=no")
+        found.append(listener)
+    return found
 
 
 def _listen(settings: dict[str, str], given: Collection[Listener]) -> list[Listener]:
@@ -13444,22 +13438,21 @@ class _Outlet:
         """Write what finds room; returns the rest."""
         while content:
             try:
-                content = content[self._write_some(content) :]
+                if self._socket:
+                    size = self._socket.send(content, socket.MSG_DONTWAIT)
+                elif not self._room:
+                    size = os.write(self._fd, content)
+                elif self._room.poll(0):
+                    size = os.write(self._fd, content[: select.PIPE_BUF])
+                else:
+                    return content
             except BlockingIOError:
                 return content
             except OSError:
                 # Nobody will ever read it.
                 return b""
+            content = content[size:]
         return b""
-
-    def _write_some(self, content: bytes) -> int:
-        if self._socket:
-            return self._socket.send(content, socket.MSG_DONTWAIT)
-        if not self._room:
-            return os.write(self._fd, content)
-        if not self._room.poll(0):
-            raise BlockingIOError
-        return os.write(self._fd, content[: select.PIPE_BUF])
 
 
 class _LogHandler(logging.Handler):
@@ -13520,11 +13513,6 @@ def _start_logging(level: str) -> Ring:
     return handler.tail
 
 
-def _write_whole(fd: int, content: bytes) -> None:
-    with open(fd, "wb", closefd=False) as file:
-        file.write(content)
-
-
 def _unnamed_file(content: bytes) -> int:
     """A descriptor of a file without a name, open over an exec, at its beginning."""
     try:
@@ -13536,7 +13524,8 @@ def _unnamed_file(content: bytes) -> int:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
             os.set_inheritable(fd, True)
-    _write_whole(fd, content)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(content)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
 
@@ -13632,8 +13621,6 @@ class _Watchdog:
 
 
 _HANDOVER_VARIABLE = "TASKRUNNERD_HANDOVER"
-
-
 _REHEARSAL_VARIABLE = "TASKRUNNERD_REHEARSAL"
 _BACK = (
     "to have the program before it back, put its file there again and start it: what "
@@ -13689,16 +13676,6 @@ def _hear_first(rehearsal: Rehearsal) -> None:
     rehearsal.hear(REHEARSAL_ANSWER_S)
 
 
-def _handed_over(server: Server, signals: tuple[int, int]) -> dict[str, Any]:
-    """What the next program needs besides what the daemon hands over."""
-    return {
-        "listeners": [listener.hand_over() for listener in server.listeners],
-        "lock_fd": server.daemon.folder.hand_over_lock(),
-        "signal_fds": signals,
-        "answered": [[*key, n] for key, n in server.answered().items()],
-    }
-
-
 def _replace(
     server: Server, signals: tuple[int, int], rehearsal: Rehearsal
 ) -> NoReturn:
@@ -13711,7 +13688,13 @@ def _replace(
             text = f"runs did not come to rest within {HANDOVER_WAIT_S:.0f} s"
             raise UpgradeError(text)
         server.wait_answered()
-        facts = _handed_over(server, signals)
+        # What the next program needs besides what the daemon hands over.
+        facts = {
+            "listeners": [listener.hand_over() for listener in server.listeners],
+            "lock_fd": daemon.folder.hand_over_lock(),
+            "signal_fds": signals,
+            "answered": [[*key, n] for key, n in server.answered().items()],
+        }
         with daemon.handover() as record:
             copy = json.dumps({**record, **facts}).encode()
         rehearsal.tell(copy, REHEARSAL_ANSWER_S)
@@ -13911,33 +13894,11 @@ def _tell_ready(server: Server, *, is_new: bool) -> None:
     _notify_ready(f"{word}: {where}, {tasks} tasks")
 
 
-def _give_back_memory() -> None:
-    """Hand what reading this file took back to the kernel; glibc would keep it."""
-    import ctypes
-
-    gc.collect()
-    gc.freeze()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def _load_beside(server: Server, settings: dict[str, str]) -> Callable[[], None]:
     """Load what a reload loads besides tasks.json; how to put it to use. Raises
     ConfigError."""
     fresh = server.options._replace(token=_load_token(settings))
     return functools.partial(server.put_to_use, fresh, _load_tls(settings))
-
-
-def _serve_to_end(
-    signals: tuple[int, int], server: Server, shutdown_s: float, watchdog: _Watchdog
-) -> NoReturn:
-    """Wait for a signal, then leave."""
-    _give_back_memory()
-    _wait_for_end(signals, server, shutdown_s, watchdog)
-    server.daemon.close()
-    server.daemon.folder.unlock()
-    LOG.info("stopped")
-    leave_at_once(EX_OK)
 
 
 def leave_script(go_on: Callable[[], NoReturn]) -> NoReturn:
@@ -13962,7 +13923,7 @@ def _prepare(
     handover = _rehearsed_handover(settings) if rehearses else _take_over()
     left = [inherited_listener(**kept) for kept in handover.get("listeners", ())]
     given = left or _given_sockets()
-    options = _server_options(settings, _hosts(settings, given))
+    options = _server_options(settings, given)
     options = options._replace(page=page)
     is_shut = _parse_port(settings["port"]) is None and not settings["socket"]
     if is_shut and not given:
@@ -14045,22 +14006,26 @@ def _serve(settings: dict[str, str], page: str) -> Callable[[], NoReturn]:
     if _watchdog_s():
         watch = functools.partial(watchdog.run, _watchdog_s() / 2)
         _start_thread(watch, "watchdog")
-    return functools.partial(_serve_to_end, signals, server, shutdown_s, watchdog)
+
+    def serve_to_end() -> NoReturn:
+        """Wait for a signal, then leave."""
+        import ctypes
+
+        # Hand what reading this file took back to the kernel; glibc would keep it.
+        gc.collect()
+        gc.freeze()
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+        _wait_for_end(signals, server, shutdown_s, watchdog)
+        server.daemon.close()
+        server.daemon.folder.unlock()
+        LOG.info("stopped")
+        leave_at_once(EX_OK)
+
+    return serve_to_end
 
 
 # -- run --local
-
-
-def _local_output(daemon: Daemon, run_id: str) -> _Output:
-    """The output of a run of this process as it comes."""
-    run = daemon.find_run(run_id)
-    assert run
-    for part in output_parts(daemon, run):
-        if isinstance(part, LogPart):
-            yield part
-        else:
-            after = daemon.attempt_after(part)
-            yield _End(run_document(part), after.id if after else "")
 
 
 def _attend_locally(daemon: Daemon, arguments: argparse.Namespace) -> int:
@@ -14076,6 +14041,17 @@ def _attend_locally(daemon: Daemon, arguments: argparse.Namespace) -> int:
         daemon.hurry()
         daemon.drain(0)
 
+    def output_of(run_id: str) -> _Output:
+        """The output of an attempt, not through HTTP, which would halve the speed."""
+        run = daemon.find_run(run_id)
+        assert run
+        for part in output_parts(daemon, run):
+            if isinstance(part, LogPart):
+                yield part
+            else:
+                after = daemon.attempt_after(part)
+                yield _End(run_document(part), after.id if after else "")
+
     relay = _SignalRelay(stop, leave, "once more kills it")
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
@@ -14084,7 +14060,6 @@ def _attend_locally(daemon: Daemon, arguments: argparse.Namespace) -> int:
         params = _given_params(arguments.params, declared)
         with relay.on(numbers, arguments.timeout):
             run = daemon.trigger(task.name, params, "api")
-            output_of = functools.partial(_local_output, daemon)
             return _attend(output_of, run.id, relay, arguments)
     except Problem as problem:
         document = problem_document(problem, "")
