@@ -13006,7 +13006,7 @@ def _ask_reload(settings: dict[str, str], arguments: argparse.Namespace) -> int:
 
 
 def _lock_record(path: str) -> dict[str, Any]:
-    """What the daemon of a data directory wrote of itself. Raises UsageError 69 when
+    """The record of the daemon that runs in a data directory. Raises UsageError 69 if
     none runs there."""
     nobody = UsageError(f"--data {path}: no daemon runs there", EX_UNAVAILABLE)
     try:
@@ -13062,7 +13062,7 @@ def _upgrade_daemon(settings: dict[str, str], arguments: argparse.Namespace) -> 
 # -- deployment: systemd-unit, dockerfile
 
 
-# Python forgets this name once the script's body has ended.
+# Python clears __file__ once the script's body has ended.
 _FILE = os.path.abspath(__file__)
 
 
@@ -13140,7 +13140,7 @@ _TEMPORARY = ("/tmp/", "/var/tmp/")  # noqa: S108 (they are only looked for)
 
 
 def _unit_path(text: str) -> str:
-    """A path in a unit, where % stands before a specifier (systemd.unit(5))."""
+    """A path in a unit, where % begins a specifier (systemd.unit(5))."""
     text = text.replace("%", "%%")
     if re.fullmatch(r"[\w@%+=:,./$-]+", text):
         return text
@@ -13148,7 +13148,7 @@ def _unit_path(text: str) -> str:
 
 
 def _unit_words(words: Iterable[str]) -> str:
-    """A command line in a unit, where $ stands before a variable as well."""
+    """A command line in a unit, where $ begins a variable as well."""
     return " ".join(_unit_path(word).replace("$", "$$") for word in words)
 
 
@@ -13164,8 +13164,8 @@ def _is_for_all(path: str) -> bool:
 
 
 def _unit_account(paths: Iterable[str]) -> str:
-    """As whom a service runs: root's as a user made for it if that one can read the
-    program, another's as that user."""
+    """The account of a service: the current user, but for root a user made for it,
+    if any user can read the program."""
     import pwd
 
     if os.geteuid() == 0 and all(map(_is_for_all, paths)):
@@ -13305,7 +13305,7 @@ def _server_options(
     return Options(token, allowed_hosts, max_connections, heartbeat_s)
 
 
-# What helps when the data directory cannot be used, by a word of what is wrong.
+# How to mend a data directory that cannot be used, by words of the error.
 _REMEDIES = {
     "full": "make room on the disk",
     "No space left": "make room on the disk",
@@ -13328,7 +13328,7 @@ _REMEDIES = {
 
 
 def _unusable(path: str, wrong: str) -> UsageError:
-    """The data directory cannot be used; what is wrong and what helps."""
+    """What is wrong with the data directory, and how to mend it."""
     helps = (text for word, text in _REMEDIES.items() if word in wrong)
     text = f"{wrong}; {next(helps, 'mend that')}, or name another directory"
     return UsageError(f"--data {path}: {text}", EX_OSERR)
@@ -13351,7 +13351,7 @@ def _open_folder(path: str, lock_fd: int) -> DataFolder:
 
 
 def _load_tls(settings: dict[str, str]) -> ssl.SSLContext | None:
-    """How to speak TLS, if that is wanted. Raises ConfigError."""
+    """The certificate and its key, or None without TLS. Raises ConfigError."""
     cert_path, key_path = settings["tls-cert"], settings["tls-key"]
     if bool(cert_path) != bool(key_path):
         raise UsageError("--tls-cert and --tls-key: give both or none", EX_USAGE)
@@ -13380,8 +13380,8 @@ def _given_sockets() -> list[Listener]:
 
 
 def _listen(settings: dict[str, str], given: Collection[Listener]) -> list[Listener]:
-    """Listen where the settings say; sockets that are given take the place of the port.
-    Raises UsageError 69 where that cannot be."""
+    """Listen where the settings say. Sockets that are given replace the port. Raises
+    UsageError 69 if that fails."""
     host, port = settings["host"], _parse_port(settings["port"])
     path = settings["socket"]
     listeners = list(given)
@@ -13399,9 +13399,9 @@ def _listen(settings: dict[str, str], given: Collection[Listener]) -> list[Liste
 
 
 class _Outlet:
-    """A descriptor that takes what finds room there and never waits for a reader.
-    O_NONBLOCK would hold for everybody who shares a pipe or a terminal, so these are
-    opened anew, and a socket is told with each call. Not for several threads at once.
+    """A descriptor that is written only as far as there is room, without blocking.
+    O_NONBLOCK would hold for every program that shares a pipe or a terminal, so these
+    are opened anew; on a socket, each call has a flag for it. For one thread at a time.
     """
 
     def __init__(self, fd: int) -> None:
@@ -13457,8 +13457,8 @@ class _Outlet:
 
 class _LogHandler(logging.Handler):
     """Writes 2026-01-31T08:00:00.000Z info run started task=backup … to stderr, and
-    keeps the newest lines. What finds no room at stderr is counted, and that is said
-    when there is room again."""
+    keeps the newest lines. If stderr has no room, it counts the lines that are lost,
+    and logs their number once there is room again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -13490,8 +13490,8 @@ class _LogHandler(logging.Handler):
         """Write a line to stderr, if it finds room."""
         with self._writing:
             if self._lost:
-                why = "nobody read them from stderr"
-                lost = f"log lines lost count={self._lost} reason={why}"
+                reason = "nobody read them from stderr"
+                lost = f"log lines lost count={self._lost} reason={reason}"
                 note = f"{time_text(at_ms)} warning {lost}\n".encode()
                 if self._outlet.write(note):
                     self._lost = 0
@@ -13503,7 +13503,7 @@ def _start_logging(level: str) -> Ring:
     if level.lower() not in _LEVELS:
         words = ", ".join(_LEVELS)
         raise UsageError(f'--log-level "{level}": write one of {words}', EX_USAGE)
-    # Nobody reads who logged from where, and finding it out doubles the cost.
+    # No line names its caller, and looking for the caller doubles the cost.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = _LogHandler()
@@ -13514,7 +13514,7 @@ def _start_logging(level: str) -> Ring:
 
 
 def _unnamed_file(content: bytes) -> int:
-    """A descriptor of a file without a name, open over an exec, at its beginning."""
+    """A descriptor of a file without a name, at its beginning; an exec keeps it."""
     try:
         fd = os.memfd_create(PROGRAM, 0)
     except (AttributeError, OSError):
@@ -13531,12 +13531,12 @@ def _unnamed_file(content: bytes) -> int:
 
 
 def _write_stacks() -> None:
-    """Write the stacks of all threads to stderr. Called, and not registered as a
-    signal's handler, which would read them while the threads go on."""
+    """Write the stacks of all threads to stderr. Not as a signal handler of
+    faulthandler, which would read them while the threads run."""
     import faulthandler
 
     with open(_unnamed_file(b""), "rb") as file:
-        # It has the interpreter to itself, so not to where it might have to wait.
+        # It holds the interpreter, so it must not write to where it could block.
         faulthandler.dump_traceback(file=file, all_threads=True)
         file.seek(0)
         stacks = file.read()
@@ -13548,8 +13548,7 @@ def _write_stacks() -> None:
 
 
 def _notify(*facts: str) -> None:
-    """Tell the service manager what becomes of this process (sd_notify(3)), if it wants
-    to know."""
+    """Send facts to the service manager, if there is one (sd_notify(3))."""
     path = os.fsencode(os.environ.get("NOTIFY_SOCKET", ""))
     if not path:
         return
@@ -13563,7 +13562,7 @@ def _notify(*facts: str) -> None:
 
 
 def _notify_reloading() -> None:
-    """Tell that something is taken over, which READY=1 will end."""
+    """Tell systemd that a reload begins; READY=1 ends it."""
     _notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
@@ -13573,7 +13572,7 @@ def _notify_ready(status: str) -> None:
 
 
 def _watchdog_s() -> float:
-    """Within what time systemd wants to hear that all goes well; 0 for never."""
+    """How often at least systemd expects WATCHDOG=1; 0 for never."""
     limit, pid = (os.environ.get(f"WATCHDOG_{name}", "") for name in ("USEC", "PID"))
     if not limit.isdigit() or (pid and pid != str(os.getpid())):
         return 0.0
@@ -13581,14 +13580,14 @@ def _watchdog_s() -> float:
 
 
 class _Watchdog:
-    """Tells systemd that the loops are alive: each must go round when it is woken. One
-    that hangs is not talked away: systemd then ends this process and starts another."""
+    """Tells systemd that the loops are alive: each must go round when it is woken. If
+    one hangs, systemd hears nothing, ends this process and starts another."""
 
     def __init__(self, server: Server, signal_writer: int) -> None:
         self._server = server
         self._signal_writer = signal_writer
         self._seen: list[int] = []
-        # While the main thread replaces the program, at most.
+        # At most while the main thread replaces the program.
         self._excused_until_s = -math.inf
         self.rounds_of_main = 0
 
@@ -13610,7 +13609,7 @@ class _Watchdog:
         return not hangs or time.monotonic() < self._excused_until_s
 
     def run(self, period_s: float) -> None:
-        """Root of the watchdog's thread: tell, for ever, what a look shows."""
+        """Root of the watchdog's thread: for ever, tell systemd if all is well."""
         while True:
             if self.look():
                 _notify("WATCHDOG=1")
@@ -13628,14 +13627,14 @@ _BACK = (
 )
 
 
-def _check_ground(daemon: Daemon) -> None:
-    """Check what no program could take over. Raises UpgradeError."""
+def _check_upgradable(daemon: Daemon) -> None:
+    """Raises UpgradeError if no program could take over from this daemon now."""
     if daemon.why_gone():
-        # It would find nothing of the runs.
+        # The next program would find none of the runs.
         raise UpgradeError(daemon.folder.gone)
     low = daemon.disk.why_low()
     if low:
-        # SQLite needs some to open the history again, or the runs would be lost.
+        # Without room SQLite cannot open the history again: the runs would be lost.
         raise UpgradeError(f"no room for it: {low}")
     try:
         daemon.load_beside()
@@ -13643,23 +13642,23 @@ def _check_ground(daemon: Daemon) -> None:
         raise UpgradeError("; ".join(map(str, error.faults))) from error
 
 
-def _rehearsal_words() -> list[str]:
-    """How the program on disk is asked whether it takes this one's arguments, among
-    other things: as an old one is asked for the faults of tasks.json."""
+def _rehearsal_command() -> list[str]:
+    """The command that asks the program on disk whether it could take over, with the
+    arguments of this one. It is a `validate`, which an old program knows as well."""
     flags: list[str] = []
     for word in sys.argv[1:]:
         if word.startswith("-"):
             flags.append(word)
         else:
-            # The value of a flag that is not known would be taken for a command.
+            # The program could take the value of a flag it does not know for a command.
             flags[-1] += f"={word}"
     flags = [flag for flag in flags if flag != "--"]
     return [*_own_program(), *flags, "validate", "--json"]
 
 
-def _hear_first(rehearsal: Rehearsal) -> None:
-    """Hear what the program on disk says of everything but the handover. Raises
-    UpgradeError."""
+def _check_first_answer(rehearsal: Rehearsal) -> None:
+    """Raises UpgradeError if the program on disk cannot take over, whatever is in the
+    handover."""
     told = rehearsal.hear(REHEARSAL_WAIT_S)
     try:
         faults = [str(ConfigFault(**fault)) for fault in told["faults"]]
@@ -13679,7 +13678,7 @@ def _hear_first(rehearsal: Rehearsal) -> None:
 def _replace(
     server: Server, signals: tuple[int, int], rehearsal: Rehearsal
 ) -> NoReturn:
-    """Become the program on disk, if it takes a copy of what it will get. Raises
+    """Exec the program on disk, once it has accepted a copy of the handover. Raises
     UpgradeError, OSError, StoreError; then everything goes on as before."""
     daemon = server.daemon
     try:
@@ -13717,25 +13716,25 @@ def _replace(
 
 
 def _sign(server: Server, **more: Any) -> None:
-    """Tell in the data directory who listens where."""
+    """Record in the data directory where this daemon listens."""
     facts = {**server.places(), "started_ms": server.daemon.started_ms}
     try:
         server.daemon.folder.sign(**facts, **more)
     except OSError as error:
-        # The runs are worth more than being found.
+        # Commands do not find this daemon then, but its runs go on.
         LOG.error("cannot write down where it listens error=%s", error)
 
 
 def _upgrade(server: Server, signals: tuple[int, int]) -> None:
-    """Replace this program by the one on disk: same pid, same socket, same children.
-    Returns only when that is refused."""
+    """Replace this program by the one on disk: same pid, same sockets, same children.
+    Returns only if that is refused."""
     _notify_reloading()
     environ = {**os.environ, _REHEARSAL_VARIABLE: "1"}
     try:
-        _check_ground(server.daemon)
-        argv = _rehearsal_words()
+        _check_upgradable(server.daemon)
+        argv = _rehearsal_command()
         with server.daemon.processes.rehearsal(argv, environ) as rehearsal:
-            _hear_first(rehearsal)
+            _check_first_answer(rehearsal)
             _replace(server, signals, rehearsal)
     except (UpgradeError, OSError, StoreError) as failed:
         error = str(failed)
@@ -13749,7 +13748,7 @@ def _upgrade(server: Server, signals: tuple[int, int]) -> None:
 
 
 def _take_over() -> dict[str, Any]:
-    """The record that the program before this one left in an upgrade; else empty."""
+    """The handover of the program before this one in an upgrade; else empty."""
     fd = os.environ.pop(_HANDOVER_VARIABLE, "")
     if not fd:
         return {}
@@ -13758,8 +13757,8 @@ def _take_over() -> dict[str, Any]:
 
 
 def _rehearsed_handover(settings: dict[str, str]) -> dict[str, Any]:
-    """In a rehearsal: say that all is well so far, and return what the daemon would
-    hand over. Other descriptors stand in for those that only an exec keeps open."""
+    """In a rehearsal: answer that all is well so far, and return the copy of the
+    handover. Other descriptors replace those that only an exec keeps open."""
     database = os.path.join(settings["data"], "history.sqlite3")
     try:
         Store(database, look_only=True).close()
@@ -13780,7 +13779,7 @@ def _rehearsed_handover(settings: dict[str, str]) -> dict[str, Any]:
 
 
 def _reload(daemon: Daemon) -> None:
-    """Load tasks.json again, and tell the daemon's log what came of it."""
+    """Load tasks.json again, and log the outcome."""
     _notify_reloading()
     try:
         changes = daemon.reload()
@@ -13800,12 +13799,12 @@ def _tell_stopping(number: int, shutdown_s: float) -> None:
 
 
 def _bytes_for_main(reader: int, daemon: Daemon) -> Iterator[int]:
-    """What is in the signal pipe, as it comes. Between, dead orphans are reaped:
-    REAP_AGAIN_S after the first of them, all that have ended by then."""
+    """The bytes of the signal pipe as they come. In between it reaps orphans:
+    REAP_AGAIN_S after the first has ended, all that have ended by then."""
     due_s: float | None = 0.0
 
     def ended(number: int, _: Any) -> None:
-        """Have a look at who has ended; hear of no other until then."""
+        """Plan the next look for orphans; ignore SIGCHLD until then."""
         nonlocal due_s
         signal.signal(number, signal.SIG_DFL)
         due_s = time.monotonic() + REAP_AGAIN_S
@@ -13818,7 +13817,7 @@ def _bytes_for_main(reader: int, daemon: Daemon) -> Iterator[int]:
             yield os.read(reader, 1)[0]
         else:
             due_s = None
-            # Before the look, so that none ends unseen. Others' calls go on.
+            # Before the look, so that it misses none. Other system calls go on.
             signal.signal(signal.SIGCHLD, ended)
             signal.siginterrupt(signal.SIGCHLD, False)
             daemon.processes.reap_orphans()
@@ -13827,7 +13826,8 @@ def _bytes_for_main(reader: int, daemon: Daemon) -> Iterator[int]:
 def _wait_for_end(
     signals: tuple[int, int], server: Server, shutdown_s: float, watchdog: _Watchdog
 ) -> None:
-    """Return when a signal has come and everything has ended; a second one hurries."""
+    """Return once a signal has come and everything has ended; a second signal kills
+    what still runs."""
     reader, writer = signals
     daemon = server.daemon
 
@@ -13868,8 +13868,7 @@ def _wait_for_end(
 
 
 def _tell_stdout(line: str) -> None:
-    """Write a line to stdout, without waiting for long: whoever reads it may never do
-    so."""
+    """Write a line to stdout; wait STDOUT_WAIT_S at most, as nobody may read it."""
 
     def write() -> None:
         """Write all of it, however long that takes."""
@@ -13882,7 +13881,7 @@ def _tell_stdout(line: str) -> None:
 
 
 def _tell_ready(server: Server, *, is_new: bool) -> None:
-    """Tell everybody who wants to know that the daemon listens, and where."""
+    """Tell the data directory, the log, stdout and systemd where the daemon listens."""
     _sign(server)
     places, tasks = server.places(), len(server.daemon.config.tasks)
     where = " ".join(f"{kind}={place}" for kind, place in places.items())
@@ -13895,17 +13894,16 @@ def _tell_ready(server: Server, *, is_new: bool) -> None:
 
 
 def _load_beside(server: Server, settings: dict[str, str]) -> Callable[[], None]:
-    """Load what a reload loads besides tasks.json; how to put it to use. Raises
+    """Load the token and the certificate again; returns what puts them to use. Raises
     ConfigError."""
     fresh = server.options._replace(token=_load_token(settings))
     return functools.partial(server.put_to_use, fresh, _load_tls(settings))
 
 
 def leave_script(go_on: Callable[[], NoReturn]) -> NoReturn:
-    """Go on once the body of the script has ended: not before that does the
-    interpreter let go of its syntax tree, half of the daemon's memory. The hook for
-    exceptions is the one place that it calls then and that may last and start threads.
-    """
+    """Go on once the body of the script has ended: only then does the interpreter free
+    its syntax tree, half of the daemon's memory. Of what it calls after that, only the
+    hook for exceptions may last and start threads."""
     sys.excepthook = lambda *_: go_on()
     raise RuntimeError("the body of the script ends here")
 
@@ -13913,8 +13911,8 @@ def leave_script(go_on: Callable[[], NoReturn]) -> NoReturn:
 def _prepare(
     settings: dict[str, str], page: str, *, rehearses: bool
 ) -> tuple[Server, tuple[int, int]]:
-    """The server, whose daemon has taken over what the one before it left, and the pipe
-    of signals."""
+    """The server, whose daemon has taken over the runs of the one before it, and the
+    signal pipe."""
     blank_variable(TOKEN_VARIABLE)
     log_tail = _start_logging(settings["log-level"])
     config = load_config(settings["config"])
@@ -14181,7 +14179,7 @@ class _TestedDaemon:
             return
         self.is_starting = True
         with open(os.path.join(self.folder, "stderr"), "ab") as stderr:
-            # In a session of its own: Ctrl-C is for the selftest, which then ends it.
+            # In a session of its own: Ctrl-C reaches the selftest, which then ends it.
             self.process = subprocess.Popen(
                 [sys.executable, _FILE, "--port", "0", "--shutdown-timeout", "2s"],
                 cwd=self.folder,
