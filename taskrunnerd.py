@@ -11590,7 +11590,7 @@ class _Setting(NamedTuple):
 
 
 _LEVELS = ("debug", "info", "warning", "error")
-# By the headings of --help.
+# The settings below the headings that --help has.
 _GROUPS = {
     "what runs": (
         _Setting("config", "FILE", "tasks.json", "file that declares the tasks"),
@@ -11647,11 +11647,11 @@ class UsageError(Exception):
 
 
 class _Unprinted(OSError):
-    """A result that cannot be written, and why; not that its reader has left."""
+    """A result cannot be written, and why. BrokenPipeError stays what it is."""
 
 
 def _put(fd: int, content: bytes) -> None:
-    """Write all of it now, also where the other end is slow and does not block."""
+    """Write all of it now, also to a slow reader whose end does not block."""
     left = memoryview(content)
     while left:
         try:
@@ -11716,7 +11716,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _parse_number(flag: str, text: str, least: int, most: int, more: str = "") -> int:
-    """The number given with a flag; `more` is what else may stand there."""
+    """The number given with a flag; `more` says what else is allowed."""
     if not re.fullmatch("[0-9]{1,5}", text) or not least <= int(text) <= most:
         wanted = f"write a number from {least} to {most}{more}"
         raise UsageError(f'{flag} "{text}": {wanted}', EX_USAGE)
@@ -12070,8 +12070,8 @@ def _print_import(settings: dict[str, str], arguments: argparse.Namespace) -> in
 
 
 class _NoAnswer(UsageError):
-    """The daemon cannot be reached, or asks to come again; `sent` tells whether it may
-    have got the request nevertheless."""
+    """The daemon cannot be reached, or asks for another try later. `sent`: it may have
+    received the request."""
 
     def __init__(
         self, message: str, code: int = EX_UNAVAILABLE, *, sent: bool = True
@@ -12100,12 +12100,12 @@ _COLOUR_CODE = re.compile("\x1b\\[[0-9;]*m")
 
 
 def _printable(text: str) -> str:
-    """One line that cannot move a terminal's cursor, whatever stands in it."""
+    """Any text as one line that cannot move a terminal's cursor."""
     plain = _COLOUR_CODE.sub("", text).replace("\n", " ")
     return "".join(c if c.isprintable() else "\ufffd" for c in plain)
 
 
-# Of no use to somebody who has written no request.
+# A person who has written no request does not know these places.
 _API_PLACE = re.compile(r"^(body\.params|body|query|path)\.")
 
 
@@ -12124,8 +12124,8 @@ def _tls_socket(parts: SplitResult, *, is_own_record: bool) -> socket.socket:
 
     context = ssl.create_default_context()
     if is_own_record:
-        # It says where the daemon listens on this machine. The certificate is for the
-        # names by which others call it.
+        # The record holds an address of this machine. The certificate is for the names
+        # that others use.
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     address = (parts.hostname or "", parts.port or HTTPS_PORT)
     plain = socket.create_connection(address, CLIENT_TIMEOUT_S)
@@ -12150,7 +12150,7 @@ class Client:
         self._connection: http.client.HTTPConnection | None = None
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection; the next request opens another one."""
         if self._connection:
             self._connection.close()
             self._connection = None
@@ -12184,19 +12184,19 @@ class Client:
                     elif line.startswith(b":"):
                         yield "", None
         finally:
-            # What is left of a stream is of no use for another request.
+            # No other request can follow on a connection with the rest of a stream.
             self.close()
 
     @contextlib.contextmanager
     def _answer(
         self, method: str, path: str, body: Any, headers: Mapping[str, str]
     ) -> Iterator[http.client.HTTPResponse]:
-        """An answer, whose reading may fail as its asking may. Raises _NoAnswer."""
+        """An answer. Asking and reading may fail alike. Raises _NoAnswer."""
         sent = False
         try:
             answer = None
             if self._connection and self._connection.sock:
-                # It may have been closed meanwhile, which only asking shows.
+                # Only a request shows whether the daemon has closed it meanwhile.
                 with contextlib.suppress(*_TRANSPORT_ERRORS):
                     sent = True
                     answer = self._send(method, path, body, headers)
@@ -12258,7 +12258,7 @@ class Client:
             problem = _problem_text(document) if answer.status >= 400 else ""
             is_ours = True
         except (ValueError, KeyError, TypeError, AttributeError):
-            # Of something in front of the daemon, or of another server.
+            # A proxy in front of the daemon answers, or another server.
             is_ours = False
             problem = _printable(f"{self.place}: {answer.status} {answer.reason}")
         if answer.status in (502, 503, 504):
@@ -12271,8 +12271,8 @@ class Client:
 
 
 def _running_place(path: str) -> str:
-    """Where the daemon of a data directory listens, as its lock file says: the path of
-    a Unix socket, else a URL."""
+    """Where the daemon of a data directory listens, by its lock file: the path of a
+    Unix socket, else a URL."""
     try:
         with open(os.path.join(path, "lock"), encoding="utf-8") as file:
             record = json.loads(file.readline(4 * KIB))
@@ -12285,7 +12285,7 @@ def _running_place(path: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    """A word of the command line, whatever its bytes are, as part of a URL."""
+    """A word of the command line, of any bytes, as part of a URL."""
     return quote(os.fsencode(word), safe="")
 
 
@@ -12338,8 +12338,8 @@ def _cells(text: str) -> int:
 
 
 class _Screen(NamedTuple):
-    """What the place is like where results are printed: `width` is 0 where nobody
-    looks and lines are as long as they are."""
+    """The terminal that shows results. Without one `width` is 0, and lines keep their
+    length."""
 
     width: int
     colours: bool
@@ -12375,7 +12375,7 @@ def _screen() -> _Screen:
 
 
 def _local_time(text: str | None) -> str:
-    """A time of the API on this machine's wall."""
+    """A time of the API, as local time of this machine."""
     if not text:
         return "-"
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(parse_time(text) / 1000))
@@ -12419,7 +12419,7 @@ _LEFT_IGNORED = {*_SET_BY_PYTHON, signal.SIGTTIN, signal.SIGTTOU}
 
 
 def _do_nothing(number: int, frame: Any) -> None:
-    """Take a signal that this process ignores, and that its programs are not to."""
+    """Handle a signal that this process ignores and its programs do not."""
 
 
 def _is_ignored(number: int) -> bool:
@@ -12427,9 +12427,9 @@ def _is_ignored(number: int) -> bool:
 
 
 def _ignore_alone(*, alone: bool = True) -> None:
-    """Go on ignoring the signals that whoever started this process has ignored, but
-    let programs have their defaults: an exec resets what is caught. Or, before an
-    upgrade, let the next program inherit them."""
+    """Keep on ignoring the signals that the parent of this process ignored, but give
+    programs the defaults: an exec resets a signal that has a handler. Before an upgrade
+    (not `alone`), the next program inherits that they are ignored."""
     left = _LEFT_IGNORED if any(map(os.isatty, (1, 2))) else _SET_BY_PYTHON
     for number in signal.valid_signals() - left:
         if _is_ignored(number):
@@ -12459,7 +12459,7 @@ def _leave_soon() -> None:
     """Have the kernel end this process in a while, if nothing else does. For the main
     thread."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    # More signals do not put it off.
+    # A further signal must not postpone it.
     if not signal.getitimer(signal.ITIMER_REAL)[0]:
         signal.setitimer(signal.ITIMER_REAL, STOP_SLACK_S)
 
@@ -12495,10 +12495,10 @@ def _signal_pipe(
 
 
 def leave_at_once(code: int) -> NoReturn:
-    """Exit. Threads of connections may still be there, and interpreter shutdown need
-    not care for them."""
+    """Exit without the shutdown of the interpreter, which would wait for threads of
+    connections."""
     for stream in (sys.stdout, sys.stderr):
-        # What could not be written has been said.
+        # Somebody has reported already that it cannot be written.
         with contextlib.suppress(OSError):
             stream.flush()
     os._exit(code)
@@ -12515,7 +12515,7 @@ def _run_exit_code(run: Mapping[str, Any]) -> int:
     if reason == TIMEOUT:
         return EX_TIMEOUT
     if reason == CRASHED:
-        # Nobody knows what it would have been; whatever was left of it was killed.
+        # Its own code is not known. The next daemon killed what was left.
         return EX_SIGNAL + signal.SIGKILL
     if code == NO_EXIT_CODE:
         return EX_NOT_STARTED
@@ -12548,7 +12548,7 @@ class _BackOff:
         if now_s - self._since_s >= CLIENT_PATIENCE_S:
             limit = duration_text(CLIENT_PATIENCE_S)
             raise UsageError(f"{error}; tried for {limit}{self._hint}", error.code)
-        # Not at once: an upgrade in place is over before anybody has read it.
+        # Not at the first tries: an upgrade in place takes less time than reading it.
         if self._pause_s >= CLIENT_PAUSE_MAX_S and not self._told and os.isatty(2):
             self._told = True
             _say(f"{error}; trying again")
@@ -12574,7 +12574,7 @@ class _SignalRelay:
     @contextlib.contextmanager
     def on(self, numbers: Sequence[int], timeout_s: float | None) -> Iterator[None]:
         """Heed signals and the time limit. For the main thread."""
-        # What the shell has ignored, as for jobs in the background, stays so.
+        # A shell ignores signals for jobs in the background; that stays.
         before = {n: signal.getsignal(n) for n in numbers if not _is_ignored(n)}
         reader, writer = _signal_pipe(before)
         _start_thread(functools.partial(self._relay, reader), "signals")
@@ -12604,7 +12604,7 @@ class _SignalRelay:
                     self._ask(EX_SIGNAL + number)
 
     def hold(self, run_id: str) -> None:
-        """This is the run from now on; stop it if that was asked for meanwhile."""
+        """Take this run from now on; stop it if a signal has come already."""
         with self._lock:
             self._run_id = run_id
             if self.code:
@@ -12621,7 +12621,7 @@ class _SignalRelay:
             _start_thread(functools.partial(self._stop, self._run_id), "stop")
 
     def exit_code(self, run: Mapping[str, Any]) -> int:
-        """The exit code of an ended run: what it was stopped for, if it was."""
+        """The exit code for an ended run: if it was stopped, the reason's."""
         stopped = run.get("end_reason") in (STOPPED, DAEMON_STOPPED)
         return self.code if self.code and stopped else _run_exit_code(run)
 
@@ -12637,8 +12637,8 @@ _Output = Iterator[Union[LogPart, _End]]
 
 
 def _remote_output(client: Client, run: Mapping[str, Any], query: str = "") -> _Output:
-    """A run's output as it comes, over every break of the connection. Raises
-    UsageError."""
+    """A run's output as it comes. It continues after every break of the connection.
+    Raises UsageError."""
     path = f"/api/tasks/{run['task_name']}/runs/{run['id']}/log/parts"
     back_off = _BackOff(f"; run {run['id']} may go on")
     at = 0
@@ -12653,14 +12653,14 @@ def _remote_output(client: Client, run: Mapping[str, Any], query: str = "") -> _
                 elif name == "done":
                     yield _End(document["run"], document.get("next_run_id", ""))
                     return
-            # Without a word: the daemon is being replaced, or goes.
+            # The daemon shuts down or is being replaced.
             raise _NoAnswer(f"{client.place}: the daemon ended the stream")
         except _NoAnswer as error:
             back_off.wait(error)
         except _Refused as refused:
             if refused.status != 404:
                 raise
-            # It was there; somebody has deleted it, or another history is in its place.
+            # The run did exist: it has been deleted, or the daemon has another history.
             raise UsageError(str(refused), EX_UNAVAILABLE) from None
 
 
@@ -12696,7 +12696,7 @@ def _attend(
         run_id = next_id
     if arguments.json:
         _put(1, compact_json(run))
-    # The code of a program that has just failed speaks for itself.
+    # If the program just failed, its exit code says enough.
     if run.get("end_reason") not in (SUCCESS, FAILED) or "signal" in run:
         _say(_printable(run.get("summary", _state(run))))
     return relay.exit_code(run)
@@ -12735,14 +12735,14 @@ def _given_params(
 
 
 def _task_path(name: str) -> str:
-    """Where the API has a task, whatever its name on the command line."""
+    """The path of a task in the API."""
     return f"/api/tasks/{_quoted(name)}"
 
 
 def _trigger(
     client: Client, arguments: argparse.Namespace, params: dict[str, str]
 ) -> dict[str, Any]:
-    """Trigger a run; however often that has to be tried, there will be one only."""
+    """Trigger one run, with as many tries as that takes."""
     key = fresh_request_id() if arguments.key is None else arguments.key
     if not re.fullmatch(f"[ -~]{{1,{KEY_MAX_CHARS}}}", key):
         limit = f"1 to {KEY_MAX_CHARS} characters of ASCII"
@@ -12756,7 +12756,7 @@ def _trigger(
         try:
             run = client.ask("POST", path, {"params": params}, headers)
         except _NoAnswer as error:
-            # Where nobody listens from the start there is nothing to wait for.
+            # If nobody listens at the first try, do not wait for a daemon.
             if first and not error.sent:
                 raise
             back_off.wait(error)
@@ -12766,7 +12766,7 @@ def _trigger(
 
 
 def _stop_remotely(client: Client, task_name: str, run_id: str) -> None:
-    """Ask a run to stop, until somebody has heard it."""
+    """Ask a run to stop until the daemon answers."""
     own = Client(client.find, client.token, is_own_record=client.is_own_record)
     back_off = _BackOff()
     while True:
@@ -12775,7 +12775,7 @@ def _stop_remotely(client: Client, task_name: str, run_id: str) -> None:
         except _NoAnswer:
             back_off.pause()
         except UsageError as error:
-            # Else it has ended meanwhile, or who waits for it is told the same.
+            # Else it has ended meanwhile, or the main thread reports the same error.
             if "cannot be signalled" in str(error):
                 _say(str(error))
             return
@@ -12788,7 +12788,7 @@ def _run_remotely(client: Client, arguments: argparse.Namespace) -> int:
     declared: list[tuple[str, str]] = []
     if arguments.params:
         task = client.ask("GET", _task_path(arguments.task))
-        # What the key is for stands first.
+        # The first member of a parameter is its kind, with the key.
         declared = [next(iter(param.items())) for param in task["params"]]
     params = _given_params(arguments.params, declared)
     if arguments.detach:
@@ -12803,7 +12803,7 @@ def _run_remotely(client: Client, arguments: argparse.Namespace) -> int:
         leave_at_once(code)
 
     def output_of(run_id: str) -> _Output:
-        """That of an attempt."""
+        """The output of an attempt."""
         return _remote_output(client, {**run, "id": run_id})
 
     stop = functools.partial(_stop_remotely, client, arguments.task)
@@ -12923,8 +12923,8 @@ def _ask_stop(settings: dict[str, str], arguments: argparse.Namespace) -> int:
 
 
 def _health(client: Client) -> dict[str, Any]:
-    """Whether the daemon takes triggers, as the API says it, also when it says
-    nothing."""
+    """Whether the daemon takes triggers: the API's answer, or one like it if the daemon
+    does not answer."""
     try:
         return cast(dict[str, Any], client.ask("GET", "/readyz"))
     except UsageError as error:
@@ -12981,7 +12981,7 @@ def _print_status(settings: dict[str, str], arguments: argparse.Namespace) -> in
 
 
 def _print_health(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Say whether triggers are taken: exit code 0, else 1, as Docker wants it."""
+    """Print whether the daemon takes triggers: exit code 0, else 1, as Docker wants."""
     health = _health(_client(settings, arguments.url))
     _show(health, [_health_text(health)], as_json=arguments.json)
     return EX_OK if health["status"] == "ok" else EX_DIFFERS
@@ -12996,7 +12996,7 @@ def _ask_reload(settings: dict[str, str], arguments: argparse.Namespace) -> int:
             raise
         faults = [fault["message"] for fault in refused.document.get("errors", ())]
         if len(faults) == FAULTS_LISTED:
-            # There may be more, and it says how many.
+            # The detail says how many more there are.
             faults.append(refused.document["detail"])
         _complain("\n".join(faults or [str(refused)]))
         return EX_CONFIG
@@ -13021,18 +13021,18 @@ def _lock_record(path: str) -> dict[str, Any]:
         text = f"{error.strerror}; ask as the user of the daemon, or name its --url"
         raise UsageError(f"--data {path}: {text}", EX_OSERR) from None
     except ValueError:
-        # Read while it was being written.
+        # The daemon is just writing it.
         return {}
     raise nobody
 
 
 def _upgrade_daemon(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Have the running daemon replace itself; tell how that went."""
+    """Have the running daemon replace itself, and print the outcome."""
     path = settings["data"]
     before = _lock_record(path)
     pid = before.get("pid", 0)
     if pid and not has_open(pid, os.path.join(path, "lock")):
-        # In a container the same number means another process, be it process 1.
+        # Another pid namespace, as in a container: the number names another process.
         message = f"its daemon, pid {pid} where it runs, cannot be seen from here"
         raise UsageError(f"--data {path}: {message}; send SIGUSR2 there", EX_TEMPFAIL)
     try:
@@ -13841,29 +13841,26 @@ def _wait_for_end(
         watchdog.rounds_of_main += 1
         if byte == _DRAINED:
             break
-        if byte < _ARRIVED or byte == _BEAT or _is_ignored(byte - _ARRIVED):
-            continue
         number = byte - _ARRIVED
+        if byte < _ARRIVED or byte == _BEAT or _is_ignored(number):
+            continue
         if number == signal.SIGQUIT:
             _write_stacks()
-            continue
-        if number == signal.SIGHUP:
+        elif number == signal.SIGHUP:
             _start_thread(functools.partial(_reload, daemon), "reload")
-            continue
-        if number == signal.SIGUSR2:
+        elif number == signal.SIGUSR2:
             if not draining:
                 watchdog.excuse(UPGRADE_WAIT_S)
                 _upgrade(server, signals)
                 watchdog.excuse(0)
-            continue
-        if draining:
+        elif draining:
             _leave_soon()
             daemon.hurry()
-            continue
-        draining = True
-        _tell_stopping(number, shutdown_s)
-        server.stop_listening()
-        _start_thread(drain, "drain")
+        else:
+            draining = True
+            _tell_stopping(number, shutdown_s)
+            server.stop_listening()
+            _start_thread(drain, "drain")
     server.wait_answered()
 
 
@@ -14405,7 +14402,7 @@ def _selftest(settings: dict[str, str], arguments: argparse.Namespace) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Leaves with EX_USAGE, where argparse would say 2, and knows what was meant."""
+    """Exits with EX_USAGE, where argparse would with 2, and suggests a command."""
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and leave."""
@@ -14417,7 +14414,7 @@ class _Parser(argparse.ArgumentParser):
             self.print_usage(sys.stderr)
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
 
-    # The names of the commands that it takes.
+    # The names of all commands.
     commands: Collection[str] = ()
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -14589,7 +14586,7 @@ _COMMANDS: dict[str, _Command] = {
 
 
 def _parser() -> argparse.ArgumentParser:
-    """What a command line may say."""
+    """The parser, built from the tables of settings and commands."""
     rows = [f"  {name:19} {x.help}" for name, x in _COMMANDS.items() if x.asks]
     layout = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
@@ -14665,10 +14662,10 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _mend_inheritance() -> None:
-    """Undo what no command can work with. Where stdin, stdout or stderr were closed,
-    keep their numbers from another file, which would get what is written to them.
-    Where SIGCHLD is ignored, the kernel reaps every child, and its exit code is lost.
-    Where signals are blocked, neither Ctrl-C nor SIGTERM ends anything."""
+    """Undo inherited settings with which no command works. If stdin, stdout or stderr
+    is closed, another file would get its number, and what is written there. If SIGCHLD
+    is ignored, the kernel reaps every child, and its exit code is lost. If signals are
+    blocked, neither Ctrl-C nor SIGTERM ends anything."""
     fd = os.open(os.devnull, os.O_RDWR)
     while fd <= 2:
         os.set_inheritable(fd, True)
@@ -14679,17 +14676,17 @@ def _mend_inheritance() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w")
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if _HANDOVER_VARIABLE not in os.environ:
-        # Those that come during an upgrade wait until they can be taken.
+        # Signals that come during an upgrade stay blocked until there is a handler.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def speak_utf8() -> None:
-    """Start anew in Python's UTF-8 mode (PEP 540) where the locale says otherwise: text
-    of tasks.json and of requests is UTF-8, and so are file names in it and what is
-    printed, while bytes of the environment that are none come through as they came."""
+    """If the locale is not UTF-8, start again in Python's UTF-8 mode (PEP 540): text of
+    tasks.json and of requests is UTF-8, and so are file names in it and what is
+    printed. Bytes of the environment that are not UTF-8 pass unchanged."""
     if sys.getfilesystemencoding() != "utf-8":
         python, *more = _own_program()
-        # Of options given twice the first one holds.
+        # If an option is given twice, the first one counts.
         os.execv(python, [python, "-X", "utf8", *more, *sys.argv[1:]])
 
 
@@ -14710,8 +14707,8 @@ def _obey(arguments: argparse.Namespace, page: str) -> int | Callable[[], NoRetu
 def main(
     argv: Sequence[str] | None = None, page: str = ""
 ) -> int | Callable[[], NoReturn]:
-    """Run a command; returns its exit code. Of a daemon, which serves `page` at /, it
-    returns once it has started: what to call then, which lasts until its end."""
+    """Run a command; returns its exit code. Without a command, start the daemon, which
+    serves `page` at /; returns the function that serves until its end."""
     _mend_inheritance()
     try:
         return _obey(_parsed(sys.argv[1:] if argv is None else argv), page)
@@ -14725,7 +14722,7 @@ def main(
         _say(str(error.strerror))
         return EX_OSERR
     except BrokenPipeError:
-        # Whoever read the output has left, which is nobody's fault; a run goes on.
+        # The reader of the output has disconnected, which is no error. A run goes on.
         return EX_SIGNAL + signal.SIGPIPE
 
 
