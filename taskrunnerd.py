@@ -8931,43 +8931,26 @@ def _preferences(header: str) -> dict[str, str]:
     return found
 
 
-def _preferred_wait(given: Mapping[str, str], otherwise_s: float) -> Wait:
-    seconds = given.get("wait", "")
-    if re.fullmatch("[0-9]{1,9}", seconds):
-        return Wait(min(int(seconds), WAIT_MAX_S), f"wait={seconds}")
-    return Wait(otherwise_s)
-
-
 def wanted_wait(request: Request) -> Wait:
     """The wait that a request asks for: in the query, else as a preference. Without a
     time, a stream lasts as long as its run."""
     given = _preferences(request.headers.get("prefer", ""))
-    query = request.query
-    if request.media != JSON:
-        if "wait_timeout" in request.given:
-            return Wait(query["wait_timeout"])
-        return _preferred_wait(given, math.inf)
-    if "wait" in request.given:
+    query, live = request.query, request.media != JSON
+    if live and "wait_timeout" in request.given:
+        return Wait(query["wait_timeout"])
+    if not live and "wait" in request.given:
         return Wait(query["wait_timeout"] if query["wait"] else 0)
-    if "respond-async" in given and "wait" not in given:
+    seconds = given.get("wait", "")
+    if not live and "respond-async" in given and "wait" not in given:
         return Wait(0, "respond-async")
-    return _preferred_wait(given, 0)
+    if re.fullmatch("[0-9]{1,9}", seconds):
+        return Wait(min(int(seconds), WAIT_MAX_S), f"wait={seconds}")
+    return Wait(math.inf if live else 0)
 
 
 def _etag(run: Run) -> str:
     """A text that changes whenever the run does: it has each status once."""
     return f'W/"{run.id}.{run.status}"'
-
-
-def _held_run(daemon: Daemon, request: Request, run: Run, to_come: Answer) -> Run:
-    """The run once it has ended, or has changed if the request names a version of it
-    (If-None-Match), or as it is when the wait is over."""
-    known = request.headers.get("if-none-match", "")
-    if known and _etag(run) not in known:
-        return run
-    still_there = functools.partial(request.still_there, to_come)
-    seen = run.status if known else ENDED
-    return daemon.wait(run.id, request.wait.seconds, still_there, seen)
 
 
 _EVENT_ID = re.compile(f"(?:({RUN_ID_PATTERN[1:-1]}):)?([0-9]{{1,18}})")
@@ -9030,13 +9013,18 @@ def _run_answer(
         headers["Preference-Applied"] = wait.applied
     if request.media != JSON:
         return _live_run(daemon, request, run, Answer(status, None, headers))
-    if wait.seconds:
-        run = _held_run(daemon, request, run, Answer(status, None, headers))
+    known = request.headers.get("if-none-match", "")
+    if wait.seconds and (not known or _etag(run) in known):
+        to_come = Answer(status, None, headers)
+        still_there = functools.partial(request.still_there, to_come)
+        # A client that knows a version of the run waits for another one.
+        seen = run.status if known else ENDED
+        run = daemon.wait(run.id, wait.seconds, still_there, seen)
     if wait.seconds and not run.ended:
         headers["Retry-After"] = "0"
     headers["ETag"] = _etag(run)
     document = run_document(run)
-    if status == 200 and headers["ETag"] in request.headers.get("if-none-match", ""):
+    if status == 200 and headers["ETag"] in known:
         return Answer(304, document, headers)
     if "output" in request.query:
         lines = _last_lines(daemon, run, request.query["output"])
@@ -10194,7 +10182,7 @@ _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(?::[0-
 
 def _split_target(target: str) -> tuple[str, str, str]:
     """Host (empty unless the target is absolute), path and query of a target."""
-    if any(not "!" <= c <= "~" for c in target):
+    if not (target.isascii() and target.isprintable()):
         raise _malformed(400, "the target must be percent-encoded ASCII")
     absolute = _ABSOLUTE.match(target)
     host = absolute[1] if absolute else ""
@@ -11027,7 +11015,7 @@ class Connection:
             if not self._begun:
                 self._begun = True
                 headers = {"Content-Type": JSON, **self._described_by()}
-                self._begin_chunks(to_come.status, {**headers, **to_come.headers})
+                self._begin_body(to_come.status, {**headers, **to_come.headers})
             self._write_chunk(b" ")
         except OSError:
             # Reset since the last look, which is no bug.
@@ -11121,12 +11109,7 @@ class Connection:
         headers = {"Content-Type": stream.content_type, **stream.headers}
         if stream.trailers and head.version == "HTTP/1.1":
             headers["Trailer"] = ", ".join(stream.trailers)
-        if stream.size_bytes is None:
-            self._begin_chunks(stream.status, headers)
-        else:
-            headers["Content-Length"] = str(stream.size_bytes)
-            self._wire.send(self._head_bytes(stream.status, headers))
-            self._begin_body(chunked=False)
+        self._begin_body(stream.status, headers, stream.size_bytes)
         if head.method == "HEAD":
             self._keep_alive = self._keeps_alive
             return
@@ -11142,21 +11125,21 @@ class Connection:
         if trailers or not stream.trailers:
             self._end_chunks(trailers)
 
-    def _begin_chunks(self, status: int, headers: Mapping[str, str]) -> None:
-        """Send the head of an answer of unknown size."""
-        assert self._head
-        chunked = self._head.version == "HTTP/1.1"
-        if chunked:
+    def _begin_body(
+        self, status: int, headers: Mapping[str, str], size_bytes: int | None = None
+    ) -> None:
+        """Send the head of an answer whose body follows in parts."""
+        self._chunked = False
+        if size_bytes is not None:
+            headers = {**headers, "Content-Length": str(size_bytes)}
+        elif self._head and self._head.version == "HTTP/1.1":
+            self._chunked = True
             headers = {**headers, "Transfer-Encoding": "chunked"}
         else:
             self._keep_alive = False
         self._wire.send(self._head_bytes(status, headers))
-        self._begin_body(chunked=chunked)
-
-    def _begin_body(self, *, chunked: bool) -> None:
         # A bug in the middle cannot become an answer any more: the connection ends.
         self._keeps_alive, self._keep_alive = self._keep_alive, False
-        self._chunked = chunked
 
     def _write_chunk(self, chunk: bytes) -> None:
         framed = b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk
