@@ -13289,31 +13289,26 @@ def _server_options(
 
 
 # How to mend a data directory that cannot be used, by words of the error.
-_REMEDIES = {
-    "full": "make room on the disk",
-    "No space left": "make room on the disk",
-    "ermission denied": "give the directory and all in it to the user of the daemon",
-    "readonly": "give the directory and all in it to the user of the daemon",
-    "unable to open": "give the directory and all in it to the user of the daemon",
-    "Read-only": "mount it for writing",
-    "File exists": "remove the file that is in its place",
-    "Not a directory": "remove the file that is in its place",
-    "malformed": "put back a backup of history.sqlite3, or move it and its -wal away "
-    "and begin a new history",
-    "not a database": "put back a backup of history.sqlite3, or move it and its -wal "
-    "away and begin a new history",
-    "locked": "end the other program that has history.sqlite3 open",
-    "I/O error": "look for what the kernel says of the disk",
-    "the file system": "use a directory on a disk of this machine",
-    "another version": "start the version that made it",
-    "oldest that works": "start it with another Python",
-}
+_REMEDIES = (
+    ("full|No space left", "make room on the disk"),
+    ("ermission denied|readonly|unable to open",
+     "give the directory and all in it to the user of the daemon"),
+    ("Read-only", "mount it for writing"),
+    ("File exists|Not a directory", "remove the file that is in its place"),
+    ("malformed|not a database", ("put back a backup of history.sqlite3, or move it "
+     "and its -wal away and begin a new history")),
+    ("locked", "end the other program that has history.sqlite3 open"),
+    ("I/O error", "look for what the kernel says of the disk"),
+    ("the file system", "use a directory on a disk of this machine"),
+    ("another version", "start the version that made it"),
+    ("oldest that works", "start it with another Python"),
+)  # fmt: skip
 
 
 def _unusable(path: str, wrong: str) -> UsageError:
     """What is wrong with the data directory, and how to mend it."""
-    helps = (text for word, text in _REMEDIES.items() if word in wrong)
-    text = f"{wrong}; {next(helps, 'mend that')}, or name another directory"
+    remedies = (text for words, text in _REMEDIES if re.search(words, wrong))
+    text = f"{wrong}; {next(remedies, 'mend that')}, or name another directory"
     return UsageError(f"--data {path}: {text}", EX_OSERR)
 
 
@@ -13901,8 +13896,7 @@ def _prepare(
     handover = _rehearsed_handover(settings) if rehearses else _take_over()
     left = [inherited_listener(**kept) for kept in handover.get("listeners", ())]
     given = left or _given_sockets()
-    options = _server_options(settings, given)
-    options = options._replace(page=page)
+    options = _server_options(settings, given)._replace(page=page)
     is_shut = _parse_port(settings["port"]) is None and not settings["socket"]
     if is_shut and not given:
         raise UsageError("--port none: nobody could ask; use --socket PATH", EX_USAGE)
