@@ -5379,7 +5379,7 @@ class _Unstarted(NamedTuple):
     @property
     def machine(self) -> str:
         """What a binary was made for; empty for other files."""
-        if not self.head.startswith(b"\x7fELF"):
+        if not self.head.startswith(b"\x7fELF") or len(self.head) < 20:
             return ""
         number = int.from_bytes(self.head[18:20], sys.byteorder)
         return _ELF_MACHINES.get(number, f"number {number}")
@@ -5422,7 +5422,7 @@ _START_WORDS: tuple[tuple[int, Callable[[_Unstarted], Any], str], ...] = (
      "a byte order mark stands in front of its #!; save it without one"),
     (errno.ENOEXEC, lambda x: x.machine not in ("", x.own),
      "it was made for another machine ({machine}); this one is {own}"),
-    (errno.ENOEXEC, lambda x: x.machine or not x.head,
+    (errno.ENOEXEC, lambda x: x.head[:4] in (b"", b"\x7fELF"),
      "it is damaged or empty; install it again"),
     (errno.ENOEXEC, bool, "write #!/bin/sh, or what else is to run it, into line 1"),
     (errno.EACCES, lambda x: stat.S_ISDIR(x.mode),
@@ -5433,6 +5433,9 @@ _START_WORDS: tuple[tuple[int, Callable[[_Unstarted], Any], str], ...] = (
      "its file system is mounted noexec; put it elsewhere"),
     (errno.EACCES, bool,
      "{user} may not execute it or its interpreter, or not enter a folder above"),
+    (errno.ENOTDIR, bool, "what is above it is a file; correct the path"),
+    (errno.ELOOP, bool, "its links lead in a circle; correct them"),
+    (errno.ENAMETOOLONG, bool, "write a shorter name"),
     (errno.ETXTBSY, bool, "it is still being written; replace programs with mv"),
     (errno.EAGAIN, bool, "there are too many processes; see ulimit -u and TasksMax"),
     (errno.EMFILE, bool, "raise ulimit -n or LimitNOFILE"),
@@ -5440,6 +5443,8 @@ _START_WORDS: tuple[tuple[int, Callable[[_Unstarted], Any], str], ...] = (
 _FOLDER_WORDS = {
     errno.ENOENT: "make it or correct working_dir",
     errno.ENOTDIR: "it or what is above it is a file; name a folder",
+    errno.ELOOP: "its links lead in a circle; correct them",
+    errno.ENAMETOOLONG: "write a shorter name",
     errno.EACCES: "{user} may not enter it or a folder above",
 }
 
@@ -6388,6 +6393,18 @@ class DataFolder:
             self._lock_fd = -1
 
 
+def _open_store(folder: DataFolder) -> Store:
+    """The history. On a disk that somebody else has filled, what a dead daemon left of
+    its reserve makes room for it. Raises StoreError."""
+    while True:
+        try:
+            return Store(folder.database, look_only=folder.look_only)
+        except StoreError as error:
+            is_full = "disk" in str(error) and not folder.look_only
+            if not (is_full and folder.give_up_reserve()):
+                raise
+
+
 _MEMORY_FIELDS = {
     "/proc/self/status": {"VmRSS": "rss_bytes"},
     "/proc/meminfo": {
@@ -7008,7 +7025,7 @@ class Daemon:
         self.folder = folder
         self.clock = clock
         self.disk = DiskWatch(folder.path, min_free_bytes, clock)
-        self.store = Store(folder.database, look_only=folder.look_only)
+        self.store = _open_store(folder)
         self.started_ms = clock.wall_ms()
         self.draining = False
         # Set while the daemon gets ready to be replaced by another program.
@@ -7422,7 +7439,8 @@ class Daemon:
                 self.store.flush(*writes)
             except StoreError as error:
                 LOG.error("store failed, trying again error=%s", error)
-                time.sleep(STORE_RETRY_S)
+                if not ("disk" in str(error) and self.folder.give_up_reserve()):
+                    time.sleep(STORE_RETRY_S)
                 again = [w for w in writes if w.error is not None]
                 writes = [self.store.enqueue(Write(*w.statements)) for w in again]
             else:
@@ -8317,8 +8335,13 @@ class Daemon:
         for live in resumed:
             changes += self._begin(live)
         if not handover:
-            # Nobody was told of anything yet: better not to start than to wait here.
-            self.store.flush(*[change.write for change in changes])
+            try:
+                self.store.flush(*[change.write for change in changes])
+            except StoreError:
+                # Nobody was told of anything yet: better not to start than to wait
+                # here, unless a dead daemon has left its reserve.
+                if not self._free_disk(changes):
+                    raise
         self._settle(changes)
         self._start_schedules()
         for task in self.config.tasks.values():

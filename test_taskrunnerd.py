@@ -7575,6 +7575,7 @@ START_FILES: dict[str, tuple[bytes, int]] = {
     "foreign": (elf(OTHER_MACHINE, "/no/loader"), 0o755),
     "loaderless": (elf(OWN_MACHINE, "/no/loader"), 0o755),
     "damaged": (elf(OWN_MACHINE, "/no/loader")[:40], 0o755),
+    "cut": (b"\x7fELF", 0o755),
 }
 NO_FILE, DENIED = "No such file or directory", "Permission denied"
 START_FAULTS = {
@@ -7600,6 +7601,16 @@ START_FAULTS = {
         {"run": "true", "working_dir": "plain"},
         'plain": Not a directory: it or what is above it is a file; name a folder',
     ),
+    "file-above": (
+        {"run": ["./plain/x"]},
+        '"./plain/x": Not a directory: what is above it is a file; correct the path',
+    ),
+    "circle": ({"run": ["./circle"]}, "its links lead in a circle; correct them"),
+    "folder-circle": (
+        {"run": "true", "working_dir": "circle"},
+        "its links lead in a circle; correct them",
+    ),
+    "long-name": ({"run": ["x" * 300]}, "File name too long: write a shorter name"),
     "not-executable": (
         {"run": ["./plain"]},
         f'"./plain": {DENIED}: it is not executable; use chmod +x',
@@ -7624,6 +7635,7 @@ START_FAULTS = {
     ),
     "loaderless": ({"run": ["./loaderless"]}, "its loader is not there; take what"),
     "damaged": ({"run": ["./damaged"]}, "it is damaged or empty; install it again"),
+    "cut": ({"run": ["./cut"]}, "it is damaged or empty; install it again"),
 }
 if OWN_HEAD[:5] != b"\x7fELF\2":
     for binary in ("foreign", "loaderless", "damaged"):
@@ -7636,6 +7648,7 @@ def unstartable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("unstartable")
     (folder / "sub").mkdir()
     (folder / "dangling").symlink_to("nowhere")
+    (folder / "circle").symlink_to("circle")
     for name, (content, mode) in START_FILES.items():
         (folder / name).write_bytes(content)
         (folder / name).chmod(mode)
@@ -10550,6 +10563,24 @@ def test_ends_are_recorded_on_a_disk_that_another_process_has_filled(
     assert not (small_disk / "reserve").exists(), "nothing can end any more"
 
 
+def test_crash_is_recorded_on_a_disk_that_another_process_has_filled(
+    small_disk: Path, serve: Callable[..., Served], fifos: Any
+) -> None:
+    """The reserve of the dead daemon makes room for the next one."""
+    tasks = {"talk": {**TALK, "max_concurrent": 5}}
+    daemon = serve(tasks, "--data", str(small_disk), "--min-free", "0b")
+    within(DEADLINE_S, lambda: has_reserve(small_disk), "the reserve")
+    runs = [daemon.trigger("talk", {"fifo": str(fifos())}) for _ in range(5)]
+    for run in runs:
+        await_known(daemon, run)
+    daemon.end(signal.SIGKILL)
+    fill(small_disk, 0)
+    assert os.statvfs(small_disk).f_bavail == 0
+    daemon.start()
+    assert {daemon.run_now(run)["end_reason"] for run in runs} == {"crashed"}
+    assert daemon.request("GET", "/readyz").status == 503
+
+
 def await_end_on_a_full_disk(daemon: Served, run: Any, fd: int) -> Callable[[], Any]:
     """Let the program end while there is no room; a client is waiting for it."""
     waiter = in_thread(
@@ -10615,13 +10646,15 @@ def test_end_that_the_kernel_refuses_to_write_is_not_lost(
 def test_start_on_a_disk_that_cannot_take_what_was_left_is_71(
     small_disk: Path, serve: Callable[..., Served], fifo: Path
 ) -> None:
-    """Better than a daemon that is never ready and hears no signal."""
+    """Better than a daemon that is never ready and hears no signal. No reserve is left
+    that would have the room."""
     daemon = serve({"talk": TALK}, "--data", str(small_disk), "--min-free", "0b")
     run = daemon.trigger("talk", {"fifo": str(fifo)})
     fd = reach(fifo)
     assert daemon.process
     daemon.process.kill()
     daemon.process.wait()
+    (small_disk / "reserve").unlink(missing_ok=True)
     filler = fill(small_disk, 0)
     refused = subprocess.run(
         daemon.command("--port", "0", *daemon.flags),
