@@ -4039,6 +4039,140 @@ def _character_start(chunk: bytes, at: int) -> int:
     return next(starts, at)
 
 
+# What the place counts from which a log is read: fields of _Mark.
+_BYTES, _LINES = 0, 1
+
+
+class _Piece(NamedTuple):
+    """Consecutive chunks of a log, or a gap, which has no bytes. The first mark is the
+    one before them."""
+
+    marks: list[_Mark]
+    block: bytes | None
+
+    def _gap_text(self, start: int) -> str:
+        before, after = self.marks
+        if start > before.end:
+            # Nobody knows how many lines these bytes were.
+            return f"{after.end - start} bytes were left out here"
+        lines, left_out = after.lines - before.lines, after.end - before.end
+        return f"{lines} lines ({left_out} bytes) were left out here"
+
+    def lines(self, start: int) -> Iterator[LogLine]:
+        """Its lines from a number on; a gap is a line with the number of its last."""
+        if self.block is None:
+            after = self.marks[1]
+            yield LogLine(after.lines - 1, after.at_ms, SYSTEM, self._gap_text(0))
+            return
+        begin = self.marks[0].end
+        for before, mark in zip(self.marks, self.marks[1:]):
+            if mark.lines <= start:
+                continue
+            texts = self.block[before.end - begin : mark.end - begin].split(b"\n")
+            if not texts[-1]:
+                texts.pop()
+            first = max(0, start - before.lines)
+            for index, raw in enumerate(texts[first:], first):
+                text = raw.decode("utf-8", "replace")
+                continued = index == 0 and mark.flags & _GOES_ON != 0
+                n = before.lines + index
+                yield LogLine(n, mark.at_ms, mark.stream, text, continued)
+
+    def parts(self, start: int) -> Iterator[LogPart]:
+        """Its bytes from an offset on, by stream, in parts none of which makes a huge
+        event; a gap is a part of the stream `system`."""
+        begin, end = self.marks[0].end, self.marks[-1].end
+        if self.block is None:
+            yield LogPart(end, SYSTEM, self._gap_text(start).encode() + b"\n")
+            return
+        if len(self.block) < end - begin:
+            # Cut since it was opened; the next reader sees that.
+            return
+        at = max(begin, start)
+        for stream, chunks in itertools.groupby(self.marks[1:], lambda m: m.stream):
+            *_, last = chunks
+            while at < last.end:
+                end = min(at + LOG_PART_BYTES, last.end)
+                yield LogPart(end, stream, self.block[at - begin : end - begin])
+                at = end
+
+
+class _Segment(NamedTuple):
+    """One pair of files, open for reading."""
+
+    log_fd: int
+    index_fd: int
+    records: int
+    first: _Mark = _START
+    last: _Mark = _START
+
+    def close(self) -> None:
+        """Close both files."""
+        os.close(self.log_fd)
+        os.close(self.index_fd)
+
+    def mark(self, index: int) -> _Mark:
+        """The record with this index."""
+        raw = os.pread(self.index_fd, _RECORD.size, index * _RECORD.size)
+        # A live segment may have been given up since it was opened.
+        whole = len(raw) == _RECORD.size
+        return _Mark._make(_RECORD.unpack(raw)) if whole else self.last
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes between two offsets; fewer if the file was cut."""
+        return os.pread(self.log_fd, end - start, start - self.first.end)
+
+    def find(self, place: int, unit: int) -> int:
+        """Index of the record that holds a place."""
+        low, high = 1, self.records - 1
+        while low < high:
+            middle = (low + high) // 2
+            if self.mark(middle)[unit] > place:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def pieces(self, start: int, unit: int) -> Iterator[_Piece]:
+        """Its chunks from the one on that holds a place, LOG_BLOCK_BYTES at a time."""
+        at = self.find(start, unit) - 1
+        while at < self.records - 1:
+            count = min(_RECORDS_AT_ONCE, self.records - at)
+            raw = os.pread(self.index_fd, count * _RECORD.size, at * _RECORD.size)
+            raw = raw[: len(raw) // _RECORD.size * _RECORD.size]
+            marks = list(map(_Mark._make, _RECORD.iter_unpack(raw)))
+            if len(marks) < 2:
+                return
+            at += len(marks) - 1
+            low = 0
+            while low < len(marks) - 1:
+                begin, high = marks[low].end, low + 2
+                most = begin + LOG_BLOCK_BYTES
+                while high < len(marks) and marks[high].end <= most:
+                    high += 1
+                yield _Piece(marks[low:high], self.read(begin, marks[high - 1].end))
+                low = high - 1
+
+
+def _open_for_reading(base: str) -> _Segment | None:
+    """A segment as it is now; None if one of its files is missing. Raises OSError."""
+    fds: list[int] = []
+    try:
+        fds.append(_open(base + ".log", os.O_RDONLY))
+        fds.append(_open(base + ".idx", os.O_RDONLY))
+        records = os.fstat(fds[1]).st_size // _RECORD.size
+        segment = _Segment(fds[0], fds[1], records)
+        if not records:
+            return segment
+        return segment._replace(first=segment.mark(0), last=segment.mark(records - 1))
+    except OSError as error:
+        for fd in fds:
+            os.close(fd)
+        if isinstance(error, FileNotFoundError):
+            return None
+        raise
+
+
 def _put_in_place(path: str, content: bytes, fresh: str) -> None:
     """Replace a file by one with other content, by way of a third path."""
     fd = _open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -4052,26 +4186,22 @@ def _put_in_place(path: str, content: bytes, fresh: str) -> None:
 def _keep_head(base: str, head_bytes: int) -> int:
     """Put the first lines of a segment in its place; returns how many bytes they are.
     Whoever has it open for reading goes on to have all of it."""
-    with (
-        open(_open(base + ".log", os.O_RDONLY), "rb") as log,
-        open(_open(base + ".idx", os.O_RDONLY), "rb") as index,
-    ):
-        head = log.read(head_bytes)
+    segment = _open_for_reading(base)
+    if not segment:
+        return 0
+    try:
+        begin = segment.first.end
+        head = segment.read(begin, begin + head_bytes)
         cut = head.rfind(b"\n") + 1 or len(head)
-        before = mark = _Mark(0, 0, 0, SYSTEM, 0)
-        whole = 0
-        for raw in iter(lambda: index.read(_RECORD.size), b""):
-            mark = _Mark._make(_RECORD.unpack(raw))
-            if mark.end > cut:
-                break
-            before = mark
-            whole += 1
-        index.seek(0)
-        records = index.read(whole * _RECORD.size)
-    part = head[before.end : cut]
+        whole = segment.find(begin + cut, _BYTES)
+        records = os.pread(segment.index_fd, whole * _RECORD.size, 0)
+        before, mark = segment.mark(whole - 1), segment.mark(whole)
+    finally:
+        segment.close()
+    part = head[before.end - begin : cut]
     if part:
         lines = before.lines + _count_lines(part)
-        records += _RECORD.pack(*mark._replace(end=cut, lines=lines))
+        records += _RECORD.pack(*mark._replace(end=begin + cut, lines=lines))
     fresh = base + ".more/head"
     os.makedirs(os.path.dirname(fresh), mode=0o700, exist_ok=True)
     # The index first: it must never tell of more than there is (I8).
@@ -4521,134 +4651,6 @@ class LogWriter:
 
 # -- reading: all that reads a log is a fold over its pieces
 
-# What the place counts from which a log is read: fields of _Mark.
-_BYTES, _LINES = 0, 1
-
-
-class _Piece(NamedTuple):
-    """Consecutive chunks of a log, or a gap, which has no bytes. The first mark is the
-    one before them."""
-
-    marks: list[_Mark]
-    block: bytes | None
-
-    def _gap_text(self, start: int) -> str:
-        before, after = self.marks
-        if start > before.end:
-            # Nobody knows how many lines these bytes were.
-            return f"{after.end - start} bytes were left out here"
-        lines, left_out = after.lines - before.lines, after.end - before.end
-        return f"{lines} lines ({left_out} bytes) were left out here"
-
-    def lines(self, start: int) -> Iterator[LogLine]:
-        """Its lines from a number on; a gap is a line with the number of its last."""
-        if self.block is None:
-            after = self.marks[1]
-            yield LogLine(after.lines - 1, after.at_ms, SYSTEM, self._gap_text(0))
-            return
-        begin = self.marks[0].end
-        for before, mark in zip(self.marks, self.marks[1:]):
-            if mark.lines <= start:
-                continue
-            texts = self.block[before.end - begin : mark.end - begin].split(b"\n")
-            if not texts[-1]:
-                texts.pop()
-            first = max(0, start - before.lines)
-            for index, raw in enumerate(texts[first:], first):
-                text = raw.decode("utf-8", "replace")
-                continued = index == 0 and mark.flags & _GOES_ON != 0
-                n = before.lines + index
-                yield LogLine(n, mark.at_ms, mark.stream, text, continued)
-
-    def parts(self, start: int) -> Iterator[LogPart]:
-        """Its bytes from an offset on, by stream, in parts none of which makes a huge
-        event; a gap is a part of the stream `system`."""
-        begin, end = self.marks[0].end, self.marks[-1].end
-        if self.block is None:
-            yield LogPart(end, SYSTEM, self._gap_text(start).encode() + b"\n")
-            return
-        if len(self.block) < end - begin:
-            # Cut since it was opened; the next reader sees that.
-            return
-        at = max(begin, start)
-        for stream, chunks in itertools.groupby(self.marks[1:], lambda m: m.stream):
-            *_, last = chunks
-            while at < last.end:
-                end = min(at + LOG_PART_BYTES, last.end)
-                yield LogPart(end, stream, self.block[at - begin : end - begin])
-                at = end
-
-
-class _Segment(NamedTuple):
-    """One pair of files, open for reading."""
-
-    log_fd: int
-    index_fd: int
-    records: int
-    first: _Mark = _START
-    last: _Mark = _START
-
-    def mark(self, index: int) -> _Mark:
-        """The record with this index."""
-        raw = os.pread(self.index_fd, _RECORD.size, index * _RECORD.size)
-        # A live segment may have been given up since it was opened.
-        whole = len(raw) == _RECORD.size
-        return _Mark._make(_RECORD.unpack(raw)) if whole else self.last
-
-    def read(self, start: int, end: int) -> bytes:
-        """The bytes between two offsets; fewer if the file was cut."""
-        return os.pread(self.log_fd, end - start, start - self.first.end)
-
-    def find(self, place: int, unit: int) -> int:
-        """Index of the record that holds a place."""
-        low, high = 1, self.records - 1
-        while low < high:
-            middle = (low + high) // 2
-            if self.mark(middle)[unit] > place:
-                high = middle
-            else:
-                low = middle + 1
-        return low
-
-    def pieces(self, start: int, unit: int) -> Iterator[_Piece]:
-        """Its chunks from the one on that holds a place, LOG_BLOCK_BYTES at a time."""
-        at = self.find(start, unit) - 1
-        while at < self.records - 1:
-            count = min(_RECORDS_AT_ONCE, self.records - at)
-            raw = os.pread(self.index_fd, count * _RECORD.size, at * _RECORD.size)
-            raw = raw[: len(raw) // _RECORD.size * _RECORD.size]
-            marks = list(map(_Mark._make, _RECORD.iter_unpack(raw)))
-            if len(marks) < 2:
-                return
-            at += len(marks) - 1
-            low = 0
-            while low < len(marks) - 1:
-                begin, high = marks[low].end, low + 2
-                most = begin + LOG_BLOCK_BYTES
-                while high < len(marks) and marks[high].end <= most:
-                    high += 1
-                yield _Piece(marks[low:high], self.read(begin, marks[high - 1].end))
-                low = high - 1
-
-
-def _open_for_reading(base: str) -> _Segment | None:
-    """A segment as it is now; None if one of its files is missing. Raises OSError."""
-    fds: list[int] = []
-    try:
-        fds.append(_open(base + ".log", os.O_RDONLY))
-        fds.append(_open(base + ".idx", os.O_RDONLY))
-        records = os.fstat(fds[1]).st_size // _RECORD.size
-        segment = _Segment(fds[0], fds[1], records)
-        if not records:
-            return segment
-        return segment._replace(first=segment.mark(0), last=segment.mark(records - 1))
-    except OSError as error:
-        for fd in fds:
-            os.close(fd)
-        if isinstance(error, FileNotFoundError):
-            return None
-        raise
-
 
 def _later_segments(base: str) -> list[int]:
     try:
@@ -4665,18 +4667,16 @@ class LogReader:
     same to it. Lines and offsets count dropped output too. Raises LogError."""
 
     def __init__(self, base: str) -> None:
-        self._segments: list[_Segment] = []
-        self._fds: list[int] = []
+        self._opened: list[_Segment] = []
         try:
             with _as_log_error(base):
                 for number in [0, *_later_segments(base)]:
                     segment = _open_for_reading(_segment_base(base, number))
-                    self._fds += segment[:2] if segment else ()
-                    self._segments += [segment] if segment and segment.records else []
+                    self._opened += [segment] if segment else []
         except LogError:
             self.__exit__()
             raise
-        segments = self._segments
+        segments = self._segments = [s for s in self._opened if s.records]
         self.first_available = segments[0].first.lines if segments else 0
         last = segments[-1].last if segments else _START
         self.total_lines, self.written_bytes = last.lines, last.end
@@ -4687,8 +4687,8 @@ class LogReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for fd in self._fds:
-            os.close(fd)
+        for segment in self._opened:
+            segment.close()
 
     def _joints(self) -> Iterator[tuple[_Mark, _Segment]]:
         """Each segment, and the end of the one before it."""
@@ -4919,8 +4919,7 @@ def is_indexed(base: str) -> bool:
         return True
     if not segment:
         return False
-    os.close(segment.log_fd)
-    os.close(segment.index_fd)
+    segment.close()
     return segment.last.end - segment.first.end == size
 
 

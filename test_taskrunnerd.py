@@ -5983,6 +5983,101 @@ def test_log_keeps_all_of_what_fits(
     assert (log.full, log.dropped_bytes) == (False, 0)
 
 
+def random_steps(rng: random.Random, secrets: tuple[str, ...]) -> Iterator[Any]:
+    """What may happen to a log: ("disk", room), ("hand over",), or a chunk of a line on
+    one of two streams, or of many lines, and how long the program then pauses."""
+    unfinished = ["", ""]
+    for _ in range(rng.choice([20, 200])):
+        chance = rng.random()
+        if chance < 0.02:
+            yield "disk", rng.choice([0, 20, 40, 60, 300])
+        elif chance < 0.15:
+            yield "disk", 10**9
+        elif chance < 0.17:
+            yield ("hand over",)
+        stream = rng.choice([OUT, OUT, ERR])
+        words = ["x", "words ", "é", "\r", "0123456789" * 5, *secrets]
+        text = "".join(rng.choices(words, k=rng.randrange(4)))
+        if rng.random() < 0.5 or len(unfinished[stream] + text) > 100:
+            text += "\n" * rng.randint(1, 2)
+        if rng.random() < 0.1:
+            text += "a line\n" * rng.randrange(300)
+        unfinished[stream] = (unfinished[stream] + text).rpartition("\n")[2]
+        yield "write", stream, text.encode(), rng.choice([0.0, 0.0, 0.1, 0.6])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_log_is_the_same_for_all_its_readers_whatever_happens_to_it(
+    open_log: Callable[..., tr.LogWriter], monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Caps, held lines, secrets, full disks and upgrades at random: what is kept is
+    what a log without a cap has in the same place, what is not is told as a gap, and
+    nothing is counted twice."""
+    rng = random.Random(7000 + seed)
+    disk = Disk(10**9)
+    monkeypatch.setattr(tr, "os", disk)
+    secrets = rng.choice([(), ("hunter2", "hunter2000")])
+    cap, on_full = rng.choice(CAPS[:4]), rng.choice(tr.LOG_POLICIES)
+    log, twin = open_log(cap, on_full, secrets), open_log(secrets=secrets)
+    ms, now_s, room = AT_MS, 1.0, rng.choice([0, 10**9])
+
+    def check() -> None:
+        logs = [p for p in files_of(log.base) if p.endswith(".log")]
+        assert sum(map(os.path.getsize, logs)) <= cap
+        whole = read_log(twin.base).raw
+        start, raw, gaps = 0, b"", []
+        with tr.LogReader(log.base) as reader:
+            for part in parts_of(reader, 0):
+                own = whole[start : part.end]
+                assert part.stream == tr.SYSTEM or part.content == own
+                if part.stream == tr.SYSTEM:
+                    gaps.append(part.content.decode())
+                else:
+                    raw += own
+                start = part.end
+            assert start == reader.written_bytes
+            lines = reader.lines(0, 10**9)
+            n = rng.randrange(reader.total_lines + 2)
+            assert reader.lines(n, 10**9) == [x for x in lines if x.n >= n]
+            newest = max(reader.first_available, reader.total_lines - 7)
+            assert reader.last_lines(7) == [x for x in lines if x.n >= newest]
+        kept = read_log(log.base)
+        assert kept.raw == raw == b"".join(read_on(log.base)[0])
+        assert [f"{line.text}\n" for line in lines if line.stream == tr.SYSTEM] == gaps
+        own_lines = [line for line in lines if line.stream != tr.SYSTEM]
+        assert "".join(kept.texts) == raw.decode("utf-8", "replace").replace("\n", "")
+        assert look_for(log.base, "LINE") == [n for n in own_lines if "line" in n.text]
+        assert not [s for s in secrets if s.encode() in raw]
+        low, high = sorted(rng.randrange(len(raw) + 2) for _ in range(2))
+        with tr.LogReader(log.base) as reader:
+            assert b"".join(reader.raw(low, high)) == raw[low:high]
+        if not secrets:
+            held = sum(map(len, log._held))
+            assert log.output_bytes == len(raw) + log.dropped_bytes + held
+        left_out = sum(gap[2] for gap in kept.gaps)
+        untold = log._ends_in_gap and not log.closed
+        assert untold or left_out == log.dropped_bytes
+
+    for step, (what, *how) in enumerate(random_steps(rng, secrets)):
+        if what == "disk":
+            room = how[0]
+        elif what == "hand over":
+            record = json.loads(json.dumps(log.record()))
+            log._close_files()
+            log = tr.LogWriter.resumed(log.base, record)
+        else:
+            ms, now_s = ms + 1, now_s + how[2]
+            for each, disk.room in ((log, room), (twin, 10**9)):
+                each.release(ms, now_s)
+                each.write(how[0], how[1], ms, now_s)
+        disk.room = 10**9
+        if step % 10 == 0:
+            check()
+    log.close(ms)
+    twin.close(ms)
+    check()
+
+
 def test_log_with_a_gap_is_read_from_any_line(
     open_log: Callable[..., tr.LogWriter],
 ) -> None:
@@ -5997,23 +6092,6 @@ def test_log_with_a_gap_is_read_from_any_line(
             limit = rng.randint(1, 30)
             wanted = [line for line in kept.lines if line.n >= start][:limit]
             assert reader.lines(start, limit) == wanted
-
-
-def test_log_stays_within_its_cap_at_every_moment(
-    open_log: Callable[..., tr.LogWriter],
-) -> None:
-    rng = random.Random(96)
-    for cap in (tr.KIB, 20_000):
-        log = open_log(cap)
-        for _ in range(300):
-            log.write(OUT, b"y" * rng.randrange(cap // 10) + b"\n", AT_MS, 1.0)
-            if rng.random() < 0.2:
-                logs = [
-                    len(c) for p, c in files_of(log.base).items() if p[-4:] == ".log"
-                ]
-                assert sum(logs) <= cap
-                kept = read_log(log.base)
-                assert log.output_bytes == len(kept.raw) + log.dropped_bytes
 
 
 @pytest.mark.parametrize("on_full", [tr.DROP_NEW, tr.KILL_TASK])
@@ -6383,35 +6461,6 @@ def test_log_error_does_not_blame_the_cap(
     assert [line.text for line in lines[1:]] == ["kept"]
     assert "left out" in lines[0].text
     assert "log_max_size reached" not in lines[0].text
-
-
-@pytest.mark.parametrize("cap", [tr.KIB, 3 * tr.KIB])
-def test_log_counts_exactly_when_errors_and_rotation_meet(
-    open_log: Callable[..., tr.LogWriter], monkeypatch: pytest.MonkeyPatch, cap: int
-) -> None:
-    """Bytes lost to the disk and later rotated away are not counted twice, and the
-    cap holds however often the disk was full."""
-    rng = random.Random(cap)
-    disk = Disk(10**9)
-    monkeypatch.setattr(tr, "os", disk)
-    log = open_log(cap)
-    for n in range(300):
-        if rng.random() < 0.04:
-            disk.room = rng.choice([0, 20, 40, 60])
-        elif rng.random() < 0.3:
-            disk.room = 10**9
-        log.write(OUT, b"line %d\n" % n, AT_MS, 1.0)
-        kept = read_log(log.base)
-        assert len(kept.raw) <= cap, n
-        assert log.output_bytes == len(kept.raw) + log.dropped_bytes, n
-    disk.room = 10**9
-    log.write(OUT, b"last\n", AT_MS, 1.0)
-    log.close(AT_MS)
-    kept = read_log(log.base)
-    own = [line for line in kept.lines if line.stream != tr.SYSTEM]
-    assert own.pop() == tr.LogLine(300, AT_MS, OUT, "last")
-    assert [line.text for line in own] == [f"line {line.n}" for line in own]
-    assert sum(gap[2] for gap in kept.gaps) == log.dropped_bytes
 
 
 def test_log_that_somebody_removes_goes_on_within_its_cap(
