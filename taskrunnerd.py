@@ -4185,7 +4185,7 @@ def _put_in_place(path: str, content: bytes, fresh: str) -> None:
 
 def _keep_head(base: str, head_bytes: int) -> int:
     """Put the first lines of a segment in its place; returns how many bytes they are.
-    Whoever has it open for reading goes on to have all of it."""
+    A reader that has it open still reads all of it."""
     segment = _open_for_reading(base)
     if not segment:
         return 0
@@ -4226,7 +4226,7 @@ class DiskWatch:
         # What output may still take, and what was taken and is not on the disk yet.
         self._budget_bytes = self._under_way_bytes = 0
 
-    def why_low(self) -> str:
+    def reason_low(self) -> str:
         """Why nothing more should be written; empty when there is room."""
         if self._clock.monotonic_s() >= self._look_at_s:
             self._say(self._look())
@@ -4239,7 +4239,7 @@ class DiskWatch:
     def take(self, size_bytes: int) -> str:
         """Take room for output out of the budget; returns why there is none. Once it is
         written or has failed, `note_written` has to follow."""
-        low, spare_bytes = self.why_low(), DISK_NEAR_BYTES
+        low, spare_bytes = self.reason_low(), DISK_NEAR_BYTES
         while not low and not self._try_take(size_bytes, spare_bytes):
             low, spare_bytes = self._look(size_bytes), 0
             if low:
@@ -4270,7 +4270,7 @@ class DiskWatch:
             try:
                 found = os.statvfs(self._path)
             except OSError:
-                # Then nothing is known of the room, and whoever writes finds out.
+                # Then nothing is known of the room: the next write shows it.
                 self._budget_bytes = sys.maxsize
                 return ""
             free_bytes = found.f_bavail * found.f_frsize
@@ -4356,7 +4356,7 @@ class LogWriter:
     # -- what an upgrade in place carries over
 
     def record(self) -> dict[str, Any]:
-        """Everything that makes this writer go on in another process, as JSON."""
+        """The state with which another process continues this log, as JSON."""
         record: dict[str, Any] = {name: getattr(self, name) for name in _CARRIED}
         record.update(
             {name: [b.decode("latin-1") for b in getattr(self, name)] for name in _RAW}
@@ -4369,7 +4369,7 @@ class LogWriter:
 
     @classmethod
     def resumed(cls, base: str, record: Mapping[str, Any]) -> LogWriter:
-        """The writer that a record is of; an unfinished segment goes on."""
+        """The writer of a record; it continues an unfinished segment."""
         cap = record["max_bytes"], record["on_full"]
         log = cls(base, cap[0], cap[1], record["secrets"])
         for name in _CARRIED:
@@ -4624,7 +4624,7 @@ class LogWriter:
         while self._segments and not self._has_room():
             number, _, size, _ = self._segments[0]
             base = _segment_base(self.base, number)
-            # Somebody may have removed the files; then there is nothing to make room.
+            # If an operator has removed the files, the room is there.
             with contextlib.suppress(FileNotFoundError):
                 if number == 0:
                     self._head_kept = _keep_head(base, self._head_bytes)
@@ -4915,7 +4915,7 @@ def is_indexed(base: str) -> bool:
         size = os.stat(path + ".log").st_size
         segment = _open_for_reading(path)
     except OSError:
-        # Nothing is there, or what no repair can mend: whoever reads it is told.
+        # There is none, or no repair can mend it: its reader is told.
         return True
     if not segment:
         return False
@@ -7161,7 +7161,7 @@ class Daemon:
         """Why no new run can be recorded now, as far as is known; empty if it can."""
         # One step, so that no other thread changes it meanwhile.
         refused = list(self._unwritten.values())
-        return next(filter(None, refused), "") or self.disk.why_low()
+        return next(filter(None, refused), "") or self.disk.reason_low()
 
     def counted(self) -> dict[str, Counted]:
         """What ended ever, by task name. Reads only what is not known. Raises
@@ -13632,7 +13632,7 @@ def _check_upgradable(daemon: Daemon) -> None:
     if daemon.why_gone():
         # The next program would find none of the runs.
         raise UpgradeError(daemon.folder.gone)
-    low = daemon.disk.why_low()
+    low = daemon.disk.reason_low()
     if low:
         # Without room SQLite cannot open the history again: the runs would be lost.
         raise UpgradeError(f"no room for it: {low}")

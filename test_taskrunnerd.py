@@ -9930,33 +9930,33 @@ def test_disk_is_low_below_its_limit_of_bytes(room: Room) -> None:
     ]:
         room.free_bytes = free_bytes
         clock.pass_time(tr.DISK_LOOK_S)
-        assert disk.why_low() == low
+        assert disk.reason_low() == low
 
 
 def test_disk_is_low_below_its_limit_of_inodes(room: Room) -> None:
     clock = FakeClock()
     disk, careless = (tr.DiskWatch("/", least, clock) for least in (1, 0))
     room.free_files = tr.DISK_MIN_FREE_FILES - 1
-    assert disk.why_low() == "1023 inodes free, under 1024"
-    assert careless.why_low() == ""
+    assert disk.reason_low() == "1023 inodes free, under 1024"
+    assert careless.reason_low() == ""
     room.files = 0
     clock.pass_time(tr.DISK_LOOK_S)
-    assert disk.why_low() == "", "a file system that does not count inodes"
+    assert disk.reason_low() == "", "a file system that does not count inodes"
 
 
 def test_disk_is_looked_at_once_in_a_second_and_full_at_once(room: Room) -> None:
     clock = FakeClock()
     disk = tr.DiskWatch("/", 1, clock)
     for _ in range(1000):
-        assert disk.why_low() == ""
+        assert disk.reason_low() == ""
     assert room.asked == 1
     disk.note_full()
-    assert disk.why_low() == "the disk is full"
+    assert disk.reason_low() == "the disk is full"
     clock.pass_time(tr.DISK_LOOK_S - 0.01)
-    assert disk.why_low() == "the disk is full"
+    assert disk.reason_low() == "the disk is full"
     assert room.asked == 1
     clock.pass_time(0.01)
-    assert disk.why_low() == ""
+    assert disk.reason_low() == ""
 
 
 def test_disk_has_room_for_what_is_above_its_limit_and_not_taken(room: Room) -> None:
@@ -9970,10 +9970,10 @@ def test_disk_has_room_for_what_is_above_its_limit_and_not_taken(room: Room) -> 
     assert not disk.try_take(9 * tr.MIB + 1)
     disk.note_written(30 * tr.MIB)
     room.free_bytes = 10 * tr.MIB
-    assert disk.why_low() == ""
+    assert disk.reason_low() == ""
     low = "10.0 MB free on the disk, 1.0 MB of it stay free"
     assert disk.take(9 * tr.MIB + 1) == low
-    assert disk.take(1) == disk.why_low() == low
+    assert disk.take(1) == disk.reason_low() == low
 
 
 def test_disk_that_was_low_needs_a_little_more_to_have_room_again(room: Room) -> None:
@@ -9987,7 +9987,7 @@ def test_disk_that_was_low_needs_a_little_more_to_have_room_again(room: Room) ->
     ]:
         room.free_bytes = free_bytes
         clock.pass_time(tr.DISK_LOOK_S)
-        assert disk.why_low() == low
+        assert disk.reason_low() == low
 
 
 def test_reserve_is_given_up_in_parts_and_made_again_where_there_is_room(
@@ -10012,7 +10012,7 @@ def test_reserve_is_given_up_in_parts_and_made_again_where_there_is_room(
 
 
 def test_disk_that_cannot_be_asked_is_not_low(tmp_path: Path) -> None:
-    assert tr.DiskWatch(str(tmp_path / "gone"), 1, tr.Clock()).why_low() == ""
+    assert tr.DiskWatch(str(tmp_path / "gone"), 1, tr.Clock()).reason_low() == ""
 
 
 @pytest.fixture
@@ -10181,7 +10181,7 @@ def test_store_that_is_locked_refuses_a_trigger_but_drops_no_output(
         with pytest.raises(tr.Problem, match="database is locked") as caught:
             daemon.trigger("ok", {}, "api")
     assert caught.value.status == 507
-    assert daemon.disk.why_low() == ""
+    assert daemon.disk.reason_low() == ""
     ended = end_of(daemon, daemon.trigger("ok", {}, "api"))
     assert (ended.output_bytes, ended.output_dropped_bytes) == (2, 0)
 
