@@ -11773,6 +11773,9 @@ def _load_token(settings: dict[str, str]) -> str:
             token, fault = file.read(64 * KIB).strip(), "empty; write a token into it"
     except (OSError, UnicodeDecodeError) as error:
         token, fault = "", getattr(error, "strerror", None) or "not UTF-8 text"
+    if len(token.splitlines()) > 1:
+        # No header can hold them.
+        token, fault = "", "has several lines; write the token alone into it"
     if not token:
         raise ConfigError([ConfigFault(path, 0, 0, "--token-file", fault)])
     return token

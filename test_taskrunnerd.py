@@ -18422,6 +18422,7 @@ def call(folder: Path, *arguments: str, **variables: str) -> Told:
         ("--token-file .", {}, 78, "Is a directory"),
         ("--token-file empty", {}, 78, "empty; write a token into it"),
         ("--token-file binary", {}, 78, "not UTF-8"),
+        ("--token-file two", {}, 78, "has several lines; write the token alone"),
         ("", {"TASKRUNNERD_TOKEN_FILE": "none"}, 78, "none: No such file"),
     ],
 )
@@ -18431,6 +18432,7 @@ def test_start_is_refused_and_nothing_is_made(
     write_config(tmp_path, {"tasks": {"true": {"run": "true"}}})
     (tmp_path / "empty").write_text(" \n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "two").write_text("secret\nanother\n")
     before = sorted(os.listdir(tmp_path))
     told = call(tmp_path, *arguments.split(), **{"TASKRUNNERD_PORT": "0", **variables})
     assert told.code == code, told
