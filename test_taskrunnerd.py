@@ -22032,6 +22032,35 @@ def test_run_leaves_the_run_at_the_second_signal(serve: Any) -> None:
     assert daemon.ended(run)["exit_code"] == 7
 
 
+def test_run_detaches_at_the_second_signal_though_nobody_reads_its_output(
+    serve: Any,
+) -> None:
+    daemon = serve({"flood": {"run": "while :; do echo more; done"}})
+    reader, writer = os.pipe()
+
+    def is_full() -> bool:
+        return not select.select([], [writer], [], 0)[1]
+
+    was = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        daemon.command("run", "flood"),
+        cwd=daemon.folder, env=daemon.environment(), stdout=writer,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    signal.signal(signal.SIGINT, was)
+    with process:
+        within(DEADLINE_S, is_full, "a full pipe")
+        process.send_signal(signal.SIGINT)
+        assert b"asking the run to stop" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE_S) == 130
+        left = process.stderr.read().decode()
+    run = only_run(daemon)
+    assert left == f"taskrunnerd: left; the run goes on as {run['id']}\n"
+    os.close(reader)
+    os.close(writer)
+
+
 def test_run_stopped_while_the_daemon_is_away_stops_when_it_is_back(
     serve: Any, fifo: Path
 ) -> None:
