@@ -5258,6 +5258,9 @@ def test_newest_id_counts_the_trash(store: tr.Store) -> None:
     assert store.newest_id() == newer.id
     put(store, tr.write_forgotten([newer.id]))
     assert store.newest_id() == older.id
+    # Somebody wrote to the history by hand: the next start was a traceback.
+    record(store, as_ended(new_run()._replace(id="short")))
+    assert store.newest_id() == older.id
 
 
 @pytest.mark.parametrize("reason", tr.END_REASONS)
