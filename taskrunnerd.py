@@ -130,6 +130,7 @@ import select
 import shutil
 import signal
 import socket
+import socketserver
 import sqlite3
 import stat
 import struct
@@ -153,10 +154,12 @@ if __name__ == "__main__" and "ssl" not in sys.modules:
     # of its start, for what only TLS needs. That imports it itself.
     sys.modules["ssl"] = cast("Any", None)
     import http.client
+    import http.server
 
     del sys.modules["ssl"]
 else:
     import http.client
+    import http.server
 
 # ---- 1. Words and limits ----------------------------------------------------
 # Owns the words of the wire (states, reasons, policies), every size and time limit,
@@ -10128,9 +10131,9 @@ API = (*ROUTES, Route("GET", "/openapi.json", get_openapi, media="application/js
 
 # ---- 14. HTTP: connections, parsing, answers, streams -----------------------
 # Owns the sockets, TLS and everything that is HTTP (RFC 9110, RFC 9112). Relies on 2,
-# 4, 5 and 11 to 13; knows API and nothing about tasks. Not on http.server, whose slow
-# or unsafe corners are all that is needed here: the e-mail header parser, HTML error
-# pages, unbuffered writes, DNS at bind.
+# 4, 5 and 11 to 13; knows API and nothing about tasks. ThreadingHTTPServer gives each
+# connection its thread. The slow or unsafe corners of http.server are overridden: the
+# e-mail header parser, HTML error pages, unbuffered writes, DNS at bind.
 
 TITLES = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
@@ -11309,8 +11312,12 @@ def inherited_listener(fd: int, made: Sequence[int] | None = None) -> Listener:
     return Listener(listening, (made[0], made[1]) if made else None)
 
 
-class Server:
+class Server(http.server.ThreadingHTTPServer):
     """Accepts connections, a thread for each."""
+
+    daemon_threads = True
+    # Otherwise the base class keeps every thread it ever started.
+    block_on_close = False
 
     def __init__(
         self,
@@ -11354,9 +11361,16 @@ class Server:
         # A leaf: adding to a number is not atomic.
         self._count_lock = threading.Lock()
         self._answered: collections.Counter[tuple[str, int]] = collections.Counter()
+        ports = [place for place in self.listeners if not place.is_unix]
+        name = ports[0].socket.getsockname() if ports else ("", 0)
+        # Not of TCPServer, which has one socket and binds it; finish_request makes a
+        # Connection instead of that handler.
+        handler = socketserver.BaseRequestHandler
+        socketserver.BaseServer.__init__(self, name, handler)
 
-    def serve_forever(self) -> None:
-        """Accept until `stop_listening` or `pause`."""
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Accept until `stop_listening` or `pause`. Blocks where the base class wakes
+        up twice a second."""
         # First this, then the look at _closing: either the sockets stay open until this
         # loop rests, or it does not begin.
         self._rests.clear()
@@ -11400,9 +11414,9 @@ class Server:
             if self._paused or self._closing:
                 return
             if listener.socket.fileno() in fds:
-                self._serve_or_refuse(*listener.socket.accept())
+                self.process_request(*listener.socket.accept())
 
-    def _serve_or_refuse(self, client: socket.socket, peer: Any) -> None:
+    def process_request(self, client: Any, peer: Any) -> None:
         """Give a connection its thread, or refuse it."""
         try:
             if self._spare < 0:
@@ -11417,32 +11431,32 @@ class Server:
         # Adding to a set and taking out of it are atomic.
         self._open.add(client)
         self.unanswered.add(client)
-        serve = threading.Thread(
-            target=self._serve, args=(client, peer), name="connection", daemon=True
-        )
         try:
-            serve.start()
+            super().process_request(client, peer)
         except RuntimeError as error:
             self._open.discard(client)
             self.unanswered.discard(client)
             self.rate_limited_log.warn(f"no thread is left error={error}")
             self._refuse(client, peer)
 
-    def _serve(self, client: socket.socket, peer: Any) -> None:
-        """Body of the thread of a connection."""
-        try:
-            Connection(client, peer, self).serve()
-        except OSError:
+    def finish_request(self, client: Any, peer: Any) -> None:
+        """Serve a connection, in its thread."""
+        threading.current_thread().name = "connection"
+        Connection(client, peer, self).serve()
+
+    def handle_error(self, client: Any, peer: Any) -> None:
+        """Tell of a bug outside of a request's own care; a disconnect is none."""
+        if isinstance(sys.exc_info()[1], OSError):
             LOG.debug("client disconnected peer=%s", peer)
-        except Exception:
-            LOG.exception("bug in connection peer=%s", peer)
-        finally:
-            self.unanswered.discard(client)
-            with contextlib.suppress(OSError):
-                client.shutdown(socket.SHUT_WR)
-            # Closed first: the room is there only when its file descriptor is.
-            client.close()
-            self._open.discard(client)
+        else:
+            LOG.error("bug in connection peer=%s", peer, exc_info=sys.exc_info())
+
+    def close_request(self, client: Any) -> None:
+        """Close a connection, which makes room for another."""
+        self.unanswered.discard(client)
+        # Closed first: the room is there only when its file descriptor is.
+        super().close_request(client)
+        self._open.discard(client)
 
     def _restore_sockets(self, now_s: float) -> float:
         """Make Unix sockets again whose file was removed. Only the loop calls it, since
