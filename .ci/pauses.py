@@ -2,10 +2,11 @@
 
     PYTHONPATH=.ci python -m pytest -p pauses
 
-Every method of the module's classes pauses before it begins: seldom, at random and for
-up to PAUSES_MAX_S, as if its thread had lost the processor, also in daemons that are
-forks of the tests. A test that fails here and not without it has found a race, in the
-daemon or in itself. Some ten suites side by side find what one does not.
+Every method of the module's classes pauses before it begins: seldom, at random, for up
+to PAUSES_MAX_S and PAUSES_MOST times a test, as if its thread had lost the processor,
+also in daemons that are forks of the tests. A test that fails here and not without it
+has found a race, in the daemon or in itself. Some ten suites side by side find what one
+does not.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import Any, Callable
 
 SHARE = float(os.environ.get("PAUSES_SHARE", "0.001"))
 MAX_S = float(os.environ.get("PAUSES_MAX_S", "0.5"))
+MOST = int(os.environ.get("PAUSES_MOST", "40"))
 # Not the module's own generator, which tests seed.
 dice = random.Random()
+left = [MOST]
 os.register_at_fork(after_in_child=dice.seed)
 
 
@@ -30,11 +33,17 @@ def pausing(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def paused(*arguments: Any, **named: Any) -> Any:
-        if dice.random() < SHARE:
+        if left[0] > 0 and dice.random() < SHARE:
+            left[0] -= 1
             time.sleep(dice.random() * MAX_S)
         return method(*arguments, **named)
 
     return paused
+
+
+def pytest_runtest_setup() -> None:
+    """Let the next test pause as often as this one."""
+    left[0] = MOST
 
 
 def pytest_configure(config: Any) -> None:
