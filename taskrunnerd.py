@@ -12584,12 +12584,22 @@ class _BackOff:
 class _SignalRelay:
     """Has a run stopped at Ctrl-C, SIGTERM or a time limit, and detaches from it at the
     second signal. `stop` gets the run's id, `leave` the exit code. Both are called in
-    another thread than the main one, and may block."""
+    another thread than the main one, and may block. `forks` says that this process
+    starts programs itself."""
 
     def __init__(
-        self, stop: Callable[[str], None], leave: Callable[[int], None], hint: str
+        self,
+        stop: Callable[[str], None],
+        leave: Callable[[int], None],
+        hint: str,
+        *,
+        forks: bool = False,
     ) -> None:
         self.code = 0
+        # A program before its exec may write what the interpreter does, N. But where
+        # there is none, that is there at once, and _ARRIVED + N only when the main
+        # thread comes out of a write to a full pipe that it was about to begin.
+        self._base = _ARRIVED if forks else 0
         self._stop = stop
         self._leave = leave
         self._hint = hint
@@ -12621,7 +12631,8 @@ class _SignalRelay:
         """Root of the thread that reads what signals arrive, until the pipe closes."""
         with open(reader, "rb", buffering=0) as pipe:
             told = iter(lambda: pipe.read(1), b"")
-            numbers = (byte[0] - _ARRIVED for byte in told if byte[0] > _ARRIVED)
+            offsets = (byte[0] - self._base for byte in told)
+            numbers = (number for number in offsets if 0 < number < _ARRIVED)
             for count, number in enumerate(numbers, 1):
                 if count > 1:
                     self._leave(EX_SIGNAL + number)
@@ -14067,7 +14078,7 @@ def _attend_locally(daemon: Daemon, arguments: argparse.Namespace) -> int:
                 after = daemon.attempt_after(part)
                 yield _End(run_document(part), after.id if after else "")
 
-    relay = _SignalRelay(stop, leave, "once more kills it")
+    relay = _SignalRelay(stop, leave, "once more kills it", forks=True)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
         task = daemon.task(arguments.task)
