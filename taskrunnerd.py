@@ -7334,13 +7334,14 @@ class Daemon:
         """Put in line once more what the store refused; returns what it still does."""
         # An end and the attempt after it share a write.
         fresh: dict[int, Write] = {}
+        again = []
         for change in refused:
             before = change.write
             if id(before) not in fresh:
-                again = Write(*before.statements)
-                fresh[id(before)] = self.store.enqueue(again)
-            change.live.change = change._replace(write=fresh[id(before)])
-        return self._settle_once([cast("Change", c.live.change) for c in refused], kept)
+                fresh[id(before)] = self.store.enqueue(Write(*before.statements))
+            again.append(change._replace(write=fresh[id(before)]))
+            change.live.change = again[-1]
+        return self._settle_once(again, kept)
 
     def _settle_once(
         self, changes: list[Change], kept: list[LiveRun] | None = None
@@ -7410,8 +7411,8 @@ class Daemon:
             self._events.add(Event, "run.started", run)
             begun.append(live)
         elif live.doom:
-            error_reason, error = live.doom
-            return self._end_queued([live], error, error_reason)
+            end_reason, error = live.doom
+            return self._end_queued([live], error, end_reason)
         elif run.start_at:
             self._delay(live)
         else:
@@ -13348,7 +13349,7 @@ _REMEDIES = (
     ("ermission denied|readonly|unable to open",
      "give the directory and all in it to the user of the daemon"),
     ("Read-only", "mount it for writing"),
-    ("File exists|Not a directory", "remove the file that is in its place"),
+    ("File exists|Not a directory|Is a directory", "remove what is in its place"),
     ("malformed|not a database", ("put back a backup of history.sqlite3, or move it "
      "and its -wal away and begin a new history")),
     ("locked", "end the other program that has history.sqlite3 open"),

@@ -10738,7 +10738,8 @@ def no_flock(fd: int, how: int) -> None:
     [
         ("not a database", "not a database; put back a backup of history.sqlite3"),
         ("layout 7", "(layout 7); start the version that made it"),
-        ("a file", "File exists; remove the file that is in its place"),
+        ("a file", "File exists; remove what is in its place"),
+        ("a folder", "Is a directory; remove what is in its place"),
         ("no lock", "no lock (flock: No locks available); use a directory on a disk"),
         ("old SQLite", "has SQLite 3.23.1; the oldest that works is 3.24; start it"),
     ],
@@ -10750,6 +10751,8 @@ def test_start_that_fails_says_what_helps(
     data = tmp_path / ".taskrunnerd"
     if damage == "a file":
         data.touch()
+    elif damage == "a folder":
+        (data / "history.sqlite3").mkdir(parents=True)
     elif damage == "no lock":
         monkeypatch.setattr(tr.fcntl, "flock", no_flock)
     elif damage == "old SQLite":
