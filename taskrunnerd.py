@@ -5728,9 +5728,10 @@ class Cgroups:
         for _ in range(JOIN_LOOKS):
             for pid in fresh:
                 write_cgroup(path, "cgroup.procs", str(pid))
-            beside = map(int, _kernel_text(leaf).split())
-            fresh = [pid for pid in beside if pid not in known and _is_new(pid, from_s)]
-            if not fresh:
+            beside = [p for p in map(int, _kernel_text(leaf).split()) if p not in known]
+            fresh = [pid for pid in beside if _is_new(pid, from_s)]
+            # One that has ended since it was listed may have left another one.
+            if not fresh and all(map(_stat, beside)):
                 return
 
     def leave(self, child: Child) -> list[int]:

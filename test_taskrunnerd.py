@@ -9442,6 +9442,26 @@ def test_cgroup_tells_its_memory_before_it_goes(tmp_path: Path) -> None:
     assert child.peak_bytes == 123456789
 
 
+def test_cgroup_gets_what_is_forked_by_one_that_ends_while_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cgroups = tr.Cgroups(str(tmp_path))
+    cgroups.path = str(tmp_path)
+    # What the daemon's own cgroup lists, look by look: 2 ends after it was listed, and
+    # has forked 3, which only the next look can see.
+    looks = [[1, 2], [1, 3], [1]]
+    moved: list[Any] = []
+    child: Any = types.SimpleNamespace(pid=1, run_id=RUN_ID)
+    monkeypatch.setattr(tr, "_kernel_text", lambda _: " ".join(map(str, looks.pop(0))))
+    monkeypatch.setattr(tr, "write_cgroup", lambda *words: moved.append(words))
+    monkeypatch.setattr(tr, "_stat", lambda pid: None if pid == 2 else object())
+    monkeypatch.setattr(tr, "_is_new", lambda pid, _: pid == 3)
+    cgroups.join(child, 0.0, {1})
+    path = str(tmp_path / RUN_ID)
+    assert moved == [(path, "cgroup.procs", "1"), (path, "cgroup.procs", "3")]
+    assert looks == []
+
+
 @pytest.mark.parametrize("text", ["/etc", "garbage\n", ""])
 def test_record_of_cgroups_that_is_not_its_own_removes_nothing(
     tmp_path: Path, text: str
