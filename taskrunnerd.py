@@ -9045,6 +9045,7 @@ def _run_answer(
     if request.media != JSON:
         return _live_run(daemon, request, run, Answer(status, None, headers))
     known = request.headers.get("if-none-match", "")
+    known = _etag(run) if known.strip() == "*" else known
     if wait.seconds and (not known or _etag(run) in known):
         to_come = Answer(status, None, headers)
         still_there = functools.partial(request.still_there, to_come)
@@ -11977,7 +11978,11 @@ def _crontab_job(line: str, env: dict[str, str], *, has_user: bool) -> dict[str,
     else:
         parse_cron(when, task["timezone"] or "UTC")
     command = command.replace("\\%", "%")
-    lasting = _IN_BACKGROUND.search(_QUOTED.sub("_", command))
+    unquoted = _QUOTED.sub("_", command)
+    if os.path.basename(env.get("SHELL", "")) not in ("bash", "zsh"):
+        # A redirection there; to sh(1), a command in the background and another one.
+        unquoted = unquoted.replace("&>", "& >")
+    lasting = _IN_BACKGROUND.search(unquoted)
     task["run"] = command
     task["user"] = user
     task["shell"] = [env["SHELL"], "-c"] if env.get("SHELL") else ""

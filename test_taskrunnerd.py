@@ -18725,6 +18725,7 @@ def test_version_of_a_run_is_told_and_asked_for(serve: Any, fifos: Any) -> None:
     assert reply.json["status"] == "pending"
     same = daemon.get(place(queued), 304, If_None_Match=tag)
     assert same.headers["ETag"] == tag and same.raw == b""
+    assert daemon.get(place(queued), 304, If_None_Match="*").headers["ETag"] == tag
     slow = f"{place(queued)}?wait=true&wait_timeout=1"
     assert daemon.get(slow, 304, If_None_Match=tag).headers["Retry-After"] == "0"
     # Any other version is an answer at once, also with wait=true.
@@ -22835,7 +22836,8 @@ def test_crontab_programs_may_be_called_as_users(
         ("@daily cd a && /usr/bin/tmux new -d x", {"orphans": "leave"}),
         ("@daily setsid x", {"orphans": "leave"}),
         ("@daily /etc/init.d/x restart", {"orphans": "leave"}),
-        ("@daily x && y 2>&1 | z &>a", {"orphans": None}),
+        ("SHELL=/bin/bash\n@daily x && y 2>&1 | z &>a", {"orphans": None}),
+        ("@reboot x &>/dev/null", {"orphans": "leave"}),
         ("@daily curl 'http://a/?b=1&c=2' \"&d\" \\&", {"orphans": None}),
         ("@daily /opt/tmux-report new", {"orphans": None}),
     ],
