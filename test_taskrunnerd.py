@@ -7372,7 +7372,7 @@ GIVE_PIPE = (
     "client.recv(9)\n"
 )
 
-PROGRAM_TASKS: dict[str, Any] = {
+PROGRAM_TASKS = {
     "give-pipe": {"run": [sys.executable, "-c", GIVE_PIPE]},
     "exit": {
         "params": [{"arg": "code", "required": True}],
@@ -7449,7 +7449,7 @@ PROGRAM_TASKS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def programs(tmp_path_factory):
     """A daemon with a token, PROGRAM_TASKS, and files that they use."""
     folder = tmp_path_factory.mktemp("programs")
     (folder / "sub").mkdir()
@@ -7464,29 +7464,29 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     daemon.close()
 
 
-def is_known(daemon: tr.Daemon) -> bool:
+def is_known(daemon):
     """Whether the daemon has noted of each program that it runs, and since when."""
     with daemon._mutex:
         return all(live.child for live in daemon._running())
 
 
-def is_parked(daemon: tr.Daemon) -> bool:
+def is_parked(daemon):
     """Whether the thread of each program has left it to the next daemon."""
     with daemon._mutex:
         return all(live.parked for live in daemon._running())
 
 
-def await_known(daemon: Served, run: Any) -> None:
+def await_known(daemon, run):
     """Wait until a daemon has noted which program is that of a run."""
     known = f"run started task={run['task_name']} run={run['id']} "
     within(DEADLINE_S, lambda: known in daemon.log.read_text(), known)
 
 
-def reach(fifo: Any, daemon: tr.Daemon | None = None) -> int:
+def reach(fifo, daemon=None):
     """A FIFO opened for writing, once a program reads it; a daemon in this process may
     know of that program only later, and its time limit counts from then."""
 
-    def look() -> int | None:
+    def look():
         with contextlib.suppress(OSError):
             return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
         return None
@@ -7497,7 +7497,7 @@ def reach(fifo: Any, daemon: tr.Daemon | None = None) -> int:
     return fd
 
 
-def let_go(fifo: Any, text: str = "0\n") -> None:
+def let_go(fifo, text="0\n"):
     """Give a program the line it waits for."""
     fd = reach(fifo)
     os.write(fd, text.encode())
@@ -7505,12 +7505,12 @@ def let_go(fifo: Any, text: str = "0\n") -> None:
 
 
 @contextlib.contextmanager
-def reading(fifo: Any) -> Iterator[Callable[[], str]]:
+def reading(fifo):
     """Open a FIFO that programs write to; call the result to await the next line."""
     fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
     held = bytearray()
 
-    def look() -> str | None:
+    def look():
         with contextlib.suppress(BlockingIOError):
             held.extend(os.read(fd, 4096))
         line, newline, rest = bytes(held).partition(b"\n")
@@ -7525,14 +7525,14 @@ def reading(fifo: Any) -> Iterator[Callable[[], str]]:
         os.close(fd)
 
 
-def environment_of(daemon: Served, task: str) -> dict[str, str]:
+def environment_of(daemon, task):
     """What a task that prints its environment saw, with the run under RUN."""
     run = daemon.run(task)
     pairs = daemon.raw(run).decode().rstrip("\0").split("\0")
     return {**dict(pair.split("=", 1) for pair in pairs), "RUN": run["id"]}
 
 
-def test_exit_codes_from_0_to_255_are_those_of_the_program(programs: Served) -> None:
+def test_exit_codes_from_0_to_255_are_those_of_the_program(programs):
     connection = programs.connect()
     for code in range(256):
         body = {"params": {"code": str(code)}}
@@ -7548,7 +7548,7 @@ def test_exit_codes_from_0_to_255_are_those_of_the_program(programs: Served) -> 
 @pytest.mark.parametrize(
     "name", ["HUP", "INT", "QUIT", "KILL", "SEGV", "PIPE", "TERM", "USR1"]
 )
-def test_signal_is_named_and_the_code_is_128_more(programs: Served, name: str) -> None:
+def test_signal_is_named_and_the_code_is_128_more(programs, name):
     run = programs.run("die", {"signal": name})
     number = getattr(signal, f"SIG{name}")
     assert (run["exit_code"], run["signal"]) == (128 + number, f"SIG{name}")
@@ -7556,12 +7556,12 @@ def test_signal_is_named_and_the_code_is_128_more(programs: Served, name: str) -
     assert run["end_reason"] == "failed"
 
 
-def test_signal_without_a_name_is_told_by_its_number(programs: Served) -> None:
+def test_signal_without_a_name_is_told_by_its_number(programs):
     run = programs.run("die", {"signal": "35"})
     assert (run["exit_code"], run["signal"]) == (163, "signal 35")
 
 
-def test_exit_code_is_minus_one_until_the_end(programs: Served, fifo: Path) -> None:
+def test_exit_code_is_minus_one_until_the_end(programs, fifo):
     run = programs.trigger("hold", {"fifo": str(fifo)})
     queued = programs.trigger("hold", {"fifo": str(fifo)})
     assert run["exit_code"] == queued["exit_code"] == -1
@@ -7578,7 +7578,7 @@ def test_exit_code_is_minus_one_until_the_end(programs: Served, fifo: Path) -> N
     assert programs.ended(queued)["exit_code"] == 0
 
 
-def test_used_time_and_memory_are_counted(programs: Served) -> None:
+def test_used_time_and_memory_are_counted(programs):
     run = programs.run("usage")
     assert 0 < run["cpu_seconds"] < DEADLINE_S
     assert run.get("max_rss_bytes", tr.MIB) > 100 * 1024
@@ -7590,8 +7590,8 @@ def test_used_time_and_memory_are_counted(programs: Served) -> None:
     [(-tr.MIB, False), (0, False), (tr.MIB // 2, False), (64 * tr.MIB, True)],
 )
 def test_memory_is_told_where_it_is_above_that_of_the_daemon(
-    tmp_path: Path, more_bytes: int, is_known: bool
-) -> None:
+    tmp_path, more_bytes, is_known
+):
     """What Linux counts begins with what the daemon had at the fork."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     most = own * (1 if sys.platform == "darwin" else tr.KIB) + more_bytes
@@ -7603,7 +7603,7 @@ def test_memory_is_told_where_it_is_above_that_of_the_daemon(
     processes.close()
 
 
-def elf(machine: int, loader: str) -> bytes:
+def elf(machine, loader):
     """The head of a 64-bit program for a machine, which wants a loader."""
     name = loader.encode() + b"\0"
     order = "<" if sys.byteorder == "little" else ">"
@@ -7617,7 +7617,7 @@ def elf(machine: int, loader: str) -> bytes:
 OWN_HEAD = Path(sys.executable).read_bytes()[:20]
 OWN_MACHINE = int.from_bytes(OWN_HEAD[18:20], sys.byteorder)
 OTHER_MACHINE = 183 if OWN_MACHINE != 183 else 62
-START_FILES: dict[str, tuple[bytes, int]] = {
+START_FILES = {
     "plain": (b"#!/bin/sh\n", 0o644),
     "script": (b"#!/no/interpreter\n", 0o755),
     "formless": (b"\x01\x02", 0o755),
@@ -7699,7 +7699,7 @@ if OWN_HEAD[:5] != b"\x7fELF\2":
 
 
 @pytest.fixture(scope="module")
-def unstartable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def unstartable(tmp_path_factory):
     """A daemon whose tasks cannot be started."""
     folder = tmp_path_factory.mktemp("unstartable")
     (folder / "sub").mkdir()
@@ -7715,7 +7715,7 @@ def unstartable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize("name", START_FAULTS)
-def test_program_that_cannot_start_says_why(unstartable: Served, name: str) -> None:
+def test_program_that_cannot_start_says_why(unstartable, name):
     run = unstartable.run(name)
     assert (run["end_reason"], run["exit_code"]) == ("start_failed", -1)
     assert START_FAULTS[name][1] in run["error"]
@@ -7737,18 +7737,14 @@ def test_program_that_cannot_start_says_why(unstartable: Served, name: str) -> N
         (errno.EIO, "./x", "Input/output error"),
     ],
 )
-def test_start_that_fails_for_the_machine_says_why(
-    number: int, filename: str | None, words: str
-) -> None:
+def test_start_that_fails_for_the_machine_says_why(number, filename, words):
     account = tr.Account("nobody", "/", "/bin/sh", 65534, 65534, ())
     command = tr.Command(["./x"], {}, "/", -1, account)
     error = OSError(number, os.strerror(number), filename)
     assert words in tr._start_error_text(command, error)
 
 
-def test_program_on_a_file_system_without_programs_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_program_on_a_file_system_without_programs_says_so(tmp_path, monkeypatch):
     (tmp_path / "x").write_text("#!/bin/sh\n")
     (tmp_path / "x").chmod(0o755)
     command = tr.Command(["./x"], {}, str(tmp_path), -1, None)
@@ -7760,7 +7756,7 @@ def test_program_on_a_file_system_without_programs_says_so(
         assert "is mounted noexec" in tr._start_error_text(command, error)
 
 
-def test_program_sees_its_run(programs: Served) -> None:
+def test_program_sees_its_run(programs):
     seen = environment_of(programs, "environment")
     own = {k: v for k, v in seen.items() if k.startswith("TASKRUNNERD_")}
     assert own == {
@@ -7776,36 +7772,36 @@ def test_program_sees_its_run(programs: Served) -> None:
     assert seen["OF_THE_DAEMON"] == "seen"
 
 
-def test_program_never_sees_the_token(programs: Served) -> None:
+def test_program_never_sees_the_token(programs):
     for task in ("environment", "buffered", "clean"):
         assert TOKEN not in environment_of(programs, task).values()
 
 
-def test_program_in_a_clean_environment_sees_little(programs: Served) -> None:
+def test_program_in_a_clean_environment_sees_little(programs):
     seen = environment_of(programs, "clean")
     assert "OF_THE_DAEMON" not in seen
     assert "PATH" in seen
     assert seen["TASKRUNNERD_RUN_ID"] == seen["RUN"]
 
 
-def test_python_is_unbuffered_unless_the_task_says_otherwise(programs: Served) -> None:
+def test_python_is_unbuffered_unless_the_task_says_otherwise(programs):
     assert environment_of(programs, "clean")["PYTHONUNBUFFERED"] == "1"
     assert environment_of(programs, "buffered")["PYTHONUNBUFFERED"] == ""
 
 
-def test_list_runs_without_a_shell(programs: Served) -> None:
+def test_list_runs_without_a_shell(programs):
     run = programs.run("list")
     lines = ["first", "$HOME;", "$HOME * 'x' \"y\" `z`"]
     assert programs.raw(run).decode().splitlines() == lines
 
 
-def test_text_gets_its_name_and_arguments(programs: Served) -> None:
+def test_text_gets_its_name_and_arguments(programs):
     given = {"one": "a b; $(c)", "--two": "", "--three": "true"}
     lines = programs.raw(programs.run("text", given)).decode().splitlines()
     assert lines == ["text", "a b; $(c)", "--two", "", "--three"]
 
 
-def test_text_is_given_to_the_shell_of_the_task(programs: Served) -> None:
+def test_text_is_given_to_the_shell_of_the_task(programs):
     lines = programs.raw(programs.run("other-shell")).decode().splitlines()
     assert lines == ["-c", "the script: $1", "other-shell", "1"]
 
@@ -7822,20 +7818,18 @@ def test_text_is_given_to_the_shell_of_the_task(programs: Served) -> None:
         ),
     ],
 )  # fmt: skip
-def test_text_is_run_by_whatever_shell_is(
-    programs: Served, task: str, code: int, output: bytes
-) -> None:
+def test_text_is_run_by_whatever_shell_is(programs, task, code, output):
     """perl -e -c only checks a program, which was a success."""
     run = programs.run(task)
     assert (run["exit_code"], programs.raw(run)) == (code, output)
 
 
-def test_text_ends_at_the_first_fault(programs: Served) -> None:
+def test_text_ends_at_the_first_fault(programs):
     run = programs.run("stops-at-fault")
     assert (run["exit_code"], programs.raw(run)) == (1, b"before\n")
 
 
-def test_merged_stderr_is_stdout_in_written_order(programs: Served) -> None:
+def test_merged_stderr_is_stdout_in_written_order(programs):
     """From two pipes, either line of a pair may be read first."""
     run = programs.run("merged")
     found = programs.lines(run)
@@ -7848,13 +7842,13 @@ def test_merged_stderr_is_stdout_in_written_order(programs: Served) -> None:
 
 
 @NEEDS_PROC
-def test_stdin_is_dev_null(programs: Served) -> None:
+def test_stdin_is_dev_null(programs):
     run = programs.run("stdin")
     assert programs.raw(run) == b"/dev/null\nend of input\n"
 
 
 @NEEDS_PROC
-def test_program_leads_a_session_of_its_own(programs: Served) -> None:
+def test_program_leads_a_session_of_its_own(programs):
     fields = programs.raw(programs.run("stat")).decode().split()
     pid, group, session, terminal = fields[0], fields[4], fields[5], fields[6]
     assert pid == group == session
@@ -7862,13 +7856,13 @@ def test_program_leads_a_session_of_its_own(programs: Served) -> None:
 
 
 @NEEDS_PROC
-def test_program_inherits_no_open_files(programs: Served) -> None:
+def test_program_inherits_no_open_files(programs):
     # The fourth is the folder that ls reads.
     assert programs.raw(programs.run("files")).split() == [b"0", b"1", b"2", b"3"]
 
 
 @NEEDS_PROC
-def test_program_dies_of_a_broken_pipe_as_usual(programs: Served) -> None:
+def test_program_dies_of_a_broken_pipe_as_usual(programs):
     mask = int(programs.raw(programs.run("ignored")).split()[1], 16)
     assert not mask & 1 << signal.SIGPIPE - 1
 
@@ -7878,7 +7872,7 @@ class Abroad(Served):
 
     is_fresh = True
 
-    def __init__(self, folder: Path, tasks: Any, encoding: str) -> None:
+    def __init__(self, folder, tasks, encoding):
         variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
         if encoding != "ascii":
             variables.update(LC_ALL="made", LOCPATH=str(folder))
@@ -7890,9 +7884,7 @@ class Abroad(Served):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "ISO-8859-1"])
-def test_text_reaches_programs_as_utf8_in_any_locale(
-    tmp_path: Path, encoding: str
-) -> None:
+def test_text_reaches_programs_as_utf8_in_any_locale(tmp_path, encoding):
     folder = tmp_path.resolve() / "dé€"
     folder.mkdir()
     (folder / "é€.env").write_text("FILE=é€\n", encoding="utf-8")
@@ -7924,7 +7916,7 @@ def test_text_reaches_programs_as_utf8_in_any_locale(
 
 
 @contextlib.contextmanager
-def handing_down_signals(ignored: list[int]) -> Iterator[None]:
+def handing_down_signals(ignored):
     """Let what is started meanwhile find some signals ignored and all blocked."""
     before = [(number, signal.signal(number, signal.SIG_IGN)) for number in ignored]
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -7937,7 +7929,7 @@ def handing_down_signals(ignored: list[int]) -> Iterator[None]:
 
 
 @NEEDS_PROC
-def test_no_program_finds_a_signal_ignored_or_blocked(serve: Any) -> None:
+def test_no_program_finds_a_signal_ignored_or_blocked(serve):
     """Where the parent of the daemon ignored SIGCHLD every run hung for ever."""
     names = "CHLD HUP INT QUIT TERM USR1 USR2 ALRM TSTP TTIN TTOU PIPE WINCH RTMIN"
     tasks = {
@@ -7960,9 +7952,7 @@ def test_no_program_finds_a_signal_ignored_or_blocked(serve: Any) -> None:
 
 
 @NEEDS_PROC
-def test_standard_descriptors_that_were_closed_are_no_other_files(
-    tmp_path: Path,
-) -> None:
+def test_standard_descriptors_that_were_closed_are_no_other_files(tmp_path):
     """Log lines went into the lock file."""
     daemon = Served(tmp_path, {"hello": {"run": "echo hello"}})
     daemon.socket, daemon.port = str(tmp_path / "s"), 0
@@ -7970,7 +7960,7 @@ def test_standard_descriptors_that_were_closed_are_no_other_files(
     closed = ["sh", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "sh", *command]
     process = subprocess.Popen(closed, cwd=tmp_path, env=daemon.environment())
 
-    def is_there() -> bool:
+    def is_there():
         with contextlib.suppress(OSError):
             return bool(daemon.get("/api/info").json)
         return False
@@ -7999,8 +7989,8 @@ def test_standard_descriptors_that_were_closed_are_no_other_files(
 
 @NEEDS_PROC
 def test_protection_from_the_oom_killer_is_for_the_daemon_alone(
-    in_process: Any, fifo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    in_process, fifo, monkeypatch
+):
     # To have less than 0 needs CAP_SYS_RESOURCE; from more, anybody may go back.
     own = Path("/proc/self/oom_score_adj")
     score = own.read_text()
@@ -8019,7 +8009,7 @@ def test_protection_from_the_oom_killer_is_for_the_daemon_alone(
     finish_with(held, "x\n")
 
 
-def test_command_heeds_signals_that_were_blocked(serve: Any, fifo: Path) -> None:
+def test_command_heeds_signals_that_were_blocked(serve, fifo):
     daemon = serve({"hold": {"run": f"read -r line <{fifo}"}})
     command, environment = daemon.command("run", "hold"), daemon.environment()
     with handing_down_signals([]):
@@ -8034,7 +8024,7 @@ def test_command_heeds_signals_that_were_blocked(serve: Any, fifo: Path) -> None
         os.close(held)
 
 
-def test_unit_cannot_be_printed_without_a_current_directory(tmp_path: Path) -> None:
+def test_unit_cannot_be_printed_without_a_current_directory(tmp_path):
     (tmp_path / "gone").mkdir()
     script = 'cd gone && rmdir ../gone && exec "$@"'
     command = [sys.executable, str(PROGRAM), "--config", "x.json", "systemd-unit"]
@@ -8047,9 +8037,7 @@ def test_unit_cannot_be_printed_without_a_current_directory(tmp_path: Path) -> N
                                 "whole path\n")  # fmt: skip
 
 
-def test_folder_that_the_daemon_was_started_in_may_go(
-    serve: Any, tmp_path: Path
-) -> None:
+def test_folder_that_the_daemon_was_started_in_may_go(serve, tmp_path):
     task = {"run": "pwd", "working_dir": "/"}
     daemon = serve({"pwd": task}, "--data", str(tmp_path / "data"))
     path = str(daemon.folder.resolve() / "tasks.json")
@@ -8058,21 +8046,21 @@ def test_folder_that_the_daemon_was_started_in_may_go(
     assert daemon.raw(daemon.run("pwd")) == b"/\n"
 
 
-def test_umask_is_that_of_the_task(programs: Served) -> None:
+def test_umask_is_that_of_the_task(programs):
     own = os.umask(0)
     os.umask(own)
     assert int(programs.raw(programs.run("umask-027")), 8) == 0o027
     assert int(programs.raw(programs.run("umask-own")), 8) == own
 
 
-def test_working_dir_is_relative_to_tasks_json(programs: Served) -> None:
+def test_working_dir_is_relative_to_tasks_json(programs):
     lines = programs.raw(programs.run("folder")).decode().splitlines()
     assert lines == [str((programs.folder / "sub").resolve()), "a note"]
     told = programs.raw(programs.run("folder-told")).decode()
     assert told == f"{programs.folder.resolve() / 'sub'}\n"
 
 
-def test_secrets_reach_the_program_and_not_its_output(programs: Served) -> None:
+def test_secrets_reach_the_program_and_not_its_output(programs):
     run = programs.run("secrets", {"GIVEN": "told in confidence"})
     assert programs.raw(run) == b"[redacted] abc [redacted]\n"
     assert (programs.folder / "kept").read_text() == "hunter2 and more"
@@ -8082,7 +8070,7 @@ def test_secrets_reach_the_program_and_not_its_output(programs: Served) -> None:
 
 
 @NEEDS_ROOT
-def test_user_changes_identity_groups_and_home(serve: Any) -> None:
+def test_user_changes_identity_groups_and_home(serve):
     import grp
     import pwd
 
@@ -8114,14 +8102,14 @@ def test_user_changes_identity_groups_and_home(serve: Any) -> None:
 
 
 @pytest.fixture
-def processes(tmp_path: Path) -> Iterator[Any]:
+def processes(tmp_path):
     """Processes with a journal in tmp_path."""
     made = tr.Processes(str(tmp_path))
     yield made
     made.close()
 
 
-def see_off(child: Any) -> None:
+def see_off(child):
     """Wait for the end of a program, and let go of it."""
     within(DEADLINE_S, lambda: child.read(1) == [] and child.exited, "its end")
     child.reap()
@@ -8135,15 +8123,13 @@ NAP = (sys.executable, "-c", "import time; print(flush=True); time.sleep(99)")
 
 
 @pytest.fixture
-def napping(
-    processes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., int]]:
+def napping(processes, tmp_path, monkeypatch):
     """Start sleeping programs of run RUN_ID, which no daemon knows; their pids. To end
     them may take a while."""
     monkeypatch.setattr(tr, "DRAIN_S", DEADLINE_S)
-    started: list[Any] = []
+    started = []
 
-    def start(**variables: str) -> int:
+    def start(**variables):
         environ = tr.encoded_environ(variables)
         command = tr.Command(list(NAP), environ, str(tmp_path), -1, None)
         started.append(processes.spawn(command, RUN_ID))
@@ -8159,7 +8145,7 @@ def napping(
 
 
 @NEEDS_PROC
-def test_leftover_is_recognised_by_the_journal(processes: Any, napping: Any) -> None:
+def test_leftover_is_recognised_by_the_journal(processes, napping):
     pid = napping()
     assert processes.end_leftovers({OTHER_ID}) == {}
     assert is_alive(pid)
@@ -8170,8 +8156,8 @@ def test_leftover_is_recognised_by_the_journal(processes: Any, napping: Any) -> 
 @NEEDS_PROC
 @pytest.mark.parametrize("forged", ["start time", "boot id", "run id", "pid"])
 def test_stranger_with_a_recorded_pid_is_left_alone(
-    processes: Any, tmp_path: Path, napping: Any, forged: str
-) -> None:
+    processes, tmp_path, napping, forged
+):
     pid = napping()
     journal = tmp_path / "processes"
     fields = journal.read_text().split()
@@ -8191,8 +8177,8 @@ def test_stranger_with_a_recorded_pid_is_left_alone(
 
 @NEEDS_PROC
 def test_leftover_that_left_its_group_is_found_by_its_mark(
-    processes: Any, napping: Any, tmp_path: Path
-) -> None:
+    processes, napping, tmp_path
+):
     lost = napping(TASKRUNNERD_RUN_ID=RUN_ID)
     of_other_run = napping(TASKRUNNERD_RUN_ID=OTHER_ID)
     (tmp_path / "processes").write_text("")
@@ -8201,9 +8187,7 @@ def test_leftover_that_left_its_group_is_found_by_its_mark(
     assert is_alive(of_other_run)
 
 
-def test_journal_keeps_live_runs_and_what_came_later(
-    processes: Any, tmp_path: Path
-) -> None:
+def test_journal_keeps_live_runs_and_what_came_later(processes, tmp_path):
     journal = tmp_path / "processes"
     old, live, new = (f"{tr.ulid_text(n)} {n} 5.00 5.01 boot\n" for n in (1, 2, 3))
     journal.write_text(old + live)
@@ -8218,9 +8202,7 @@ def test_journal_keeps_live_runs_and_what_came_later(
     assert journal.read_text().splitlines()[2].startswith(f"{RUN_ID} {child.pid} ")
 
 
-def test_journal_is_kept_when_the_disk_is_full(
-    processes: Any, tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_journal_is_kept_when_the_disk_is_full(processes, tmp_path, monkeypatch):
     journal = tmp_path / "processes"
     lines = "".join(f"{tr.ulid_text(n)} {n} 5.00 5.01 boot\n" for n in (1, 2))
     journal.write_text(lines)
@@ -8233,9 +8215,7 @@ def test_journal_is_kept_when_the_disk_is_full(
     assert journal.read_text() == lines.splitlines(keepends=True)[1]
 
 
-def test_journal_with_garbage_of_a_power_cut_stops_nobody(
-    processes: Any, tmp_path: Path
-) -> None:
+def test_journal_with_garbage_of_a_power_cut_stops_nobody(processes, tmp_path):
     program = tr.Command(["true"], {}, str(tmp_path), -1, None)
     child = processes.spawn(program, RUN_ID)
     see_off(child)
@@ -8249,9 +8229,7 @@ def test_journal_with_garbage_of_a_power_cut_stops_nobody(
 
 
 @NEEDS_PROC
-def test_spawns_that_wait_for_others_have_no_open_files(
-    processes: Any, tmp_path: Path
-) -> None:
+def test_spawns_that_wait_for_others_have_no_open_files(processes, tmp_path):
     """Hundreds may, where a daemon may have 1,024 files open."""
     before = open_files()
     gate = Gate(processes, "_start_known", by_caller)
@@ -8266,7 +8244,7 @@ def test_spawns_that_wait_for_others_have_no_open_files(
 
 
 @NEEDS_PROC
-def test_spawn_that_fails_leaves_no_open_files(processes: Any, tmp_path: Path) -> None:
+def test_spawn_that_fails_leaves_no_open_files(processes, tmp_path):
     before = open_files()
     wrong = tr.Command(["/no/program"], {}, str(tmp_path), -1, None)
     for _ in range(20):
@@ -8280,19 +8258,19 @@ def test_spawn_that_fails_leaves_no_open_files(processes: Any, tmp_path: Path) -
 # A Condition would find out by taking the lock, which is what CheckedLock forbids.
 CheckedLock._is_owned = CheckedLock.locked  # type: ignore[attr-defined]
 
-HELD: dict[str, Any] = {
+HELD = {
     "params": [{"arg": "fifo", "required": True}],
     "run": 'read -r code <"$1" || code=0; exit "$code"',
 }
-STUBBORN: dict[str, Any] = {**HELD, "run": "trap '' TERM INT\n" + HELD["run"]}
+STUBBORN = {**HELD, "run": "trap '' TERM INT\n" + HELD["run"]}
 
 
 @pytest.fixture
-def fifos(tmp_path: Path) -> Callable[[], str]:
+def fifos(tmp_path):
     """Make FIFOs: fifos() is the path of a new one."""
     numbers = itertools.count()
 
-    def make() -> str:
+    def make():
         path = str(tmp_path / f"fifo{next(numbers)}")
         os.mkfifo(path)
         return path
@@ -8300,39 +8278,39 @@ def fifos(tmp_path: Path) -> Callable[[], str]:
     return make
 
 
-def state_of(daemon: tr.Daemon, run: Any) -> tr.Run:
+def state_of(daemon, run):
     """A run, or the run with an id, as the daemon knows it now."""
     now = daemon.find_run(run if isinstance(run, str) else run.id)
     assert now
     return now
 
 
-def end_of(daemon: tr.Daemon, run: Any) -> tr.Run:
+def end_of(daemon, run):
     """The run once it has ended; the schedule is called meanwhile."""
 
-    def look() -> tr.Run | None:
+    def look():
         daemon.tick()
         now = state_of(daemon, run)
         return now if now.ended else None
 
-    ended: tr.Run = within(DEADLINE_S, look, f"end of {run}")
+    ended = within(DEADLINE_S, look, f"end of {run}")
     # Behind the mutex: everything that belongs to its end has been done.
     assert ended.id not in daemon.live_ids()
     return ended
 
 
-def hold(daemon: tr.Daemon, task: str, fifo: str) -> tr.Run:
+def hold(daemon, task, fifo):
     """Trigger a task that waits for a line from a FIFO."""
     return daemon.trigger(task, {"fifo": fifo}, "api")
 
 
-def counts(daemon: tr.Daemon, task: str = "hold") -> tuple[int, int]:
+def counts(daemon, task="hold"):
     """(running, queued) of a task."""
     state = next(s for s in daemon.task_states() if s.task.name == task)
     return state.running, state.queued
 
 
-def events_of(daemon: tr.Daemon, run: Any = None) -> list[str]:
+def events_of(daemon, run=None):
     """Names of the events so far, of one run or of all."""
     events = daemon.events_after(0, 0)
     return [e.name for e in events if run is None or e.run.id == run.id]
@@ -8341,11 +8319,11 @@ def events_of(daemon: tr.Daemon, run: Any = None) -> list[str]:
 CALLER = "caller"
 
 
-def in_thread(body: Callable[[], Any]) -> Callable[[], Any]:
+def in_thread(body):
     """Begin something in a thread; call the result to have its outcome."""
-    outcome: list[Any] = []
+    outcome = []
 
-    def keep() -> None:
+    def keep():
         try:
             outcome.append(body())
         except BaseException as error:
@@ -8354,7 +8332,7 @@ def in_thread(body: Callable[[], Any]) -> Callable[[], Any]:
     thread = threading.Thread(target=keep, name=CALLER, daemon=True)
     thread.start()
 
-    def join() -> Any:
+    def join():
         thread.join(DEADLINE_S)
         assert outcome, "never came back"
         if isinstance(outcome[0], BaseException):
@@ -8368,14 +8346,12 @@ class Gate:
     """Stands before a method of an object: calls that `picks` chooses wait until it is
     opened, before the method (or, with `after`, behind it)."""
 
-    def __init__(
-        self, owner: Any, name: str, picks: Callable[..., bool], *, after: bool = False
-    ) -> None:
+    def __init__(self, owner, name, picks, *, after=False):
         self._open = threading.Event()
         self._reached = threading.Event()
         method = getattr(owner, name)
 
-        def gated(*arguments: Any) -> Any:
+        def gated(*arguments):
             chosen = picks(*arguments)
             result = method(*arguments) if after else None
             if chosen:
@@ -8385,21 +8361,21 @@ class Gate:
 
         setattr(owner, name, gated)
 
-    def await_caller(self) -> None:
+    def await_caller(self):
         """Return when somebody waits before the gate."""
         assert self._reached.wait(DEADLINE_S), "nobody came to the gate"
 
-    def open(self) -> None:
+    def open(self):
         """Let everybody through, now and later."""
         self._open.set()
 
 
-def by_caller(*_: Any) -> bool:
+def by_caller(*_):
     """Picks what threads of the test ask for with `in_thread`."""
     return threading.current_thread().name == CALLER
 
 
-def by_daemon(*_: Any) -> bool:
+def by_daemon(*_):
     """Picks what the daemon's own threads do."""
     current = threading.current_thread()
     return current is not threading.main_thread() and current.name != CALLER
@@ -8408,7 +8384,7 @@ def by_daemon(*_: Any) -> bool:
 # -- overlap: queue, skip, terminate
 
 
-def test_queue_is_first_in_first_out(in_process: Any, fifos: Any) -> None:
+def test_queue_is_first_in_first_out(in_process, fifos):
     daemon = in_process({"hold": HELD})
     paths = [fifos() for _ in range(4)]
     runs = [hold(daemon, "hold", path) for path in paths]
@@ -8420,9 +8396,7 @@ def test_queue_is_first_in_first_out(in_process: Any, fifos: Any) -> None:
         assert end_of(daemon, run).end_reason == "success"
 
 
-def test_trigger_never_overtakes_at_the_moment_a_slot_frees(
-    in_process: Any, fifos: Any
-) -> None:
+def test_trigger_never_overtakes_at_the_moment_a_slot_frees(in_process, fifos):
     """A program has ended, its end is not yet on the disk: the queued run owns the
     slot."""
     daemon = in_process({"hold": HELD})
@@ -8443,7 +8417,7 @@ def test_trigger_never_overtakes_at_the_moment_a_slot_frees(
     assert started == [first.id, queued.id, fresh.id]
 
 
-def test_max_concurrent_runs_at_once(in_process: Any, fifos: Any) -> None:
+def test_max_concurrent_runs_at_once(in_process, fifos):
     daemon = in_process({"hold": {**HELD, "max_concurrent": 3}})
     paths = [fifos() for _ in range(5)]
     runs = [hold(daemon, "hold", path) for path in paths]
@@ -8457,7 +8431,7 @@ def test_max_concurrent_runs_at_once(in_process: Any, fifos: Any) -> None:
         end_of(daemon, run)
 
 
-def test_skip_ends_the_fresh_run(in_process: Any, fifos: Any) -> None:
+def test_skip_ends_the_fresh_run(in_process, fifos):
     daemon = in_process({"hold": {**HELD, "on_overlap": "skip"}})
     path = fifos()
     first = hold(daemon, "hold", path)
@@ -8477,7 +8451,7 @@ def test_skip_ends_the_fresh_run(in_process: Any, fifos: Any) -> None:
 
 
 @pytest.mark.parametrize("queue_max", [0, 2])
-def test_full_queue_refuses(in_process: Any, fifos: Any, queue_max: int) -> None:
+def test_full_queue_refuses(in_process, fifos, queue_max):
     daemon = in_process({"hold": {**HELD, "queue_max": queue_max}})
     paths = [fifos() for _ in range(queue_max + 1)]
     taken = [hold(daemon, "hold", path) for path in paths]
@@ -8490,9 +8464,7 @@ def test_full_queue_refuses(in_process: Any, fifos: Any, queue_max: int) -> None
         assert end_of(daemon, run).end_reason == "success"
 
 
-def test_terminate_waits_until_the_slot_is_really_free(
-    in_process: Any, fifos: Any
-) -> None:
+def test_terminate_waits_until_the_slot_is_really_free(in_process, fifos):
     clock = FakeClock()
     daemon = in_process({"hold": {**STUBBORN, "on_overlap": "terminate"}}, clock)
     old_path, path = fifos(), fifos()
@@ -8513,7 +8485,7 @@ def test_terminate_waits_until_the_slot_is_really_free(
     assert end_of(daemon, new).end_reason == "success"
 
 
-def test_terminate_stops_the_oldest(in_process: Any, fifos: Any) -> None:
+def test_terminate_stops_the_oldest(in_process, fifos):
     daemon = in_process(
         {"hold": {**HELD, "on_overlap": "terminate", "max_concurrent": 2}}
     )
@@ -8525,9 +8497,7 @@ def test_terminate_stops_the_oldest(in_process: Any, fifos: Any) -> None:
         assert end_of(daemon, run).end_reason == "success"
 
 
-def test_terminate_supersedes_queued_runs_with_newer_ones(
-    in_process: Any, fifos: Any
-) -> None:
+def test_terminate_supersedes_queued_runs_with_newer_ones(in_process, fifos):
     clock = FakeClock()
     daemon = in_process({"hold": {**STUBBORN, "on_overlap": "terminate"}}, clock)
     paths = [fifos() for _ in range(4)]
@@ -8550,7 +8520,7 @@ def test_terminate_supersedes_queued_runs_with_newer_ones(
 # -- timeouts and the stop ladder
 
 
-def test_timeout_ends_a_run(in_process: Any, fifos: Any) -> None:
+def test_timeout_ends_a_run(in_process, fifos):
     clock = FakeClock()
     daemon = in_process({"hold": {**HELD, "timeout": "90s"}}, clock)
     path = fifos()
@@ -8568,9 +8538,7 @@ def test_timeout_ends_a_run(in_process: Any, fifos: Any) -> None:
     assert ended.duration == 90_100_000_000
 
 
-def test_timeout_counts_from_the_start_of_the_program(
-    in_process: Any, fifos: Any
-) -> None:
+def test_timeout_counts_from_the_start_of_the_program(in_process, fifos):
     clock = FakeClock()
     daemon = in_process({"hold": {**HELD, "timeout": "60s"}}, clock)
     paths = [fifos(), fifos()]
@@ -8587,9 +8555,7 @@ def test_timeout_counts_from_the_start_of_the_program(
     assert end_of(daemon, queued).end_reason == "success"
 
 
-def test_timeout_of_a_program_that_exits_with_0_is_still_a_timeout(
-    in_process: Any, fifos: Any
-) -> None:
+def test_timeout_of_a_program_that_exits_with_0_is_still_a_timeout(in_process, fifos):
     clock = FakeClock()
     script = "trap 'exit 0' TERM\n" + 'read -r code <"$1" || exit 0'
     daemon = in_process({"hold": {**HELD, "run": script, "timeout": "1s"}}, clock)
@@ -8598,7 +8564,7 @@ def test_timeout_of_a_program_that_exits_with_0_is_still_a_timeout(
     fd = reach(path)
     live = daemon._live[run.id]
 
-    def stopping() -> bool:
+    def stopping():
         # The limit counts from when the daemon knows of the program.
         clock.pass_time(1)
         daemon.tick()
@@ -8611,7 +8577,7 @@ def test_timeout_of_a_program_that_exits_with_0_is_still_a_timeout(
     assert (ended.end_reason, ended.exit_code) == ("timeout", 0)
 
 
-def test_stop_ends_a_running_run(in_process: Any, fifos: Any) -> None:
+def test_stop_ends_a_running_run(in_process, fifos):
     daemon = in_process({"hold": HELD})
     path = fifos()
     run = hold(daemon, "hold", path)
@@ -8623,7 +8589,7 @@ def test_stop_ends_a_running_run(in_process: Any, fifos: Any) -> None:
     assert (ended.signal, ended.error) == ("SIGTERM", None)
 
 
-def test_stop_signal_is_that_of_the_task(in_process: Any, fifos: Any) -> None:
+def test_stop_signal_is_that_of_the_task(in_process, fifos):
     daemon = in_process({"hold": {**HELD, "stop_signal": "SIGUSR1"}})
     path = fifos()
     run = hold(daemon, "hold", path)
@@ -8633,9 +8599,7 @@ def test_stop_signal_is_that_of_the_task(in_process: Any, fifos: Any) -> None:
     os.close(fd)
 
 
-def test_stop_kills_after_the_grace_period_and_not_before(
-    in_process: Any, fifos: Any
-) -> None:
+def test_stop_kills_after_the_grace_period_and_not_before(in_process, fifos):
     clock = FakeClock()
     daemon = in_process({"hold": {**STUBBORN, "graceful_stop": "20s"}}, clock)
     path = fifos()
@@ -8656,9 +8620,7 @@ def test_stop_kills_after_the_grace_period_and_not_before(
 
 @NEEDS_PROC
 @pytest.mark.parametrize("is_early", [False, True], ids=["known", "being started"])
-def test_stop_wakes_a_program_that_was_suspended(
-    in_process: Any, fifos: Any, is_early: bool
-) -> None:
+def test_stop_wakes_a_program_that_was_suspended(in_process, fifos, is_early):
     script = "trap 'exit 7' TERM\necho $$ >\"$1\"\nkill -STOP $$\nexit 8"
     daemon = in_process({"hold": {**HELD, "run": script}}, FakeClock())
     path = fifos()
@@ -8680,7 +8642,7 @@ def test_stop_wakes_a_program_that_was_suspended(
 
 
 @NEEDS_PROC
-def test_stop_ends_the_whole_group(in_process: Any, fifos: Any) -> None:
+def test_stop_ends_the_whole_group(in_process, fifos):
     """The leader goes at once, a grandchild ignores the signal."""
     clock = FakeClock()
     script = (
@@ -8703,7 +8665,7 @@ def test_stop_ends_the_whole_group(in_process: Any, fifos: Any) -> None:
     assert not is_alive(grandchild)
 
 
-def test_stop_takes_a_queued_run_out_of_the_queue(in_process: Any, fifos: Any) -> None:
+def test_stop_takes_a_queued_run_out_of_the_queue(in_process, fifos):
     daemon = in_process({"hold": HELD})
     path = fifos()
     first, second, third = (hold(daemon, "hold", path) for _ in range(3))
@@ -8720,7 +8682,7 @@ def test_stop_takes_a_queued_run_out_of_the_queue(in_process: Any, fifos: Any) -
         assert end_of(daemon, run).end_reason == "success"
 
 
-def test_stop_of_an_ended_or_unknown_run_is_refused(in_process: Any) -> None:
+def test_stop_of_an_ended_or_unknown_run_is_refused(in_process):
     daemon = in_process({"ok": {"run": "true"}})
     run = daemon.trigger("ok", {}, "api")
     before = end_of(daemon, run)
@@ -8729,9 +8691,7 @@ def test_stop_of_an_ended_or_unknown_run_is_refused(in_process: Any) -> None:
     assert state_of(daemon, run) == before
 
 
-def test_stop_after_the_end_of_the_program_keeps_its_outcome(
-    in_process: Any, fifos: Any
-) -> None:
+def test_stop_after_the_end_of_the_program_keeps_its_outcome(in_process, fifos):
     """The program has exited, but the daemon has not come to reap it."""
     daemon = in_process({"hold": HELD})
     path = fifos()
@@ -8745,10 +8705,10 @@ def test_stop_after_the_end_of_the_program_keeps_its_outcome(
     assert (ended.end_reason, ended.exit_code, ended.error) == ("failed", 4, None)
 
 
-def test_stop_before_the_program_is_started_starts_none(in_process: Any) -> None:
+def test_stop_before_the_program_is_started_starts_none(in_process):
     daemon = in_process({"ok": {"run": "echo started"}})
     gate = Gate(daemon.store, "flush", by_caller)
-    spawned: list[str] = []
+    spawned = []
     Gate(daemon.processes, "spawn", lambda _, run_id: spawned.append(run_id) or False)
     trigger = in_thread(lambda: daemon.trigger("ok", {}, "api"))
     gate.await_caller()
@@ -8761,9 +8721,7 @@ def test_stop_before_the_program_is_started_starts_none(in_process: Any) -> None
     assert spawned == []
 
 
-def test_stop_while_the_program_is_being_started_reaches_it(
-    in_process: Any, fifos: Any
-) -> None:
+def test_stop_while_the_program_is_being_started_reaches_it(in_process, fifos):
     daemon = in_process({"hold": HELD}, FakeClock())
     path = fifos()
     gate = Gate(daemon.processes, "spawn", by_daemon, after=True)
@@ -8774,9 +8732,7 @@ def test_stop_while_the_program_is_being_started_reaches_it(
     assert end_of(daemon, run).end_reason == "stopped"
 
 
-def test_stop_while_the_program_is_being_started_still_kills(
-    in_process: Any, fifos: Any
-) -> None:
+def test_stop_while_the_program_is_being_started_still_kills(in_process, fifos):
     """The grace period is over before the program is known: SIGKILL comes all the
     same."""
     clock = FakeClock()
@@ -8797,9 +8753,7 @@ def test_stop_while_the_program_is_being_started_still_kills(
 
 
 @NEEDS_PROC
-def test_background_child_is_ended_after_the_program(
-    in_process: Any, fifos: Any
-) -> None:
+def test_background_child_is_ended_after_the_program(in_process, fifos):
     daemon = in_process({"hold": {**HELD, "run": 'sleep 99 & echo $! >"$1"'}})
     path = fifos()
     with reading(path) as next_line:
@@ -8811,9 +8765,7 @@ def test_background_child_is_ended_after_the_program(
 
 
 @NEEDS_PROC
-def test_background_child_that_ignores_the_signal_is_killed(
-    in_process: Any, fifos: Any
-) -> None:
+def test_background_child_that_ignores_the_signal_is_killed(in_process, fifos):
     clock = FakeClock()
     script = (
         'trap \'\' TERM\necho $$ >"$1"\nsh -c \'echo $$ >"$0"; exec sleep 99\' "$1" &'
@@ -8830,7 +8782,7 @@ def test_background_child_that_ignores_the_signal_is_killed(
     # It ended by itself; a stop comes too late to change that.
     assert not daemon.stop(run.id)
 
-    def ended() -> tr.Run | None:
+    def ended():
         # The grace period begins when the daemon sees that there is something left.
         clock.pass_time(1)
         now = state_of(daemon, run)
@@ -8843,9 +8795,7 @@ def test_background_child_that_ignores_the_signal_is_killed(
 
 @NEEDS_PROC
 @pytest.mark.parametrize("how", ["loud", "silent"])
-def test_child_that_left_the_group_is_ended_too(
-    programs: Served, fifos: Any, how: str
-) -> None:
+def test_child_that_left_the_group_is_ended_too(programs, fifos, how):
     """Whether it holds the pipes of the run or not."""
     path = fifos()
     with reading(path) as next_line:
@@ -8864,9 +8814,7 @@ def test_child_that_left_the_group_is_ended_too(
     ["yes 'a line of some length' | head -c", "head </dev/zero -c"],
     ids=["lines", "one line"],
 )
-def test_flood_of_output_takes_no_memory(
-    serve: Callable[..., Served], program: str
-) -> None:
+def test_flood_of_output_takes_no_memory(serve, program):
     """The most memory there ever was while 100 MB went through."""
     flood_bytes = 100_000_000
     tasks = {"flood": {"run": f"{program} {flood_bytes}"}, "true": {"run": "true"}}
@@ -8875,7 +8823,7 @@ def test_flood_of_output_takes_no_memory(
     assert daemon.process
     proc = Path(f"/proc/{daemon.process.pid}")
 
-    def memory_kib(name: str) -> int:
+    def memory_kib(name):
         found = re.search(rf"{name}:\s+(\d+) kB", (proc / "status").read_text())
         assert found
         return int(found[1])
@@ -8888,19 +8836,17 @@ def test_flood_of_output_takes_no_memory(
     assert memory_kib("VmHWM") - idle_kib < 20_000_000 // tr.KIB
 
 
-def test_flood_of_many_runs_is_written_by_a_few_at_a_time(
-    in_process: Any, monkeypatch: Any
-) -> None:
+def test_flood_of_many_runs_is_written_by_a_few_at_a_time(in_process, monkeypatch):
     """So that requests find the interpreter free."""
     programs = 3 * tr.PUMPS_AT_ONCE
     daemon = in_process({"say": {"run": "echo x", "max_concurrent": programs}})
     read, write = tr.Child.read, tr.LogWriter.write
     lock, all_read = _plain_lock(), threading.Event()
-    have_read: set[int] = set()
-    within_now: list[int] = []
-    most: list[int] = []
+    have_read = set()
+    within_now = []
+    most = []
 
-    def spy_read(child: tr.Child, timeout_s: float | None) -> Any:
+    def spy_read(child, timeout_s):
         chunks = read(child, timeout_s)
         if chunks:
             with lock:
@@ -8909,7 +8855,7 @@ def test_flood_of_many_runs_is_written_by_a_few_at_a_time(
                 all_read.set()
         return chunks
 
-    def spy_write(log: tr.LogWriter, *chunk: Any) -> None:
+    def spy_write(log, *chunk):
         with lock:
             within_now.append(1)
             most.append(len(within_now))
@@ -8943,9 +8889,7 @@ FORK_ANEW = (
 
 @NEEDS_PROC
 @pytest.mark.parametrize("how", ["loud", "silent"])
-def test_chain_that_forks_anew_all_the_time_is_ended(
-    serve: Callable[..., Served], monkeypatch: Any, how: str
-) -> None:
+def test_chain_that_forks_anew_all_the_time_is_ended(serve, monkeypatch, how):
     """Where there are no cgroups, too."""
     monkeypatch.setattr(tr, "_own_cgroup", str)
     run = [sys.executable, "-Sc", FORK_ANEW, "lock", how]
@@ -8955,7 +8899,7 @@ def test_chain_that_forks_anew_all_the_time_is_ended(
     assert (ended["end_reason"], ended["survivors"] > 0) == ("success", True)
     with open(daemon.folder / "lock") as lock:
 
-        def is_free() -> bool:
+        def is_free():
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
@@ -8975,8 +8919,8 @@ def test_chain_that_forks_anew_all_the_time_is_ended(
     ids=["has the pipes", "two", "ignores the signal"],
 )
 def test_group_is_ended_without_proc_and_counts_as_one(
-    serve: Callable[..., Served], monkeypatch: Any, script: str, patience: str
-) -> None:
+    serve, monkeypatch, script, patience
+):
     monkeypatch.setattr(tr, "_HAS_PROC", False)
     monkeypatch.setattr(tr, "_adopted_children", list)
     monkeypatch.setattr(tr, "_own_cgroup", str)
@@ -8987,9 +8931,7 @@ def test_group_is_ended_without_proc_and_counts_as_one(
     assert not is_alive(int(daemon.raw(run)))
 
 
-def test_orphans_are_left_alone_if_the_task_says_so(
-    in_process: Any, fifos: Any
-) -> None:
+def test_orphans_are_left_alone_if_the_task_says_so(in_process, fifos):
     task = {
         "params": [{"arg": "fifo"}, {"arg": "how", "default": "silent"}],
         "run": [sys.executable, "-c", LOSE_CHILD],
@@ -9023,8 +8965,8 @@ TAKE_PIPE = (
 @NEEDS_PROC
 @pytest.mark.parametrize("taker", ["stranger", "another run"])
 def test_stranger_that_was_given_the_pipe_is_named_and_not_killed(
-    serve: Callable[..., Served], monkeypatch: Any, taker: str
-) -> None:
+    serve, monkeypatch, taker
+):
     """As process 1 is by `systemd-run --pipe`: the run does not wait for it, and it
     lives on."""
     monkeypatch.setattr(tr, "DRAIN_S", 0.2)
@@ -9053,12 +8995,12 @@ def test_stranger_that_was_given_the_pipe_is_named_and_not_killed(
 LINGERS = ["true", "after a while"]
 
 
-def linger(monkeypatch: pytest.MonkeyPatch, told: str, go_on: str) -> None:
+def linger(monkeypatch, told, go_on):
     """Have programs LINGERS tell their pid to a FIFO before their exec, and then wait
     for somebody to open another one."""
     really = subprocess.Popen
 
-    def wait() -> None:
+    def wait():
         # Of a test that fails, nothing is left.
         signal.alarm(int(2 * DEADLINE_S))
         with open(told, "w") as file:
@@ -9066,7 +9008,7 @@ def linger(monkeypatch: pytest.MonkeyPatch, told: str, go_on: str) -> None:
         with open(go_on):
             pass
 
-    def start(argv: Any, **options: Any) -> Any:
+    def start(argv, **options):
         if argv == LINGERS:
             options["preexec_fn"] = wait
         return really(argv, **options)
@@ -9078,8 +9020,8 @@ def linger(monkeypatch: pytest.MonkeyPatch, told: str, go_on: str) -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("has", ["the daemon's end", "the program's end"])
 def test_program_that_is_being_started_is_no_survivor_of_another_run(
-    in_process: Any, fifos: Any, monkeypatch: Any, has: str
-) -> None:
+    in_process, fifos, monkeypatch, has
+):
     """Until its exec it has ends of the other's pipes."""
     told, go_on, path = fifos(), fifos(), fifos()
     linger(monkeypatch, told, go_on)
@@ -9088,7 +9030,7 @@ def test_program_that_is_being_started_is_no_survivor_of_another_run(
     processes, found, looked = daemon.processes, [], threading.Event()
     survivors = processes.survivors
 
-    def spy(*child: Any, **how: Any) -> Any:
+    def spy(*child, **how):
         pids = survivors(*child, **how)
         found.extend(pids)
         looked.set()
@@ -9120,8 +9062,8 @@ def test_program_that_is_being_started_is_no_survivor_of_another_run(
 
 @NEEDS_PROC
 def test_signal_to_a_program_that_is_being_started_is_not_the_daemons(
-    serve: Callable[..., Served], fifos: Any, monkeypatch: Any
-) -> None:
+    serve, fifos, monkeypatch
+):
     """As Ctrl-C and systemd send it to all there is; until its exec, what the daemon
     does with a signal is what the program does."""
     told, go_on = fifos(), fifos()
@@ -9147,8 +9089,8 @@ def test_signal_to_a_program_that_is_being_started_is_not_the_daemons(
 
 
 def test_survivor_that_cannot_be_killed_does_not_hold_the_run(
-    in_process: Any, fifos: Any, monkeypatch: Any
-) -> None:
+    in_process, fifos, monkeypatch
+):
     """Such as one that waits for a disk."""
     monkeypatch.setattr(tr, "DRAIN_S", 0.1)
     monkeypatch.setattr(tr, "SURVIVOR_LOOKS", 5)
@@ -9178,11 +9120,11 @@ def test_survivor_that_cannot_be_killed_does_not_hold_the_run(
 
 
 @contextlib.contextmanager
-def signals_denied(monkeypatch: Any, pid: int) -> Iterator[None]:
+def signals_denied(monkeypatch, pid):
     """Let nobody signal a process and its group, as if it were another user's."""
 
-    def denied(really: Callable[[int, int], None]) -> Callable[[int, int], None]:
-        def signal_other(other: int, number: int) -> None:
+    def denied(really):
+        def signal_other(other, number):
             if other == pid:
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
             really(other, number)
@@ -9197,8 +9139,8 @@ def signals_denied(monkeypatch: Any, pid: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("how", ["timeout", "stopped", "log_overflow", "terminate"])
 def test_program_that_cannot_be_signalled_is_told_of_at_once(
-    in_process: Any, fifos: Any, monkeypatch: Any, how: str
-) -> None:
+    in_process, fifos, monkeypatch, how
+):
     task = {**HELD, "timeout": "5s", "on_overlap": "terminate", "graceful_stop": "1s"}
     clock = FakeClock()
     daemon = in_process({"hold": task}, clock)
@@ -9232,8 +9174,8 @@ def test_program_that_cannot_be_signalled_is_told_of_at_once(
 
 
 def test_shutdown_leaves_without_a_program_that_cannot_be_signalled(
-    in_process: Any, fifos: Any, monkeypatch: Any
-) -> None:
+    in_process, fifos, monkeypatch
+):
     task = {**HELD, "timeout": "5s", "retry_attempts": 1, "max_concurrent": 2}
     clock = FakeClock()
     daemon = in_process({"hold": task}, clock)
@@ -9258,7 +9200,7 @@ def test_shutdown_leaves_without_a_program_that_cannot_be_signalled(
     os.waitpid(pid, 0)
 
 
-def lose_rights() -> None:
+def lose_rights():
     """Give up what lets root signal other users and look into their programs: CAP_KILL
     and CAP_SYS_PTRACE, capabilities(7). What it executes has them again."""
     version_3, lost = 0x20080522, 1 << 5 | 1 << 19
@@ -9270,7 +9212,7 @@ def lose_rights() -> None:
 
 
 @pytest.fixture
-def unprivileged(tmp_path: Path) -> Iterator[Served]:
+def unprivileged(tmp_path):
     """A daemon that may not signal other users, which its programs become."""
     if os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("needs root and setpriv(1)")
@@ -9281,13 +9223,13 @@ def unprivileged(tmp_path: Path) -> Iterator[Served]:
     made.close()
 
 
-BECOME_OTHER: dict[str, Any] = {
+BECOME_OTHER = {
     "params": [{"arg": "fifo"}],
     "run": "exec setpriv --reuid=65534 sh -c 'echo other; exec cat' <\"$1\"",
     "max_concurrent": 2,
 }
 # It ends once what it leaves is another user's.
-LEAVE_TO_OTHER: dict[str, Any] = {
+LEAVE_TO_OTHER = {
     "params": [{"arg": "told"}, {"arg": "tool"}],
     "run": """
         setpriv --reuid=65534 "$2" sh -c 'echo >&9; exec sleep 98' \\
@@ -9298,7 +9240,7 @@ LEAVE_TO_OTHER: dict[str, Any] = {
 }
 
 
-def become_other(daemon: Served, fifo: str) -> tuple[Any, int]:
+def become_other(daemon, fifo):
     """A run whose program is another user's, and waits at a FIFO."""
     run = daemon.trigger("become", {"fifo": fifo})
     held = reach(fifo)
@@ -9309,8 +9251,8 @@ def become_other(daemon: Served, fifo: str) -> tuple[Any, int]:
 
 @NEEDS_PROC
 def test_program_of_another_user_is_told_of_by_a_daemon_without_rights(
-    unprivileged: Served, fifos: Any
-) -> None:
+    unprivileged, fifos
+):
     run, held = become_other(unprivileged, fifos())
     answer = unprivileged.stop(run)
     denied = re.escape("cannot be signalled: ") + r"(\d+) \((sh|cat)\)"
@@ -9340,8 +9282,8 @@ def test_program_of_another_user_is_told_of_by_a_daemon_without_rights(
 
 
 def test_interrupted_client_is_told_that_the_program_cannot_be_signalled(
-    unprivileged: Served, fifos: Any
-) -> None:
+    unprivileged, fifos
+):
     path = fifos()
     runner = Runner(unprivileged, "become", f"fifo={path}")
     held = reach(path)
@@ -9357,8 +9299,8 @@ def test_interrupted_client_is_told_that_the_program_cannot_be_signalled(
 @NEEDS_PROC
 @pytest.mark.parametrize("tool", ["env", "setsid"])
 def test_leftover_of_another_user_is_told_of_by_a_daemon_without_rights(
-    unprivileged: Served, fifos: Any, tool: str
-) -> None:
+    unprivileged, fifos, tool
+):
     ended = unprivileged.run("leave", {"told": fifos(), "tool": tool})
     assert (ended["end_reason"], ended["survivors"]) == ("success", 1)
     found = re.match(r"cannot be signalled: (\d+) \((sh|sleep)\)", ended["error"])
@@ -9389,9 +9331,7 @@ def test_leftover_of_another_user_is_told_of_by_a_daemon_without_rights(
         ("", ["/ /sys/fs/cgroup cgroup2"], None),
     ],
 )
-def test_own_cgroup_is_found_however_it_is_mounted(
-    monkeypatch: Any, own: str, mounts: list[str], directory: str | None
-) -> None:
+def test_own_cgroup_is_found_however_it_is_mounted(monkeypatch, own, mounts, directory):
     lines = ["23 1 0:20 / /proc rw - proc proc rw"]
     for number, mount in enumerate(mounts):
         root, place, kind = mount.split()
@@ -9416,9 +9356,9 @@ def test_own_cgroup_is_found_however_it_is_mounted(
     ],
 )
 def test_cgroups_are_made_only_where_they_are_the_daemons(
-    tmp_path: Path, monkeypatch: Any, kind: str, mark: str | None, fault: str
-) -> None:
-    def getxattr(_: str, name: str) -> bytes:
+    tmp_path, monkeypatch, kind, mark, fault
+):
+    def getxattr(_, name):
         if name == mark:
             return b"1"
         raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
@@ -9433,25 +9373,25 @@ def test_cgroups_are_made_only_where_they_are_the_daemons(
     assert re.search(fault, found)
 
 
-def test_cgroup_tells_its_memory_before_it_goes(tmp_path: Path) -> None:
+def test_cgroup_tells_its_memory_before_it_goes(tmp_path):
     (tmp_path / "memory.peak").write_text("123456789\n")
     (tmp_path / "cgroup.procs").write_text("12\n34\n")
-    child: Any = types.SimpleNamespace(cgroup=str(tmp_path))
+    child = types.SimpleNamespace(cgroup=str(tmp_path))
     # It cannot be removed: here because of its files, else because of processes.
     assert tr.Cgroups(str(tmp_path)).leave(child) == [12, 34]
     assert child.peak_bytes == 123456789
 
 
 def test_cgroup_gets_what_is_forked_by_one_that_ends_while_it_is_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     cgroups = tr.Cgroups(str(tmp_path))
     cgroups.path = str(tmp_path)
     # What the daemon's own cgroup lists, look by look: 2 ends after it was listed, and
     # has forked 3, which only the next look can see.
     looks = [[1, 2], [1, 3], [1]]
-    moved: list[Any] = []
-    child: Any = types.SimpleNamespace(pid=1, run_id=RUN_ID)
+    moved = []
+    child = types.SimpleNamespace(pid=1, run_id=RUN_ID)
     monkeypatch.setattr(tr, "_kernel_text", lambda _: " ".join(map(str, looks.pop(0))))
     monkeypatch.setattr(tr, "write_cgroup", lambda *words: moved.append(words))
     monkeypatch.setattr(tr, "_stat", lambda pid: None if pid == 2 else object())
@@ -9463,9 +9403,7 @@ def test_cgroup_gets_what_is_forked_by_one_that_ends_while_it_is_looked_at(
 
 
 @pytest.mark.parametrize("text", ["/etc", "garbage\n", ""])
-def test_record_of_cgroups_that_is_not_its_own_removes_nothing(
-    tmp_path: Path, text: str
-) -> None:
+def test_record_of_cgroups_that_is_not_its_own_removes_nothing(tmp_path, text):
     (tmp_path / "kept").mkdir()
     (tmp_path / "cgroup").write_text(text or str(tmp_path))
     cgroups = tr.Cgroups(str(tmp_path))
@@ -9478,13 +9416,13 @@ def test_record_of_cgroups_that_is_not_its_own_removes_nothing(
 ESCAPE = "(env -i setsid sleep 98 >/dev/null 2>&1 &)\n"
 
 
-def cgroups_below(path: Path) -> list[str]:
+def cgroups_below(path):
     """Names of the cgroups in one, the deepest first."""
     found = [folder.relative_to(path) for folder in path.rglob("*") if folder.is_dir()]
     return sorted(map(str, found), reverse=True)
 
 
-def has_gone(path: Path) -> bool:
+def has_gone(path):
     """Remove a cgroup, if its last process has gone; returns whether that worked."""
     with contextlib.suppress(OSError):
         path.rmdir()
@@ -9492,7 +9430,7 @@ def has_gone(path: Path) -> bool:
 
 
 @pytest.fixture
-def in_cgroup(tmp_path: Path) -> Iterator[tuple[Served, Path]]:
+def in_cgroup(tmp_path):
     """A daemon that is not started yet, and the cgroup in which it will be, its own."""
     path = Path(tr._own_cgroup() or "/nowhere", f"test-{uuid.uuid4().hex}")
     try:
@@ -9519,7 +9457,7 @@ def in_cgroup(tmp_path: Path) -> Iterator[tuple[Served, Path]]:
             within(DEADLINE_S, ended, f"the end of {path}")
 
 
-def begin_to_hold(daemon: Served, fifo: str) -> tuple[Any, int]:
+def begin_to_hold(daemon, fifo):
     """A run that waits at a FIFO, which is open for writing, and is known."""
     run = daemon.trigger("hold", {"fifo": fifo})
     held = reach(fifo)
@@ -9527,9 +9465,7 @@ def begin_to_hold(daemon: Served, fifo: str) -> tuple[Any, int]:
     return run, held
 
 
-def test_nothing_escapes_from_a_cgroup(
-    in_cgroup: tuple[Served, Path], fifos: Any
-) -> None:
+def test_nothing_escapes_from_a_cgroup(in_cgroup, fifos):
     daemon, place = in_cgroup
     daemon.start()
     assert daemon.get("/api/info").json["tracking"] == "cgroup"
@@ -9548,9 +9484,7 @@ def test_nothing_escapes_from_a_cgroup(
     assert (now["exit_code"], now["survivors"]) == (3, 1)
 
 
-def test_cgroups_of_a_killed_daemon_are_ended_from_anywhere(
-    in_cgroup: tuple[Served, Path], fifos: Any
-) -> None:
+def test_cgroups_of_a_killed_daemon_are_ended_from_anywhere(in_cgroup, fifos):
     daemon, place = in_cgroup
     daemon.start()
     run, held = begin_to_hold(daemon, fifos())
@@ -9564,9 +9498,7 @@ def test_cgroups_of_a_killed_daemon_are_ended_from_anywhere(
     os.close(held)
 
 
-def test_cgroup_goes_with_its_run_through_an_upgrade(
-    in_cgroup: tuple[Served, Path], fifos: Any
-) -> None:
+def test_cgroup_goes_with_its_run_through_an_upgrade(in_cgroup, fifos):
     daemon, _ = in_cgroup
     daemon.start()
     run, held = begin_to_hold(daemon, fifos())
@@ -9597,13 +9529,8 @@ def test_cgroup_goes_with_its_run_through_an_upgrade(
     ],
 )
 def test_out_of_memory_is_said_only_after_the_kernel(
-    in_process: Any,
-    fifos: Any,
-    monkeypatch: Any,
-    end: str,
-    counts: tuple[int, int],
-    summary: str,
-) -> None:
+    in_process, fifos, monkeypatch, end, counts, summary
+):
     counted = list(counts)
     monkeypatch.setattr(tr, "oom_kills", lambda _: counted[0])
     task = {**HELD, "run": HELD["run"].partition(";")[0] + f"\n{end}"}
@@ -9617,9 +9544,7 @@ def test_out_of_memory_is_said_only_after_the_kernel(
 
 
 @pytest.mark.parametrize("killed", [0, 2])
-def test_cgroup_knows_better_than_the_machine_who_ran_out_of_memory(
-    tmp_path: Path, killed: int
-) -> None:
+def test_cgroup_knows_better_than_the_machine_who_ran_out_of_memory(tmp_path, killed):
     events = f"low 0\nmax 7\noom 3\noom_kill {killed}\noom_group_kill 1\n"
     (tmp_path / "memory.events").write_text(events)
     halt_fd, other = os.pipe()
@@ -9635,14 +9560,14 @@ def test_cgroup_knows_better_than_the_machine_who_ran_out_of_memory(
 # -- waiting
 
 
-def test_thousand_waiters_wake_with_the_end(in_process: Any, fifos: Any) -> None:
+def test_thousand_waiters_wake_with_the_end(in_process, fifos):
     daemon = in_process({"hold": HELD})
     path = fifos()
     run = hold(daemon, "hold", path)
-    askers: set[int] = set()
+    askers = set()
     all_ask = threading.Event()
 
-    def still_there() -> bool:
+    def still_there():
         askers.add(threading.get_ident())
         if len(askers) == 1000:
             all_ask.set()
@@ -9663,9 +9588,7 @@ def test_thousand_waiters_wake_with_the_end(in_process: Any, fifos: Any) -> None
     assert (ended[0].status, ended[0].exit_code) == ("ended", 5)
 
 
-def test_wait_gives_up_with_the_run_as_it_is(
-    in_process: Any, fifos: Any, monkeypatch: Any
-) -> None:
+def test_wait_gives_up_with_the_run_as_it_is(in_process, fifos, monkeypatch):
     monkeypatch.setattr(tr, "HANGUP_CHECK_S", 0.01)
     clock = FakeClock()
     daemon = in_process({"hold": HELD}, clock)
@@ -9673,7 +9596,7 @@ def test_wait_gives_up_with_the_run_as_it_is(
     first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
     assert daemon.wait(first.id, 0, lambda: True).status == "running"
 
-    def time_flies() -> bool:
+    def time_flies():
         clock.pass_time(100)
         return True
 
@@ -9684,7 +9607,7 @@ def test_wait_gives_up_with_the_run_as_it_is(
         end_of(daemon, run)
 
 
-def test_wait_counts_the_time_in_the_queue(in_process: Any, fifos: Any) -> None:
+def test_wait_counts_the_time_in_the_queue(in_process, fifos):
     daemon = in_process({"hold": HELD})
     path = fifos()
     first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
@@ -9695,13 +9618,13 @@ def test_wait_counts_the_time_in_the_queue(in_process: Any, fifos: Any) -> None:
     assert waiter().exit_code == 6
 
 
-def test_wait_for_an_ended_run_returns_at_once(in_process: Any) -> None:
+def test_wait_for_an_ended_run_returns_at_once(in_process):
     daemon = in_process({"ok": {"run": "true"}})
     ended = end_of(daemon, daemon.trigger("ok", {}, "api"))
     assert daemon.wait(ended.id, 60, lambda: False) == ended
 
 
-def test_wait_for_an_unknown_run_is_404(in_process: Any) -> None:
+def test_wait_for_an_unknown_run_is_404(in_process):
     daemon = in_process({"ok": {"run": "true"}})
     with pytest.raises(tr.Problem) as caught:
         daemon.wait(RUN_ID, 60, lambda: True)
@@ -9709,7 +9632,7 @@ def test_wait_for_an_unknown_run_is_404(in_process: Any) -> None:
     assert RUN_ID in caught.value.detail
 
 
-def test_wait_ends_when_the_caller_has_gone(in_process: Any, fifos: Any) -> None:
+def test_wait_ends_when_the_caller_has_gone(in_process, fifos):
     daemon = in_process({"hold": HELD})
     path = fifos()
     run = hold(daemon, "hold", path)
@@ -9722,7 +9645,7 @@ def test_wait_ends_when_the_caller_has_gone(in_process: Any, fifos: Any) -> None
     assert end_of(daemon, run).end_reason == "success"
 
 
-def test_drain_lets_waiters_of_queued_runs_go(in_process: Any, fifos: Any) -> None:
+def test_drain_lets_waiters_of_queued_runs_go(in_process, fifos):
     daemon = in_process({"hold": HELD})
     path = fifos()
     first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
@@ -9745,9 +9668,7 @@ def test_drain_lets_waiters_of_queued_runs_go(in_process: Any, fifos: Any) -> No
     daemon.stop(queued.id)
 
 
-def test_follower_is_woken_as_soon_as_the_log_is_there(
-    in_process: Any, fifos: Any
-) -> None:
+def test_follower_is_woken_as_soon_as_the_log_is_there(in_process, fifos):
     daemon = in_process({"hold": HELD})
     gate = Gate(daemon._crew, "_body", by_daemon)
     path = fifos()
@@ -9761,9 +9682,7 @@ def test_follower_is_woken_as_soon_as_the_log_is_there(
     end_of(daemon, run)
 
 
-def test_follower_sleeps_while_the_end_is_being_recorded(
-    in_process: Any, fifos: Any
-) -> None:
+def test_follower_sleeps_while_the_end_is_being_recorded(in_process, fifos):
     """It asked again and again, as fast as it could: for ever on a full disk."""
     daemon = in_process({"hold": HELD})
     path = fifos()
@@ -9784,14 +9703,14 @@ def test_follower_sleeps_while_the_end_is_being_recorded(
 # -- nobody is told of what is not on the disk
 
 
-def test_trigger_is_not_answered_before_it_is_durable(in_process: Any) -> None:
+def test_trigger_is_not_answered_before_it_is_durable(in_process):
     daemon = in_process({"ok": {"run": "true"}})
-    spawned: list[str] = []
+    spawned = []
     Gate(daemon.processes, "spawn", lambda _, run_id: spawned.append(run_id) or False)
     gate = Gate(daemon.store, "flush", by_caller)
     answered = threading.Event()
 
-    def trigger() -> tr.Run:
+    def trigger():
         run = daemon.trigger("ok", {}, "api")
         answered.set()
         return run
@@ -9808,11 +9727,11 @@ def test_trigger_is_not_answered_before_it_is_durable(in_process: Any) -> None:
     assert spawned == [run.id]
 
 
-def test_start_is_durable_before_the_program_runs(in_process: Any, fifos: Any) -> None:
+def test_start_is_durable_before_the_program_runs(in_process, fifos):
     daemon = in_process({"hold": HELD})
-    known: list[tr.Run | None] = []
+    known = []
 
-    def look(_: Any, run_id: str) -> bool:
+    def look(_, run_id):
         known.append(daemon.store.find_run(run_id))
         return False
 
@@ -9828,7 +9747,7 @@ def test_start_is_durable_before_the_program_runs(in_process: Any, fifos: Any) -
     assert all(r and r.start_at for r in known)
 
 
-def test_end_is_durable_before_anybody_is_told(in_process: Any, fifos: Any) -> None:
+def test_end_is_durable_before_anybody_is_told(in_process, fifos):
     daemon = in_process({"hold": HELD})
     path = fifos()
     run = hold(daemon, "hold", path)
@@ -9844,9 +9763,7 @@ def test_end_is_durable_before_anybody_is_told(in_process: Any, fifos: Any) -> N
     assert daemon.store.find_run(run.id) == waiter()
 
 
-def test_stop_of_a_queued_run_is_durable_before_anybody_is_told(
-    in_process: Any, fifos: Any
-) -> None:
+def test_stop_of_a_queued_run_is_durable_before_anybody_is_told(in_process, fifos):
     daemon = in_process({"hold": HELD})
     path = fifos()
     first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
@@ -9863,11 +9780,11 @@ def test_stop_of_a_queued_run_is_durable_before_anybody_is_told(
 
 
 @contextlib.contextmanager
-def refused_inserts(store: Any) -> Iterator[None]:
+def refused_inserts(store):
     """Meanwhile the disk has no room for a new row."""
     commit = store._commit
 
-    def full(batch: list[Any]) -> None:
+    def full(batch):
         if any("insert" in sql for write in batch for sql, _ in write.statements):
             raise sqlite3.OperationalError("database or disk is full")
         commit(batch)
@@ -9877,9 +9794,7 @@ def refused_inserts(store: Any) -> Iterator[None]:
     store._commit = commit
 
 
-def test_trigger_that_cannot_be_recorded_leaves_nothing(
-    in_process: Any, fifos: Any
-) -> None:
+def test_trigger_that_cannot_be_recorded_leaves_nothing(in_process, fifos):
     daemon = in_process({"hold": HELD})
     path = fifos()
 
@@ -9896,14 +9811,12 @@ def test_trigger_that_cannot_be_recorded_leaves_nothing(
     assert end_of(daemon, run).end_reason == "success"
 
 
-def test_end_that_cannot_be_recorded_is_tried_again(
-    in_process: Any, monkeypatch: Any
-) -> None:
+def test_end_that_cannot_be_recorded_is_tried_again(in_process, monkeypatch):
     monkeypatch.setattr(tr, "STORE_RETRY_S", 0.01)
     daemon = in_process({"ok": {"run": "true"}})
     commit, faults = daemon.store._commit, itertools.count()
 
-    def full(batch: list[Any]) -> None:
+    def full(batch):
         if "update" in batch[0].statements[0][0] and next(faults) < 3:
             raise tr.sqlite3.OperationalError("database or disk is full")
         commit(batch)
@@ -9921,13 +9834,13 @@ def test_end_that_cannot_be_recorded_is_tried_again(
 class Room:
     """os.statvfs of a file system with as much room as the test says."""
 
-    def __init__(self, free_bytes: int, free_files: int = 10**6) -> None:
+    def __init__(self, free_bytes, free_files=10**6):
         self.free_bytes = free_bytes
         self.free_files = free_files
         self.files = 10**7
         self.asked = 0
 
-    def __call__(self, path: str) -> Any:
+    def __call__(self, path):
         """As os.statvfs."""
         self.asked += 1
         return types.SimpleNamespace(
@@ -9939,14 +9852,14 @@ class Room:
 
 
 @pytest.fixture
-def room(monkeypatch: pytest.MonkeyPatch) -> Room:
+def room(monkeypatch):
     """The room on the disk of in-process daemons: plenty at first."""
     found = Room(10**12)
     monkeypatch.setattr(os, "statvfs", found)
     return found
 
 
-def test_disk_is_low_below_its_limit_of_bytes(room: Room) -> None:
+def test_disk_is_low_below_its_limit_of_bytes(room):
     clock = FakeClock()
     disk = tr.DiskWatch("/", 64 * tr.MIB, clock)
     for free_bytes, low in [
@@ -9960,7 +9873,7 @@ def test_disk_is_low_below_its_limit_of_bytes(room: Room) -> None:
         assert disk.reason_low() == low
 
 
-def test_disk_is_low_below_its_limit_of_inodes(room: Room) -> None:
+def test_disk_is_low_below_its_limit_of_inodes(room):
     clock = FakeClock()
     disk, careless = (tr.DiskWatch("/", least, clock) for least in (1, 0))
     room.free_files = tr.DISK_MIN_FREE_FILES - 1
@@ -9971,7 +9884,7 @@ def test_disk_is_low_below_its_limit_of_inodes(room: Room) -> None:
     assert disk.reason_low() == "", "a file system that does not count inodes"
 
 
-def test_disk_is_looked_at_once_in_a_second_and_full_at_once(room: Room) -> None:
+def test_disk_is_looked_at_once_in_a_second_and_full_at_once(room):
     clock = FakeClock()
     disk = tr.DiskWatch("/", 1, clock)
     for _ in range(1000):
@@ -9986,7 +9899,7 @@ def test_disk_is_looked_at_once_in_a_second_and_full_at_once(room: Room) -> None
     assert disk.reason_low() == ""
 
 
-def test_disk_has_room_for_what_is_above_its_limit_and_not_taken(room: Room) -> None:
+def test_disk_has_room_for_what_is_above_its_limit_and_not_taken(room):
     """What is under way to the disk is given to nobody else, whenever one looks."""
     disk = tr.DiskWatch("/", tr.MIB, FakeClock())
     room.free_bytes = 40 * tr.MIB
@@ -10003,7 +9916,7 @@ def test_disk_has_room_for_what_is_above_its_limit_and_not_taken(room: Room) -> 
     assert disk.take(1) == disk.reason_low() == low
 
 
-def test_disk_that_was_low_needs_a_little_more_to_have_room_again(room: Room) -> None:
+def test_disk_that_was_low_needs_a_little_more_to_have_room_again(room):
     clock = FakeClock()
     disk = tr.DiskWatch("/", tr.MIB, clock)
     disk.note_full()
@@ -10018,8 +9931,8 @@ def test_disk_that_was_low_needs_a_little_more_to_have_room_again(room: Room) ->
 
 
 def test_reserve_is_given_up_in_parts_and_made_again_where_there_is_room(
-    tmp_path: Path, room: Room
-) -> None:
+    tmp_path, room
+):
     folder = tr.DataFolder(str(tmp_path))
     disk = tr.DiskWatch("/", tr.MIB, FakeClock())
     room.free_bytes = 2 * tr.MIB - 1
@@ -10038,16 +9951,16 @@ def test_reserve_is_given_up_in_parts_and_made_again_where_there_is_room(
     assert not folder.give_up_reserve()
 
 
-def test_disk_that_cannot_be_asked_is_not_low(tmp_path: Path) -> None:
+def test_disk_that_cannot_be_asked_is_not_low(tmp_path):
     assert tr.DiskWatch(str(tmp_path / "gone"), 1, tr.Clock()).reason_low() == ""
 
 
 @pytest.fixture
-def careless_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+def careless_sqlite(monkeypatch):
     """An SQLite that by itself does not overwrite what it deletes."""
     connect = sqlite3.connect
 
-    def careless(*args: Any, **named: Any) -> Any:
+    def careless(*args, **named):
         db = connect(*args, **named)
         db.execute("pragma secure_delete = off")
         return db
@@ -10055,7 +9968,7 @@ def careless_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "connect", careless)
 
 
-def files_with(word: bytes, daemon: tr.Daemon) -> list[Path]:
+def files_with(word, daemon):
     """The files of the data directory in which a word stands."""
     files = [path for path in Path(daemon.folder.path).rglob("*") if path.is_file()]
     return [path for path in files if word in path.read_bytes()]
@@ -10063,8 +9976,8 @@ def files_with(word: bytes, daemon: tr.Daemon) -> list[Path]:
 
 @pytest.mark.parametrize("times", [2, 2000])
 def test_secret_parameters_are_in_no_file_once_their_runs_have_ended(
-    in_process: Any, careless_sqlite: None, fifos: Any, times: int
-) -> None:
+    in_process, careless_sqlite, fifos, times
+):
     """Also very long ones, and those of a run that never began."""
     clock = FakeClock()
     task = {**HELD, "params": [*HELD["params"], {"env": "KEY", "secret": True}]}
@@ -10090,9 +10003,7 @@ def test_secret_parameters_are_in_no_file_once_their_runs_have_ended(
     assert os.stat(f"{database}-wal").st_size == 0
 
 
-def test_secret_parameters_of_crashed_runs_are_in_no_file(
-    remains: Any, careless_sqlite: None
-) -> None:
+def test_secret_parameters_of_crashed_runs_are_in_no_file(remains, careless_sqlite):
     shown = {"KEY": tr.HIDDEN}
     remains.leave("ok", 9, {"KEY": "hunter2"}, status="running", params=shown)
     daemon = remains.revive({"ok": {"run": "true"}})
@@ -10100,9 +10011,7 @@ def test_secret_parameters_of_crashed_runs_are_in_no_file(
     assert files_with(b"hunter2", daemon) == []
 
 
-def test_secret_parameters_are_not_left_in_the_log_of_a_dead_daemon(
-    tmp_path: Path,
-) -> None:
+def test_secret_parameters_are_not_left_in_the_log_of_a_dead_daemon(tmp_path):
     store = tr.Store(str(tmp_path / "history.sqlite3"))
     assert not store.found_log
     again = tr.Store(store._path)
@@ -10115,9 +10024,7 @@ def test_secret_parameters_are_not_left_in_the_log_of_a_dead_daemon(
         closed.close()
 
 
-def test_low_disk_refuses_triggers_until_there_is_room(
-    in_process: Any, room: Room
-) -> None:
+def test_low_disk_refuses_triggers_until_there_is_room(in_process, room):
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "true"}}, clock)
     assert daemon.why_not_ready() == ""
@@ -10137,8 +10044,8 @@ def test_low_disk_refuses_triggers_until_there_is_room(
 
 
 def test_low_disk_drops_output_and_says_so_while_the_program_goes_on(
-    in_process: Any, room: Room, fifos: Any
-) -> None:
+    in_process, room, fifos
+):
     """More than a pipe holds, so that the program would block if nobody read."""
     clock = FakeClock()
     script = (
@@ -10175,8 +10082,8 @@ def test_low_disk_drops_output_and_says_so_while_the_program_goes_on(
 
 
 def test_disk_full_in_a_log_refuses_triggers_at_once(
-    in_process: Any, room: Room, monkeypatch: Any, fifos: Any
-) -> None:
+    in_process, room, monkeypatch, fifos
+):
     daemon = in_process({"copy": {**HELD, "run": 'cat "$1"'}}, FakeClock())
     path = fifos()
     run = hold(daemon, "copy", path)
@@ -10195,12 +10102,12 @@ def test_disk_full_in_a_log_refuses_triggers_at_once(
 
 
 def test_store_that_is_locked_refuses_a_trigger_but_drops_no_output(
-    in_process: Any, monkeypatch: Any
-) -> None:
+    in_process, monkeypatch
+):
     """Another process in the database is no full disk."""
     daemon = in_process({"ok": {"run": "echo x"}}, FakeClock())
 
-    def locked(batch: list[Any]) -> None:
+    def locked(batch):
         raise tr.sqlite3.OperationalError("database is locked")
 
     with monkeypatch.context() as patch:
@@ -10213,12 +10120,12 @@ def test_store_that_is_locked_refuses_a_trigger_but_drops_no_output(
     assert (ended.output_bytes, ended.output_dropped_bytes) == (2, 0)
 
 
-def store_without_room(daemon: tr.Daemon, monkeypatch: Any) -> threading.Event:
+def store_without_room(daemon, monkeypatch):
     """From now on no commit finds room, until the event is set."""
     monkeypatch.setattr(tr, "STORE_RETRY_S", 0.01)
     commit, has_room = daemon.store._commit, threading.Event()
 
-    def full(batch: list[Any]) -> None:
+    def full(batch):
         if not has_room.is_set():
             raise tr.sqlite3.OperationalError("database or disk is full")
         commit(batch)
@@ -10228,8 +10135,8 @@ def store_without_room(daemon: tr.Daemon, monkeypatch: Any) -> threading.Event:
 
 
 def test_log_stream_does_not_spin_while_the_end_has_no_room(
-    in_process: Any, monkeypatch: Any, fifos: Any
-) -> None:
+    in_process, monkeypatch, fifos
+):
     """The log is closed, the end not durable: nothing grows, and nothing is over."""
     daemon = in_process({"hold": HELD})
     path = fifos()
@@ -10246,8 +10153,8 @@ def test_log_stream_does_not_spin_while_the_end_has_no_room(
 
 
 def test_end_without_room_is_kept_and_its_waiters_get_it_once_it_is_durable(
-    in_process: Any, monkeypatch: Any, fifos: Any
-) -> None:
+    in_process, monkeypatch, fifos
+):
     daemon = in_process({"hold": HELD, "ok": {"run": "true"}})
     path = fifos()
     run = hold(daemon, "hold", path)
@@ -10270,8 +10177,8 @@ def test_end_without_room_is_kept_and_its_waiters_get_it_once_it_is_durable(
 
 
 def test_drain_does_not_wait_for_ever_for_an_end_without_room(
-    in_process: Any, monkeypatch: Any, fifos: Any, caplog: Any
-) -> None:
+    in_process, monkeypatch, fifos, caplog
+):
     daemon = in_process({"hold": HELD})
     path = fifos()
     run = hold(daemon, "hold", path)
@@ -10288,8 +10195,8 @@ def test_drain_does_not_wait_for_ever_for_an_end_without_room(
 
 
 def test_retention_that_finds_no_room_is_tried_again_soon_and_no_timeout_missed(
-    in_process: Any, monkeypatch: Any, fifos: Any
-) -> None:
+    in_process, monkeypatch, fifos
+):
     clock = FakeClock()
     tasks = {"ok": {"run": "true", "keep_runs": 1}, "hold": {**HELD, "timeout": "2s"}}
     daemon = in_process(tasks, clock)
@@ -10310,9 +10217,7 @@ def test_retention_that_finds_no_room_is_tried_again_soon_and_no_timeout_missed(
     assert [daemon.store.find_run(run.id) for run in runs] == [None, None, runs[2]]
 
 
-def test_trash_that_finds_no_room_is_emptied_soon_after(
-    in_process: Any, monkeypatch: Any
-) -> None:
+def test_trash_that_finds_no_room_is_emptied_soon_after(in_process, monkeypatch):
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "echo x"}}, clock)
     run = end_of(daemon, daemon.trigger("ok", {}, "api"))
@@ -10331,14 +10236,14 @@ def test_trash_that_finds_no_room_is_emptied_soon_after(
 # -- a data directory that goes away
 
 
-def replace_by_copy(path: Path) -> None:
+def replace_by_copy(path):
     """What a backup that is put back does."""
     copy = path.with_name("copy")
     shutil.copy(path, copy)
     copy.replace(path)
 
 
-def make_anew(data: Path) -> None:
+def make_anew(data):
     """What a second daemon does, which finds nothing there."""
     shutil.rmtree(data)
     folder = tr.DataFolder(str(data))
@@ -10346,7 +10251,7 @@ def make_anew(data: Path) -> None:
     folder.unlock()
 
 
-LOSSES: dict[str, Callable[[Path], Any]] = {
+LOSSES = {
     "removed": shutil.rmtree,
     "renamed": lambda data: data.rename(data.with_name("elsewhere")),
     "made-anew": make_anew,
@@ -10360,8 +10265,8 @@ LOSSES: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_data_directory_that_is_gone_starts_nothing_and_ends_what_runs(
-    in_process: Any, fifos: Any, caplog: Any, loss: str
-) -> None:
+    in_process, fifos, caplog, loss
+):
     clock = FakeClock()
     tasks = {
         "hold": {**HELD, "retry_attempts": 1, "retry_delay": "1s"},
@@ -10397,9 +10302,7 @@ def test_data_directory_that_is_gone_starts_nothing_and_ends_what_runs(
         pass
 
 
-def test_data_directory_that_comes_back_goes_on(
-    in_process: Any, fifos: Any, caplog: Any
-) -> None:
+def test_data_directory_that_comes_back_goes_on(in_process, fifos, caplog):
     clock = FakeClock()
     caplog.set_level("INFO")
     tasks = {"hold": HELD, "tick": {"run": "true", "cron": "* * * * *"}}
@@ -10425,9 +10328,7 @@ def test_data_directory_that_comes_back_goes_on(
     end_of(daemon, ticked)
 
 
-def test_reload_by_signal_without_the_history_is_refused_and_told(
-    in_process: Any, caplog: Any
-) -> None:
+def test_reload_by_signal_without_the_history_is_refused_and_told(in_process, caplog):
     daemon = in_process({"ok": {"run": "true"}})
     path = Path(daemon.folder.database)
     path.rename(path.with_name("elsewhere"))
@@ -10438,13 +10339,11 @@ def test_reload_by_signal_without_the_history_is_refused_and_told(
     path.with_name("elsewhere").rename(path)
 
 
-def test_data_directory_on_a_read_only_disk_is_no_place(
-    in_process: Any, monkeypatch: Any
-) -> None:
+def test_data_directory_on_a_read_only_disk_is_no_place(in_process, monkeypatch):
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "true"}}, clock)
 
-    def refuse(fd: int) -> None:
+    def refuse(fd):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     with monkeypatch.context() as patch:
@@ -10456,7 +10355,7 @@ def test_data_directory_on_a_read_only_disk_is_no_place(
     assert end_of(daemon, daemon.trigger("ok", {}, "api")).end_reason == "success"
 
 
-def test_folders_and_journal_that_are_removed_are_made_again(in_process: Any) -> None:
+def test_folders_and_journal_that_are_removed_are_made_again(in_process):
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "echo x"}}, clock)
     data = Path(daemon.folder.path)
@@ -10473,8 +10372,8 @@ def test_folders_and_journal_that_are_removed_are_made_again(in_process: Any) ->
 
 
 def test_daemon_without_its_data_directory_ends_what_it_is_asked_for(
-    serve: Callable[..., Served], monkeypatch: Any, fifo: Path
-) -> None:
+    serve, monkeypatch, fifo
+):
     """Waiting clients get their ends; nobody gets anything new, and no upgrade."""
     monkeypatch.setattr(tr, "SIGN_OF_LIFE_S", 0.02)
     daemon = serve({"hold": HELD})
@@ -10495,7 +10394,7 @@ def test_daemon_without_its_data_directory_ends_what_it_is_asked_for(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path):
     """A file system of 8 MB, which only root may mount."""
     path = tmp_path / "small-disk"
     path.mkdir()
@@ -10510,7 +10409,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-def fill(disk: Path, leave_bytes: int) -> Path:
+def fill(disk, leave_bytes):
     """Take all room of a disk but some; returns the file to remove."""
     path = disk / "filler"
     with contextlib.suppress(OSError), open(path, "wb", buffering=0) as filler:
@@ -10527,8 +10426,8 @@ TALK = {"params": HELD["params"], "run": 'cat "$1"'}
 
 
 def test_disk_below_min_free_stops_triggers_and_output_until_there_is_room(
-    small_disk: Path, serve: Callable[..., Served], fifo: Path
-) -> None:
+    small_disk, serve, fifo
+):
     daemon = serve({"talk": TALK}, "--data", str(small_disk), "--min-free", "2mb")
     run = daemon.trigger("talk", {"fifo": str(fifo)})
     fd = reach(fifo)
@@ -10536,7 +10435,7 @@ def test_disk_below_min_free_stops_triggers_and_output_until_there_is_room(
     within(DEADLINE_S, lambda: daemon.raw(run) == b"before\n", "the first line")
     filler = fill(small_disk, tr.MIB)
 
-    def readiness() -> Reply:
+    def readiness():
         return daemon.request("GET", "/readyz")
 
     within(DEADLINE_S, lambda: readiness().status == 503, "the full disk")
@@ -10571,7 +10470,7 @@ def test_disk_below_min_free_stops_triggers_and_output_until_there_is_room(
     assert daemon.raw(last) == b"all is well\n"
 
 
-def has_reserve(folder: Path) -> bool:
+def has_reserve(folder):
     """Whether the reserve is whole and really on the disk."""
     path = folder / "reserve"
     return path.exists() and path.stat().st_blocks * 512 >= tr.MIB
@@ -10579,12 +10478,8 @@ def has_reserve(folder: Path) -> bool:
 
 @pytest.mark.parametrize(("min_free", "free_bytes"), [("2mb", 2 * tr.MIB), ("0b", 1)])
 def test_output_leaves_free_what_has_to_stay_free(
-    small_disk: Path,
-    serve: Callable[..., Served],
-    fifos: Any,
-    min_free: str,
-    free_bytes: int,
-) -> None:
+    small_disk, serve, fifos, min_free, free_bytes
+):
     """Two writers, each of which could fill the disk between two looks."""
     script = 'cat "$1"; yes | head -c 9000000'
     flood = {"params": HELD["params"], "run": script, "max_concurrent": 2}
@@ -10608,8 +10503,8 @@ def test_output_leaves_free_what_has_to_stay_free(
 
 
 def test_ends_are_recorded_on_a_disk_that_another_process_has_filled(
-    small_disk: Path, serve: Callable[..., Served], fifos: Any
-) -> None:
+    small_disk, serve, fifos
+):
     tasks = {"talk": {**TALK, "max_concurrent": 20}}
     daemon = serve(tasks, "--data", str(small_disk), "--min-free", "0b")
     within(DEADLINE_S, lambda: has_reserve(small_disk), "the reserve")
@@ -10640,8 +10535,8 @@ def test_ends_are_recorded_on_a_disk_that_another_process_has_filled(
 
 
 def test_crash_is_recorded_on_a_disk_that_another_process_has_filled(
-    small_disk: Path, serve: Callable[..., Served], fifos: Any
-) -> None:
+    small_disk, serve, fifos
+):
     """The reserve of the dead daemon makes room for the next one."""
     tasks = {"talk": {**TALK, "max_concurrent": 5}}
     daemon = serve(tasks, "--data", str(small_disk), "--min-free", "0b")
@@ -10657,7 +10552,7 @@ def test_crash_is_recorded_on_a_disk_that_another_process_has_filled(
     assert daemon.request("GET", "/readyz").status == 503
 
 
-def await_end_on_a_full_disk(daemon: Served, run: Any, fd: int) -> Callable[[], Any]:
+def await_end_on_a_full_disk(daemon, run, fd):
     """Let the program end while there is no room; a client is waiting for it."""
     waiter = in_thread(
         lambda: daemon.get(f"/api/tasks/talk/runs/{run['id']}/log/stream").raw
@@ -10669,9 +10564,7 @@ def await_end_on_a_full_disk(daemon: Served, run: Any, fd: int) -> Callable[[], 
     return waiter
 
 
-def test_end_on_a_full_disk_is_not_lost(
-    small_disk: Path, serve: Callable[..., Served], fifo: Path
-) -> None:
+def test_end_on_a_full_disk_is_not_lost(small_disk, serve, fifo):
     """Something else has the place of the reserve."""
     (small_disk / "reserve").mkdir()
     daemon = serve({"talk": TALK}, "--data", str(small_disk), "--min-free", "0b")
@@ -10689,9 +10582,7 @@ def test_end_on_a_full_disk_is_not_lost(
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit(2)")
 @pytest.mark.parametrize("room_again", [True, False])
-def test_end_that_the_kernel_refuses_to_write_is_not_lost(
-    serve: Callable[..., Served], fifo: Path, room_again: bool
-) -> None:
+def test_end_that_the_kernel_refuses_to_write_is_not_lost(serve, fifo, room_again):
     """No file may grow beyond what the write-ahead log has, which needs no root. A
     shutdown meanwhile does not hang, and says what was lost."""
     daemon = serve({"talk": TALK}, "--shutdown-timeout", "100ms")
@@ -10719,9 +10610,7 @@ def test_end_that_the_kernel_refuses_to_write_is_not_lost(
     assert daemon.run_now(run)["end_reason"] == "crashed"
 
 
-def test_start_on_a_disk_that_cannot_take_what_was_left_is_71(
-    small_disk: Path, serve: Callable[..., Served], fifo: Path
-) -> None:
+def test_start_on_a_disk_that_cannot_take_what_was_left_is_71(small_disk, serve, fifo):
     """Better than a daemon that is never ready and hears no signal. No reserve is left
     that would have the room."""
     daemon = serve({"talk": TALK}, "--data", str(small_disk), "--min-free", "0b")
@@ -10748,7 +10637,7 @@ def test_start_on_a_disk_that_cannot_take_what_was_left_is_71(
     assert daemon.run_now(run)["end_reason"] == "crashed"
 
 
-def no_flock(fd: int, how: int) -> None:
+def no_flock(fd, how):
     """As flock(2) on a file system of a network without locks."""
     raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
@@ -10764,9 +10653,7 @@ def no_flock(fd: int, how: int) -> None:
         ("old SQLite", "has SQLite 3.23.1; the oldest that works is 3.24; start it"),
     ],
 )
-def test_start_that_fails_says_what_helps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, words: str
-) -> None:
+def test_start_that_fails_says_what_helps(tmp_path, monkeypatch, damage, words):
     write_config(tmp_path, {"tasks": {}})
     data = tmp_path / ".taskrunnerd"
     if damage == "a file":
@@ -10791,31 +10678,29 @@ def test_start_that_fails_says_what_helps(
     assert told.err.endswith(", or name another directory\n")
 
 
-def test_store_needs_a_write_ahead_log() -> None:
+def test_store_needs_a_write_ahead_log():
     with pytest.raises(tr.StoreError, match='no write-ahead log, only "memory"'):
         tr.Store(":memory:")
 
 
-def test_history_that_was_lost_is_told_at_the_start(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_history_that_was_lost_is_told_at_the_start(tmp_path, caplog):
     """Copies of the data directory of a daemon at work are what a crash leaves."""
     missing, empty = "newest runs are missing", "history is empty although"
     config = tr.load_config(write_config(tmp_path, {"tasks": {"ok": {"run": "echo"}}}))
 
-    def begin(name: str) -> tr.Daemon:
+    def begin(name):
         folder = tr.DataFolder(str(tmp_path / name))
         assert folder.lock() == 0
         daemon = tr.Daemon(config, folder, FakeClock())
         daemon.recover()
         return daemon
 
-    def end(daemon: tr.Daemon) -> None:
+    def end(daemon):
         daemon.drain(0)
         daemon.close()
         daemon.folder.unlock()
 
-    def told(name: str, *lost: str) -> list[str]:
+    def told(name, *lost):
         """What a start says without some files."""
         shutil.copytree(tmp_path / "data", tmp_path / name)
         for path in lost:
@@ -10842,7 +10727,7 @@ def test_history_that_was_lost_is_told_at_the_start(
     assert told("stopped and emptied", database) == [empty]
 
 
-def test_text_that_is_not_unicode_does_not_stop_the_store(in_process: Any) -> None:
+def test_text_that_is_not_unicode_does_not_stop_the_store(in_process):
     """JSON can hold half of a surrogate pair; SQLite cannot."""
     params = [{"env": "TEXT"}]
     daemon = in_process({"ok": {"params": params, "run": "true"}})
@@ -10859,17 +10744,17 @@ def test_text_that_is_not_unicode_does_not_stop_the_store(in_process: Any) -> No
 DAY_S = 86_400
 
 
-def once(daemon: tr.Daemon, task: str = "ok", key: str = "k", body: str = "") -> Any:
+def once(daemon, task="ok", key="k", body=""):
     """(run, whether it is one of before) of a trigger with a key."""
     return daemon.trigger_once(task, {}, tr.NO_TRACE, tr.Claim(key, body, "", 0))
 
 
-def claims(daemon: tr.Daemon) -> list[str]:
+def claims(daemon):
     """The keys that the database holds."""
     return [row[0] for row in daemon.store._rows("select key from claims order by 1")]
 
 
-def test_key_gets_the_run_that_it_made_for_a_day(in_process: Any) -> None:
+def test_key_gets_the_run_that_it_made_for_a_day(in_process):
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "true"}}, clock)
     first, replayed = once(daemon)
@@ -10887,9 +10772,7 @@ def test_key_gets_the_run_that_it_made_for_a_day(in_process: Any) -> None:
     assert once(daemon) == (fresh, True)
 
 
-def test_key_that_has_expired_is_pruned(
-    in_process: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_key_that_has_expired_is_pruned(in_process, monkeypatch):
     monkeypatch.setattr(tr, "RETENTION_BATCH_RUNS", 2)
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "true", "max_concurrent": 9}}, clock)
@@ -10908,7 +10791,7 @@ def test_key_that_has_expired_is_pruned(
 
 
 @pytest.mark.parametrize("hours", [-72, -1, 1, 72])
-def test_key_does_not_notice_when_the_date_is_set(in_process: Any, hours: int) -> None:
+def test_key_does_not_notice_when_the_date_is_set(in_process, hours):
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "true"}}, clock)
     first, _ = once(daemon)
@@ -10920,9 +10803,7 @@ def test_key_does_not_notice_when_the_date_is_set(in_process: Any, hours: int) -
 
 
 @pytest.mark.parametrize("hours", [-72, 23])
-def test_key_outlives_a_restart_also_when_the_date_was_set_back(
-    in_process: Any, hours: int
-) -> None:
+def test_key_outlives_a_restart_also_when_the_date_was_set_back(in_process, hours):
     clock = FakeClock()
     tasks = {"ok": {"run": "true"}}
     daemon = in_process(tasks, clock)
@@ -10935,7 +10816,7 @@ def test_key_outlives_a_restart_also_when_the_date_was_set_back(
     assert replayed and again.id == first.id
 
 
-def test_key_of_another_request_is_refused(in_process: Any) -> None:
+def test_key_of_another_request_is_refused(in_process):
     daemon = in_process({"ok": {"run": "true"}})
     once(daemon, body="one")
     with pytest.raises(tr.Problem, match="another request") as caught:
@@ -10945,7 +10826,7 @@ def test_key_of_another_request_is_refused(in_process: Any) -> None:
     assert len(past_runs(daemon, "ok")) == 1
 
 
-def test_key_of_a_deleted_run_makes_no_other_one(in_process: Any) -> None:
+def test_key_of_a_deleted_run_makes_no_other_one(in_process):
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "true"}}, clock)
     first = end_of(daemon, once(daemon)[0])
@@ -10962,14 +10843,12 @@ def test_key_of_a_deleted_run_makes_no_other_one(in_process: Any) -> None:
         once(daemon)
 
 
-def test_key_of_a_refused_trigger_is_free(
-    in_process: Any, fifos: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_key_of_a_refused_trigger_is_free(in_process, fifos, monkeypatch):
     strict = {"run": "true", "params": [{"env": "A", "required": True}]}
     full = {**HELD, "queue_max": 0}
     daemon = in_process({"ok": {"run": "true"}, "strict": strict, "full": full})
 
-    def refused(task: str = "ok") -> int:
+    def refused(task="ok"):
         with pytest.raises(tr.Problem) as caught:
             once(daemon, task)
         return caught.value.status
@@ -10983,7 +10862,7 @@ def test_key_of_a_refused_trigger_is_free(
         assert refused() == 507
     commit = daemon.store._commit
 
-    def broken(batch: list[Any]) -> None:
+    def broken(batch):
         raise tr.sqlite3.OperationalError("database is locked")
 
     with monkeypatch.context() as patch:
@@ -11001,7 +10880,7 @@ def test_key_of_a_refused_trigger_is_free(
     end_of(daemon, busy)
 
 
-def test_key_of_a_skipped_run_tells_of_it_again(in_process: Any, fifos: Any) -> None:
+def test_key_of_a_skipped_run_tells_of_it_again(in_process, fifos):
     daemon = in_process({"skip": {**HELD, "on_overlap": "skip"}})
     path = fifos()
     busy = hold(daemon, "skip", path)
@@ -11014,20 +10893,18 @@ def test_key_of_a_skipped_run_tells_of_it_again(in_process: Any, fifos: Any) -> 
     assert daemon.trigger_once("skip", given, tr.NO_TRACE, claim) == (first[0], True)
 
 
-def test_key_is_on_the_disk_if_and_only_if_its_run_is(
-    in_process: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_key_is_on_the_disk_if_and_only_if_its_run_is(in_process, monkeypatch):
     """What another process would find after a crash, around the commit."""
     daemon = in_process({"ok": {"run": "true"}})
     commit = daemon.store._commit
-    seen: list[tuple[int, int]] = []
+    seen = []
 
-    def look() -> None:
+    def look():
         with contextlib.closing(sqlite3.connect(daemon.folder.database)) as other:
             counts = "select (select count(*) from runs), (select count(*) from claims)"
             seen.append(other.execute(counts).fetchone())
 
-    def watched(batch: list[Any]) -> None:
+    def watched(batch):
         look()
         commit(batch)
         look()
@@ -11039,15 +10916,15 @@ def test_key_is_on_the_disk_if_and_only_if_its_run_is(
 
 
 def test_key_is_asked_for_by_one_thread_at_a_time(
-    in_process: Any, one_lock_only: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    in_process, one_lock_only, monkeypatch
+):
     """All but the first wait until its run is on the disk, and then get that one. If it
     was refused, the next one makes the run."""
     daemon = in_process({"ok": {"run": "true", "max_concurrent": 9}})
     go_on, commit = threading.Event(), daemon.store._commit
     fails = [True]
 
-    def slow(batch: list[Any]) -> None:
+    def slow(batch):
         go_on.wait(DEADLINE_S)
         if fails and batch[0].statements[0][0].startswith("insert into runs"):
             fails.pop()
@@ -11056,7 +10933,7 @@ def test_key_is_asked_for_by_one_thread_at_a_time(
 
     monkeypatch.setattr(daemon.store, "_commit", slow)
 
-    def ask() -> Any:
+    def ask():
         try:
             return once(daemon)
         except tr.Problem as problem:
@@ -11082,7 +10959,7 @@ import json, os
 found = {os.environ["K"]: [1, os.environ["S"] + "!", {"n": 123456, "m": 12345}]}
 open(os.environ["TASKRUNNERD_RESULT"], "w").write(json.dumps(found))
 """
-RESULT_TASKS: dict[str, Any] = {
+RESULT_TASKS = {
     "leave": {"params": [{"env": "LEFT"}], "run": LEFT},
     "fail": {"params": [{"env": "LEFT"}], "run": LEFT + "; exit 3"},
     "large": {"params": [{"arg": "zeros"}],
@@ -11106,14 +10983,14 @@ RESULT_TASKS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session")
-def leaving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def leaving(tmp_path_factory):
     """One daemon with RESULT_TASKS."""
     daemon = Served(tmp_path_factory.mktemp("results"), RESULT_TASKS).start()
     yield daemon
     daemon.close()
 
 
-def left_behind(daemon: Served) -> list[str]:
+def left_behind(daemon):
     """What is in the folders for results."""
     folder = daemon.folder / ".taskrunnerd" / "results"
     return [path.name for path in folder.glob("*/*")]
@@ -11123,7 +11000,7 @@ def left_behind(daemon: Served) -> list[str]:
     '{"deployed": ["a", 1.5, true], "Zo\u00eb": {}}', "0", "false", '""', " [ ] \n",
     "\ufeff1", "[" * 64 + "]" * 64,
 ])  # fmt: skip
-def test_result_is_the_json_that_the_program_left(leaving: Served, text: str) -> None:
+def test_result_is_the_json_that_the_program_left(leaving, text):
     run = leaving.run("leave", {"LEFT": text})
     assert run["result"] == json.loads(text.lstrip("\ufeff"))
     assert "error" not in run
@@ -11147,8 +11024,8 @@ def test_result_is_the_json_that_the_program_left(leaving: Served, text: str) ->
     ("folder", {}, "is not a regular file"),
 ])  # fmt: skip
 def test_result_that_cannot_be_one_is_named_and_changes_nothing(
-    leaving: Served, task: str, given: Any, error: str
-) -> None:
+    leaving, task, given, error
+):
     run = leaving.run(task, given)
     assert re.fullmatch(f"the result is not kept: it {error}", run["error"]), run
     assert (run["end_reason"], run["exit_code"]) == ("success", 0)
@@ -11159,7 +11036,7 @@ def test_result_that_cannot_be_one_is_named_and_changes_nothing(
 @pytest.mark.parametrize("task, given", [
     ("nothing", {}), ("leave", {"LEFT": ""}), ("leave", {"LEFT": "null"}),
 ])  # fmt: skip
-def test_result_of_nothing_is_left_out(leaving: Served, task: str, given: Any) -> None:
+def test_result_of_nothing_is_left_out(leaving, task, given):
     run = leaving.run(task, given)
     assert "result" not in run and "error" not in run
     assert left_behind(leaving) == []
@@ -11169,32 +11046,30 @@ def test_result_of_nothing_is_left_out(leaving: Served, task: str, given: Any) -
     ("fail", {"LEFT": '"why"'}, "failed", "why"), ("stop", {}, "failed", 1),
     ("moved", {}, "success", [1]), ("late", {}, "success", 7),
 ])  # fmt: skip
-def test_result_comes_with_every_end(
-    leaving: Served, task: str, given: Any, end_reason: str, result: Any
-) -> None:
+def test_result_comes_with_every_end(leaving, task, given, end_reason, result):
     run = leaving.run(task, given)
     assert (run["end_reason"], run["result"]) == (end_reason, result)
     assert left_behind(leaving) == []
 
 
-def test_result_may_be_as_large_as_the_limit(leaving: Served) -> None:
+def test_result_may_be_as_large_as_the_limit(leaving):
     run = leaving.run("large", {"zeros": str(tr.RESULT_MAX_BYTES)})
     assert run["result"] == "1" * (tr.RESULT_MAX_BYTES - 2)
 
 
-def test_result_has_no_secrets(leaving: Served) -> None:
+def test_result_has_no_secrets(leaving):
     run = leaving.run("secret")
     shown = {"n": "[redacted]", "m": 12345}
     assert run["result"] == {"[redacted]": [1, "[redacted]!", shown]}, run
 
 
-def test_result_belongs_to_its_attempt(leaving: Served) -> None:
+def test_result_belongs_to_its_attempt(leaving):
     last = leaving.run("again")
     first = leaving.get(f"/api/runs/{last['retry_of_run_id']}").json
     assert (first["result"], last["result"]) == (0, 1)
 
 
-def test_result_is_not_kept_in_memory(leaving: Served) -> None:
+def test_result_is_not_kept_in_memory(leaving):
     """A thousand events with 64 KiB each would weigh more than the daemon."""
     with leaving.events("/api/runs/stream") as events:
         assert next(events).name == "ping"
@@ -11204,7 +11079,7 @@ def test_result_is_not_kept_in_memory(leaving: Served) -> None:
     assert "result" not in done.data["run"]
 
 
-def test_result_of_a_crashed_run_is_removed(remains: Remains) -> None:
+def test_result_of_a_crashed_run_is_removed(remains):
     left = remains.leave("ok", 60, status="running")
     other = remains.leave("ok", 60, status="ended", end_reason="success")
     paths = [Path(remains.data.result_path(r.id, os.geteuid())) for r in (left, other)]
@@ -11221,9 +11096,9 @@ def test_result_of_a_crashed_run_is_removed(remains: Remains) -> None:
 
 
 def test_bug_after_the_end_of_a_program_costs_its_result_not_its_outcome(
-    in_process: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def bug(*_: Any) -> str:
+    in_process, monkeypatch
+):
+    def bug(*_):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(tr.Daemon, "_end_survivors", bug)
@@ -11235,7 +11110,7 @@ def test_bug_after_the_end_of_a_program_costs_its_result_not_its_outcome(
 
 
 @pytest.fixture
-def open_folder() -> Iterator[Path]:
+def open_folder():
     """A folder that every user of the machine can reach."""
     with tempfile.TemporaryDirectory(prefix="taskrunnerd-open-") as name:
         os.chmod(name, 0o755)
@@ -11243,9 +11118,7 @@ def open_folder() -> Iterator[Path]:
 
 
 @NEEDS_ROOT
-def test_result_of_another_user_is_safe_from_all_others(
-    serve: Any, open_folder: Path
-) -> None:
+def test_result_of_another_user_is_safe_from_all_others(serve, open_folder):
     import pwd
 
     data = open_folder / "data"
@@ -11271,7 +11144,7 @@ def test_result_of_another_user_is_safe_from_all_others(
 
 
 @NEEDS_ROOT
-def test_result_file_of_somebody_else_is_refused(open_folder: Path) -> None:
+def test_result_file_of_somebody_else_is_refused(open_folder):
     """A hard link would let a user show what only the daemon may read."""
     data = tr.DataFolder(str(open_folder / "data"))
     account = tr.Account("nobody", "/", "/bin/sh", 65534, 65534, ())
@@ -11290,7 +11163,7 @@ def test_result_file_of_somebody_else_is_refused(open_folder: Path) -> None:
 # -- races between two threads, one step at a time
 
 
-def test_created_is_told_before_started(in_process: Any, fifos: Any) -> None:
+def test_created_is_told_before_started(in_process, fifos):
     """The end of another run frees a slot for a queued one while whoever triggered it
     has not come to tell of it: it waits for that."""
     daemon = in_process({"hold": HELD})
@@ -11310,7 +11183,7 @@ def test_created_is_told_before_started(in_process: Any, fifos: Any) -> None:
     assert names == ["run.created", "run.started", "run.completed"]
 
 
-def test_last_run_of_a_task_is_not_turned_back(in_process: Any, fifos: Any) -> None:
+def test_last_run_of_a_task_is_not_turned_back(in_process, fifos):
     """As above; the task must not show an ended run as pending for ever."""
     daemon = in_process({"hold": HELD})
     path = fifos()
@@ -11329,7 +11202,7 @@ def test_last_run_of_a_task_is_not_turned_back(in_process: Any, fifos: Any) -> N
     assert state.last_run == state_of(daemon, queued)
 
 
-def test_last_run_of_a_task_follows_a_queued_run(in_process: Any, fifos: Any) -> None:
+def test_last_run_of_a_task_follows_a_queued_run(in_process, fifos):
     daemon = in_process({"hold": HELD})
     path = fifos()
     first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
@@ -11344,8 +11217,8 @@ def test_last_run_of_a_task_follows_a_queued_run(in_process: Any, fifos: Any) ->
 
 
 def test_hurry_before_the_drain_has_begun_still_ends_as_daemon_stopped(
-    in_process: Any, fifos: Any
-) -> None:
+    in_process, fifos
+):
     """Two signals in quick succession: the second must not be taken for a failure of
     the program, nor start what is queued."""
     daemon = in_process({"hold": HELD})
@@ -11364,9 +11237,7 @@ def test_hurry_before_the_drain_has_begun_still_ends_as_daemon_stopped(
     daemon.stop(queued.id)
 
 
-def test_hurry_reaches_a_program_that_is_being_started(
-    in_process: Any, fifos: Any
-) -> None:
+def test_hurry_reaches_a_program_that_is_being_started(in_process, fifos):
     daemon = in_process({"hold": STUBBORN}, FakeClock())
     path = fifos()
     gate = Gate(daemon.processes, "spawn", by_daemon, after=True)
@@ -11385,9 +11256,7 @@ def test_hurry_reaches_a_program_that_is_being_started(
     drained()
 
 
-def test_drain_limit_holds_for_a_program_that_is_being_started(
-    in_process: Any, fifos: Any
-) -> None:
+def test_drain_limit_holds_for_a_program_that_is_being_started(in_process, fifos):
     clock = FakeClock()
     daemon = in_process({"hold": {**STUBBORN, "graceful_stop": "1h"}}, clock)
     path = fifos()
@@ -11408,8 +11277,8 @@ def test_drain_limit_holds_for_a_program_that_is_being_started(
 
 
 def test_queued_run_is_not_promoted_before_its_creation_is_durable(
-    in_process: Any, fifos: Any, tmp_path: Path
-) -> None:
+    in_process, fifos, tmp_path
+):
     """Its program ran without a row, and its client was told that there is no run."""
     ran = tmp_path / "ran"
     daemon = in_process({"hold": {**HELD, "run": HELD["run"] + f"\n: >{ran}"}})
@@ -11432,8 +11301,8 @@ def test_queued_run_is_not_promoted_before_its_creation_is_durable(
 
 
 def test_start_of_a_run_whose_row_has_vanished_starts_nothing(
-    in_process: Any, fifos: Any, tmp_path: Path
-) -> None:
+    in_process, fifos, tmp_path
+):
     ran = tmp_path / "ran"
     daemon = in_process({"hold": {**HELD, "run": f": >>{ran}\n" + HELD["run"]}})
     path = fifos()
@@ -11465,8 +11334,8 @@ def test_start_of_a_run_whose_row_has_vanished_starts_nothing(
     ],
 )
 def test_what_fails_after_the_end_of_a_program_does_not_cost_its_outcome(
-    in_process: Any, monkeypatch: Any, fifos: Any, owner: Any, method: str
-) -> None:
+    in_process, monkeypatch, fifos, owner, method
+):
     """The thread died, the run stayed running for ever, and so did the daemon."""
     daemon = in_process({"hold": HELD})
     path = fifos()
@@ -11475,7 +11344,7 @@ def test_what_fails_after_the_end_of_a_program_does_not_cost_its_outcome(
     works = getattr(owner, method)
     calls = []
 
-    def fail_once(*arguments: Any, **more: Any) -> Any:
+    def fail_once(*arguments, **more):
         calls.append(method)
         if len(calls) > 1:
             return works(*arguments, **more)
@@ -11489,9 +11358,7 @@ def test_what_fails_after_the_end_of_a_program_does_not_cost_its_outcome(
     daemon.drain(60)
 
 
-def test_pause_that_was_taken_back_leaves_no_run_to_nobody(
-    in_process: Any, fifos: Any
-) -> None:
+def test_pause_that_was_taken_back_leaves_no_run_to_nobody(in_process, fifos):
     """Its thread was about to leave it, and everybody else had gone on already."""
     daemon = in_process({"hold": HELD})
     path = fifos()
@@ -11508,9 +11375,7 @@ def test_pause_that_was_taken_back_leaves_no_run_to_nobody(
 
 
 @pytest.mark.parametrize("by", ["stop", "reload"])
-def test_attempt_is_found_while_its_row_is_on_its_way(
-    in_process: Any, fifos: Any, tmp_path: Path, by: str
-) -> None:
+def test_attempt_is_found_while_its_row_is_on_its_way(in_process, fifos, tmp_path, by):
     """A stop found no such run, a reload left it to a task that is gone."""
     daemon = in_process({"hold": {**HELD, "retry_attempts": 1}, "ok": {"run": "true"}})
     path = fifos()
@@ -11536,9 +11401,7 @@ def test_attempt_is_found_while_its_row_is_on_its_way(
     assert daemon.live_ids() == []
 
 
-def test_reload_while_ticks_are_fired_does_not_miss_them_again(
-    in_process: Any,
-) -> None:
+def test_reload_while_ticks_are_fired_does_not_miss_them_again(in_process):
     clock = FakeClock()
     task = {"run": "true", "cron": "* * * * *", "timezone": "UTC", "catch_up": "skip"}
     daemon = in_process({"a": task}, clock)
@@ -11555,9 +11418,7 @@ def test_reload_while_ticks_are_fired_does_not_miss_them_again(
     assert daemon.counted()["a"].ticks_missed == 10 - 1
 
 
-def test_schedule_goes_on_when_no_thread_is_to_be_had(
-    in_process: Any, monkeypatch: Any, fifos: Any
-) -> None:
+def test_schedule_goes_on_when_no_thread_is_to_be_had(in_process, monkeypatch, fifos):
     """At the limit of processes: a tick that ends a queued run under terminate."""
     clock = FakeClock()
     scheduled = {"cron": "* * * * *", "timezone": "UTC", "on_overlap": "terminate"}
@@ -11569,7 +11430,7 @@ def test_schedule_goes_on_when_no_thread_is_to_be_had(
     fd = reach(path)
     queued = daemon.trigger("hold", {}, "api")
 
-    def refuse(_: threading.Thread) -> None:
+    def refuse(_):
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
@@ -11583,9 +11444,7 @@ def test_schedule_goes_on_when_no_thread_is_to_be_had(
     let_go(path)
 
 
-def test_a_million_expired_runs_do_not_hold_up_what_is_due(
-    in_process: Any, monkeypatch: Any
-) -> None:
+def test_a_million_expired_runs_do_not_hold_up_what_is_due(in_process, monkeypatch):
     """One batch a round, be it of expired runs, of the trash or of keys."""
     monkeypatch.setattr(tr, "RETENTION_BATCH_RUNS", 2)
     clock = FakeClock()
@@ -11600,7 +11459,7 @@ def test_a_million_expired_runs_do_not_hold_up_what_is_due(
     assert left == [5, 3, 1, 1, 1]
 
 
-def test_closing_twice_harms_nobody(tmp_path: Path) -> None:
+def test_closing_twice_harms_nobody(tmp_path):
     """The number of a descriptor that was closed may be a stranger's by then."""
     folder = tr.DataFolder(str(tmp_path / "data"))
     folder.lock()
@@ -11629,9 +11488,7 @@ def test_closing_twice_harms_nobody(tmp_path: Path) -> None:
         os.close(fd)
 
 
-def test_drain_is_not_held_by_a_trigger_that_could_not_be_recorded(
-    in_process: Any,
-) -> None:
+def test_drain_is_not_held_by_a_trigger_that_could_not_be_recorded(in_process):
     daemon = in_process({"ok": {"run": "true"}})
     with refused_inserts(daemon.store):
         gate = Gate(daemon.store, "flush", by_caller)
@@ -11645,9 +11502,7 @@ def test_drain_is_not_held_by_a_trigger_that_could_not_be_recorded(
         drained()
 
 
-def test_runs_superseded_by_a_trigger_that_failed_still_end(
-    in_process: Any, fifos: Any
-) -> None:
+def test_runs_superseded_by_a_trigger_that_failed_still_end(in_process, fifos):
     """Under on_overlap terminate a queued run gave way to one that could not be
     recorded; it must not stay for ever neither queued nor ended."""
     clock = FakeClock()
@@ -11670,13 +11525,11 @@ def test_runs_superseded_by_a_trigger_that_failed_still_end(
     assert daemon.live_ids() == []
 
 
-def test_run_whose_thread_cannot_be_started_ends(
-    in_process: Any, monkeypatch: Any
-) -> None:
+def test_run_whose_thread_cannot_be_started_ends(in_process, monkeypatch):
     """At the limit of processes of the user or the container."""
     daemon = in_process({"ok": {"run": "true"}})
 
-    def refuse(_: threading.Thread) -> None:
+    def refuse(_):
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
@@ -11691,14 +11544,14 @@ def test_run_whose_thread_cannot_be_started_ends(
 
 
 def test_journal_that_cannot_be_written_loses_no_program(
-    in_process: Any, monkeypatch: Any, fifos: Any
-) -> None:
+    in_process, monkeypatch, fifos
+):
     """A full disk: the program that was just started is still looked after."""
     daemon = in_process({"hold": HELD})
     path = fifos()
     write, journal = os.write, daemon.processes._journal_fd
 
-    def full(fd: int, chunk: bytes) -> int:
+    def full(fd, chunk):
         if fd == journal:
             raise OSError(28, "No space left on device")
         return write(fd, chunk)
@@ -11711,8 +11564,8 @@ def test_journal_that_cannot_be_written_loses_no_program(
 
 
 def test_bug_in_the_thread_of_a_run_loses_neither_run_nor_program(
-    in_process: Any, monkeypatch: Any, fifos: Any
-) -> None:
+    in_process, monkeypatch, fifos
+):
     daemon = in_process({"hold": HELD})
     path = fifos()
     reap, adopted = daemon.reap, []
@@ -11729,8 +11582,8 @@ def test_bug_in_the_thread_of_a_run_loses_neither_run_nor_program(
 
 
 def test_deadline_added_while_the_schedule_falls_asleep_is_not_missed(
-    in_process: Any, monkeypatch: Any, fifos: Any
-) -> None:
+    in_process, monkeypatch, fifos
+):
     """Between the end of a tick and the sleep a run is stopped: the schedule must not
     sleep for the time that was right before."""
     monkeypatch.setattr(tr, "SIGN_OF_LIFE_S", 3600.0)
@@ -11742,7 +11595,7 @@ def test_deadline_added_while_the_schedule_falls_asleep_is_not_missed(
     tick, turns = daemon.tick, itertools.count()
     over = threading.Event()
 
-    def tick_and_stop() -> float:
+    def tick_and_stop():
         if over.is_set():
             raise SystemExit
         delay_s = tick()
@@ -11770,15 +11623,15 @@ def test_deadline_added_while_the_schedule_falls_asleep_is_not_missed(
 class Peaks:
     """How many programs of each task live at once, and the most there ever were."""
 
-    def __init__(self, daemon: tr.Daemon) -> None:
+    def __init__(self, daemon):
         self.lock = _plain_lock()
-        self.living: dict[str, int] = {}
-        self.most: dict[str, int] = {}
-        self.spawns: list[tuple[str, str]] = []
+        self.living = {}
+        self.most = {}
+        self.spawns = []
         spawn, reap = daemon.processes.spawn, daemon.reap
-        names: dict[str, str] = {}
+        names = {}
 
-        def count(run_id: str, change: int) -> None:
+        def count(run_id, change):
             with self.lock:
                 name = names[run_id]
                 self.living[name] = self.living.get(name, 0) + change
@@ -11786,12 +11639,12 @@ class Peaks:
                 if change > 0:
                     self.spawns.append((name, run_id))
 
-        def spy_spawn(command: Any, run_id: str) -> Any:
+        def spy_spawn(command, run_id):
             names[run_id] = state_of(daemon, run_id).task_name
             count(run_id, 1)
             return spawn(command, run_id)
 
-        def spy_reap(child: Any) -> Any:
+        def spy_reap(child):
             usage = reap(child)
             count(child.run_id, -1)
             return usage
@@ -11800,13 +11653,13 @@ class Peaks:
         daemon.reap = spy_reap  # type: ignore[method-assign]
 
 
-def check_events(daemon: tr.Daemon, run_ids: list[str]) -> None:
+def check_events(daemon, run_ids):
     """Every run was created, started at most once and ended once, in this order; ids
     increase."""
     events = daemon.events_after(0, 0)
     ids = [event.id for event in events]
     assert ids == sorted(set(ids))
-    told: dict[str, list[str]] = {}
+    told = {}
     for event in events:
         told.setdefault(event.run.id, []).append(event.name)
     assert sorted(told) == sorted(run_ids)
@@ -11819,13 +11672,13 @@ def check_events(daemon: tr.Daemon, run_ids: list[str]) -> None:
         assert names == ["run.created", *middle, end], run
 
 
-def check_store(daemon: tr.Daemon, run_ids: list[str]) -> None:
+def check_store(daemon, run_ids):
     """The history holds what the daemon knows, and the tallies add up."""
     for run_id in run_ids:
         assert daemon.store.find_run(run_id) == daemon.find_run(run_id)
     stored = daemon.store.list_runs(tr.RunFilter(), ("created_at", "asc"), 1000)
     assert [run.id for run in stored] == sorted(run_ids)
-    found: dict[tuple[str, str], int] = {}
+    found = {}
     for run in stored:
         key = (run.task_name, run.end_reason or run.status)
         found[key] = found.get(key, 0) + 1
@@ -11837,18 +11690,18 @@ class Walk:
 
     LIMITS = {"queue": (2, 4), "skip": (2, 0), "terminate": (2, 9), "timed": (1, 3)}
 
-    def __init__(self, daemon: tr.Daemon, clock: FakeClock, make_fifo: Any) -> None:
+    def __init__(self, daemon, clock, make_fifo):
         self.daemon = daemon
         self.clock = clock
         self.make_fifo = make_fifo
-        self.active: dict[str, list[str]] = {name: [] for name in self.LIMITS}
-        self.queued: dict[str, list[str]] = {name: [] for name in self.LIMITS}
-        self.reason: dict[str, str | None] = {}
-        self.fifo: dict[str, str] = {}
-        self.started_s: dict[str, float] = {}
-        self.unseen: set[str] = set()
+        self.active = {name: [] for name in self.LIMITS}
+        self.queued = {name: [] for name in self.LIMITS}
+        self.reason = {}
+        self.fifo = {}
+        self.started_s = {}
+        self.unseen = set()
 
-    def trigger(self, name: str) -> None:
+    def trigger(self, name):
         """Trigger a task and do what its policy says."""
         limit, queue_max = self.LIMITS[name]
         fifo = self.make_fifo()
@@ -11866,12 +11719,12 @@ class Walk:
         else:
             self.queued[name].append(run_id)
 
-    def begin(self, name: str, run_id: str) -> None:
+    def begin(self, name, run_id):
         """A run takes a slot."""
         self.active[name].append(run_id)
         self.started_s[run_id] = self.clock.monotonic_s()
 
-    def end(self, name: str, run_id: str, reason: str) -> None:
+    def end(self, name, run_id, reason):
         """A run ends; the next in line takes its slot."""
         self.reason[run_id] = reason
         if run_id in self.queued[name]:
@@ -11881,17 +11734,17 @@ class Walk:
         if self.queued[name]:
             self.begin(name, self.queued[name].pop(0))
 
-    def exit(self, name: str, run_id: str, code: int) -> None:
+    def exit(self, name, run_id, code):
         """A program exits."""
         let_go(self.fifo[run_id], f"{code}\n")
         self.end(name, run_id, "failed" if code else "success")
 
-    def stop(self, name: str, run_id: str) -> None:
+    def stop(self, name, run_id):
         """Somebody stops a run."""
         assert self.daemon.stop(run_id)
         self.end(name, run_id, "stopped")
 
-    def pass_time(self, seconds: float) -> None:
+    def pass_time(self, seconds):
         """Time goes by, and timed runs may end."""
         self.clock.pass_time(seconds)
         self.daemon.tick()
@@ -11899,7 +11752,7 @@ class Walk:
             if self.clock.monotonic_s() - self.started_s[run_id] >= 10:
                 self.end("timed", run_id, "timeout")
 
-    def settled(self) -> bool:
+    def settled(self):
         """Whether the daemon has come to where the model is."""
         for name in self.LIMITS:
             expected = (len(self.active[name]), len(self.queued[name]))
@@ -11920,9 +11773,7 @@ class Walk:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_random_walk_keeps_the_invariants(
-    one_lock_only: None, in_process: Any, fifos: Any, seed: int
-) -> None:
+def test_random_walk_keeps_the_invariants(one_lock_only, in_process, fifos, seed):
     """I1 to I5 after every step: the slots, the order, one end each, the store."""
     dice = random.Random(seed)
     clock = FakeClock()
@@ -11969,9 +11820,7 @@ def test_random_walk_keeps_the_invariants(
     assert len(walk.reason) > 80
 
 
-def test_random_threads_keep_the_invariants(
-    one_lock_only: None, in_process: Any
-) -> None:
+def test_random_threads_keep_the_invariants(one_lock_only, in_process):
     """Four threads trigger and stop at will, and the schedule ticks beside them."""
     quick = {"run": ["sleep", "0.002"], "queue_max": 1000}
     daemon = in_process(
@@ -11985,9 +11834,9 @@ def test_random_threads_keep_the_invariants(
     peaks = Peaks(daemon)
     over = threading.Event()
 
-    def play(seed: int) -> list[str]:
+    def play(seed):
         dice = random.Random(seed)
-        mine: list[str] = []
+        mine = []
         for _ in range(50):
             name = dice.choice(["one", "three", "skip", "terminate"])
             mine.append(daemon.trigger(name, {}, "api").id)
@@ -11999,7 +11848,7 @@ def test_random_threads_keep_the_invariants(
                 assert daemon.store.find_run(run.id) == run
         return mine
 
-    def tick() -> None:
+    def tick():
         while not over.is_set():
             daemon.tick()
             over.wait(0.001)
@@ -12036,14 +11885,14 @@ FAULTS = {
 
 
 @contextlib.contextmanager
-def failing(kind: str, number: int) -> Iterator[list[int]]:
+def failing(kind, number):
     """Meanwhile the call of that number that the module makes of a kind fails, once;
     yields how many calls there were."""
     owner, name, error = FAULTS[kind]
     works, calls = getattr(owner, name), [0]
 
     @functools.wraps(works)
-    def fail_once(*arguments: Any, **named: Any) -> Any:
+    def fail_once(*arguments, **named):
         if sys._getframe(1).f_globals is vars(tr):
             calls[0] += 1
             if calls[0] == number:
@@ -12057,7 +11906,7 @@ def failing(kind: str, number: int) -> Iterator[list[int]]:
         setattr(owner, name, works)
 
 
-def play_under_a_fault(daemon: tr.Daemon) -> list[str]:
+def play_under_a_fault(daemon):
     """Trigger, queue, retry, stop; returns the ids of the runs that were taken."""
     taken = []
     for task in ("queue", "flaky", "queue", "skip", "skip", "queue", "flaky"):
@@ -12068,14 +11917,14 @@ def play_under_a_fault(daemon: tr.Daemon) -> list[str]:
     return taken
 
 
-def is_idle(daemon: tr.Daemon) -> bool:
+def is_idle(daemon):
     """Whether no run is live, after a round of the schedule, which survives faults."""
     with contextlib.suppress(tr.StoreError, OSError):
         daemon.tick()
     return not daemon.live_ids()
 
 
-def open_pipes() -> list[str]:
+def open_pipes():
     """The pipes that this process has open, where there is a /proc."""
     links = []
     for fd in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd") else []:
@@ -12085,9 +11934,7 @@ def open_pipes() -> list[str]:
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_sweep_of_single_faults_loses_no_run(
-    in_process: Any, monkeypatch: Any, kind: str
-) -> None:
+def test_sweep_of_single_faults_loses_no_run(in_process, monkeypatch, kind):
     """Whichever call fails: every run that was taken ends and has its row, no slot, no
     thread of a run, no descriptor and no child is lost, and the next run succeeds."""
     monkeypatch.setattr(tr, "STORE_RETRY_S", 0.01)
@@ -12126,7 +11973,7 @@ def test_sweep_of_single_faults_loses_no_run(
 # -- events
 
 
-def test_events_wait_for_what_is_new(in_process: Any, fifos: Any) -> None:
+def test_events_wait_for_what_is_new(in_process, fifos):
     daemon = in_process({"hold": HELD})
     seen = daemon.newest_event_id()
     assert daemon.events_after(seen, 0) == []
@@ -12145,8 +11992,8 @@ def test_events_wait_for_what_is_new(in_process: Any, fifos: Any) -> None:
 
 
 def test_events_beyond_those_kept_are_dropped_from_the_oldest(
-    in_process: Any, fifos: Any, monkeypatch: Any
-) -> None:
+    in_process, fifos, monkeypatch
+):
     monkeypatch.setattr(tr, "EVENTS_KEPT", 20)
     daemon = in_process({"hold": {**HELD, "on_overlap": "skip"}})
     path = fifos()
@@ -12166,19 +12013,19 @@ def test_events_beyond_those_kept_are_dropped_from_the_oldest(
 # -- retention, deleting and restoring
 
 
-def finished(daemon: tr.Daemon, count: int, task: str = "ok") -> list[tr.Run]:
+def finished(daemon, count, task="ok"):
     """Runs of a task, one after the other, to their ends."""
     return [end_of(daemon, daemon.trigger(task, {}, "api")) for _ in range(count)]
 
 
 def test_retention_goes_on_where_a_log_cannot_be_removed(
-    in_process: Any, monkeypatch: Any, caplog: Any
-) -> None:
+    in_process, monkeypatch, caplog
+):
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "true", "keep_runs": 1}}, clock)
     runs = finished(daemon, 3)
 
-    def refuse(base: str) -> None:
+    def refuse(base):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), base)
 
     monkeypatch.setattr(tr, "remove_log", refuse)
@@ -12188,9 +12035,7 @@ def test_retention_goes_on_where_a_log_cannot_be_removed(
     assert caplog.text.count("log cannot be removed") == 2
 
 
-def test_run_whose_log_was_replaced_has_its_end_and_no_last_words(
-    in_process: Any, fifos: Any
-) -> None:
+def test_run_whose_log_was_replaced_has_its_end_and_no_last_words(in_process, fifos):
     daemon = in_process({"hold": HELD})
     path = fifos()
     run = hold(daemon, "hold", path)
@@ -12203,18 +12048,18 @@ def test_run_whose_log_was_replaced_has_its_end_and_no_last_words(
     assert ended.summary.startswith("exit 3 after")
 
 
-def log_files(daemon: tr.Daemon, run: tr.Run) -> list[Path]:
+def log_files(daemon, run):
     """What a run has left under logs/."""
     return list(Path(daemon.folder.logs).rglob(f"{run.id}*"))
 
 
-def kept_ids(daemon: tr.Daemon) -> list[str]:
+def kept_ids(daemon):
     """Ids in the history, oldest first."""
     runs = daemon.store.list_runs(tr.RunFilter(), ("created_at", "asc"), 1000)
     return [run.id for run in runs]
 
 
-def test_keep_runs_forgets_the_oldest_after_a_run_has_ended(in_process: Any) -> None:
+def test_keep_runs_forgets_the_oldest_after_a_run_has_ended(in_process):
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "echo output", "keep_runs": 2}}, clock)
     runs = finished(daemon, 5)
@@ -12227,7 +12072,7 @@ def test_keep_runs_forgets_the_oldest_after_a_run_has_ended(in_process: Any) -> 
     assert daemon.find_run(runs[0].id) is None
 
 
-def test_keep_runs_spares_runs_that_have_not_ended(in_process: Any, fifos: Any) -> None:
+def test_keep_runs_spares_runs_that_have_not_ended(in_process, fifos):
     clock = FakeClock()
     daemon = in_process({"hold": {**HELD, "keep_runs": 1, "max_concurrent": 2}}, clock)
     old_path, path = fifos(), fifos()
@@ -12243,7 +12088,7 @@ def test_keep_runs_spares_runs_that_have_not_ended(in_process: Any, fifos: Any) 
     end_of(daemon, old)
 
 
-def test_keep_for_forgets_by_age_every_hour(in_process: Any) -> None:
+def test_keep_for_forgets_by_age_every_hour(in_process):
     clock = FakeClock()
     daemon = in_process(
         {"ok": {"run": "echo x", "keep_for": "2d"}, "other": {"run": "true"}}, clock
@@ -12262,7 +12107,7 @@ def test_keep_for_forgets_by_age_every_hour(in_process: Any) -> None:
     assert log_files(daemon, young)
 
 
-def test_deleted_run_can_be_restored(in_process: Any) -> None:
+def test_deleted_run_can_be_restored(in_process):
     daemon = in_process({"ok": {"run": "echo x"}}, FakeClock())
     first, second = finished(daemon, 2)
     assert daemon.delete([first.id, RUN_ID]) == 1
@@ -12277,7 +12122,7 @@ def test_deleted_run_can_be_restored(in_process: Any) -> None:
     check_store(daemon, [first.id, second.id])
 
 
-def test_delete_spares_runs_that_have_not_ended(in_process: Any, fifos: Any) -> None:
+def test_delete_spares_runs_that_have_not_ended(in_process, fifos):
     daemon = in_process({"hold": HELD})
     path = fifos()
     running, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
@@ -12287,9 +12132,7 @@ def test_delete_spares_runs_that_have_not_ended(in_process: Any, fifos: Any) -> 
         assert end_of(daemon, run).end_reason == "success"
 
 
-def test_delete_of_the_newest_run_changes_the_last_run_of_its_task(
-    in_process: Any,
-) -> None:
+def test_delete_of_the_newest_run_changes_the_last_run_of_its_task(in_process):
     daemon = in_process({"ok": {"run": "true"}})
     first, second = finished(daemon, 2)
     daemon.delete([second.id])
@@ -12300,12 +12143,12 @@ def test_delete_of_the_newest_run_changes_the_last_run_of_its_task(
     assert daemon.task_states()[0].last_run is None
 
 
-def trash(daemon: tr.Daemon) -> list[str]:
+def trash(daemon):
     """Ids of deleted runs that could be restored."""
     return [run_id for _, run_id in daemon.store.trashed_before(1 << 60)]
 
 
-def test_trash_is_emptied_after_ten_minutes(in_process: Any) -> None:
+def test_trash_is_emptied_after_ten_minutes(in_process):
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "echo x"}}, clock)
     daemon.tick()
@@ -12322,9 +12165,7 @@ def test_trash_is_emptied_after_ten_minutes(in_process: Any) -> None:
     assert daemon.restore([run.id]) == 0
 
 
-def test_trash_is_emptied_in_time_also_when_other_runs_end_meanwhile(
-    in_process: Any,
-) -> None:
+def test_trash_is_emptied_in_time_also_when_other_runs_end_meanwhile(in_process):
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "echo x", "keep_runs": 9}}, clock)
     daemon.tick()
@@ -12344,9 +12185,7 @@ JUMPS = pytest.mark.parametrize("hours", [-7, 7])
 
 
 @JUMPS
-def test_set_date_changes_no_timeout_and_no_grace_period(
-    in_process: Any, fifos: Any, hours: float
-) -> None:
+def test_set_date_changes_no_timeout_and_no_grace_period(in_process, fifos, hours):
     clock = FakeClock()
     task = {**STUBBORN, "timeout": "90s", "graceful_stop": "20s"}
     daemon = in_process({"hold": task}, clock)
@@ -12376,9 +12215,7 @@ def test_set_date_changes_no_timeout_and_no_grace_period(
 
 
 @JUMPS
-def test_set_date_loses_no_waiter(
-    in_process: Any, fifos: Any, monkeypatch: Any, hours: float
-) -> None:
+def test_set_date_loses_no_waiter(in_process, fifos, monkeypatch, hours):
     monkeypatch.setattr(tr, "HANGUP_CHECK_S", 0.01)
     clock = FakeClock()
     daemon = in_process({"hold": HELD}, clock)
@@ -12386,7 +12223,7 @@ def test_set_date_loses_no_waiter(
     run = hold(daemon, "hold", path)
     looks = threading.Semaphore(0)
 
-    def still_there() -> bool:
+    def still_there():
         looks.release()
         return True
 
@@ -12396,7 +12233,7 @@ def test_set_date_loses_no_waiter(
         for _ in range(3):  # of which the last has seen the new date
             assert looks.acquire(timeout=DEADLINE_S)
 
-    def date_flies() -> bool:
+    def date_flies():
         clock.set_date(hours)
         clock.pass_time(100)
         return True
@@ -12411,9 +12248,7 @@ def test_set_date_loses_no_waiter(
 
 
 @JUMPS
-def test_set_date_keeps_runs_in_the_order_of_their_triggers(
-    in_process: Any, fifos: Any, hours: float
-) -> None:
+def test_set_date_keeps_runs_in_the_order_of_their_triggers(in_process, fifos, hours):
     clock = FakeClock()
     daemon = in_process({"hold": HELD}, clock)
     paths = [fifos() for _ in range(4)]
@@ -12432,9 +12267,7 @@ def test_set_date_keeps_runs_in_the_order_of_their_triggers(
 
 
 @JUMPS
-def test_set_date_empties_the_trash_neither_early_nor_late(
-    in_process: Any, hours: float
-) -> None:
+def test_set_date_empties_the_trash_neither_early_nor_late(in_process, hours):
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "echo x", "keep_runs": 9}}, clock)
     daemon.tick()
@@ -12453,9 +12286,7 @@ def test_set_date_empties_the_trash_neither_early_nor_late(
 
 
 @JUMPS
-def test_set_date_keeps_the_newest_runs_and_looks_every_hour(
-    in_process: Any, hours: float
-) -> None:
+def test_set_date_keeps_the_newest_runs_and_looks_every_hour(in_process, hours):
     clock = FakeClock()
     tasks = {
         "ok": {"run": "true", "keep_runs": 2},
@@ -12482,16 +12313,14 @@ def test_set_date_keeps_the_newest_runs_and_looks_every_hour(
 class Remains:
     """The data directory of a daemon that died, and the next one on it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.folder = folder
         self.clock = FakeClock()
         self.data = tr.DataFolder(str(folder / "data"))
         self.ids = tr.Ulids()
         self.store = tr.Store(self.data.database)
 
-    def leave(
-        self, task: str, age_s: float, secret: Any = None, **fields: Any
-    ) -> tr.Run:
+    def leave(self, task, age_s, secret=None, **fields):
         """Record a run that was created a while ago."""
         at_ms = self.clock.ms - int(age_s * 1000)
         run = tr.Run(
@@ -12500,7 +12329,7 @@ class Remains:
         self.store.flush(self.store.enqueue(tr.write_created(run, secret)))
         return run
 
-    def revive(self, tasks: Any, sign_of_life_s: float = 0) -> tr.Daemon:
+    def revive(self, tasks, sign_of_life_s=0):
         """The next daemon; the last one showed its last sign of life so long ago."""
         self.store.close()
         lock = Path(self.data.path) / "lock"
@@ -12515,7 +12344,7 @@ class Remains:
 
 
 @pytest.fixture
-def remains(tmp_path: Path) -> Iterator[Remains]:
+def remains(tmp_path):
     """A folder to leave runs in."""
     made = Remains(tmp_path)
     yield made
@@ -12527,7 +12356,7 @@ def remains(tmp_path: Path) -> Iterator[Remains]:
     made.data.unlock()
 
 
-def test_running_run_of_a_dead_daemon_has_crashed(remains: Remains) -> None:
+def test_running_run_of_a_dead_daemon_has_crashed(remains):
     start_at = tr.time_text(remains.clock.ms - 60_000)
     left = remains.leave("ok", 60, status="running", start_at=start_at)
     daemon = remains.revive({"ok": {"run": "true"}}, sign_of_life_s=12)
@@ -12542,9 +12371,7 @@ def test_running_run_of_a_dead_daemon_has_crashed(remains: Remains) -> None:
 
 
 @pytest.mark.parametrize("kept_bytes", [None, 0, 50])
-def test_crashed_run_has_its_output_when_its_index_is_lost(
-    remains: Remains, kept_bytes: int | None
-) -> None:
+def test_crashed_run_has_its_output_when_its_index_is_lost(remains, kept_bytes):
     left = remains.leave("ok", 60, status="running")
     base = tr.log_base(remains.data.logs, "ok", left.id)
     writer = tr.LogWriter(base, tr.MIB, "drop_old", [])
@@ -12563,19 +12390,19 @@ def test_crashed_run_has_its_output_when_its_index_is_lost(
     assert kept.texts == [f"line {n}" for n in range(5)]
 
 
-def put_folder(path: str) -> None:
+def put_folder(path):
     """A folder that is not empty."""
     os.makedirs(path + "/within")
 
 
-def put_link(path: str) -> None:
+def put_link(path):
     """A link to somebody else's file."""
     Path(path + ".other").write_text("not a log\n")
     os.symlink(path + ".other", path)
 
 
 # What may stand in the place of a file of a log, and what is said of it.
-OBSTACLES: dict[str, tuple[Callable[[str], Any], str]] = {
+OBSTACLES = {
     "folder": (put_folder, "not a regular file"),
     "fifo": (os.mkfifo, "not a regular file"),
     "device": (functools.partial(os.symlink, "/dev/zero"), "a link, not a regular"),
@@ -12595,7 +12422,7 @@ every_obstacle = pytest.mark.parametrize(
 )
 
 
-def obstruct(base: str, ending: str, obstacle: str) -> str:
+def obstruct(base, ending, obstacle):
     """Put something in the place of a file; returns what is to be said of it."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(base + ending)
@@ -12606,8 +12433,8 @@ def obstruct(base: str, ending: str, obstacle: str) -> str:
 
 @every_obstacle
 def test_crashed_run_whose_log_cannot_be_read_does_not_stop_the_start(
-    remains: Remains, ending: str, obstacle: str
-) -> None:
+    remains, ending, obstacle
+):
     bad, good = (remains.leave("ok", 60, status="running") for _ in range(2))
     for run in (bad, good):
         base = tr.log_base(remains.data.logs, "ok", run.id)
@@ -12624,16 +12451,14 @@ def test_crashed_run_whose_log_cannot_be_read_does_not_stop_the_start(
     assert "log" not in run.error
 
 
-def test_crashed_run_never_ends_before_it_began(remains: Remains) -> None:
+def test_crashed_run_never_ends_before_it_began(remains):
     start_at = tr.time_text(remains.clock.ms - 1000)
     left = remains.leave("ok", 1, status="running", start_at=start_at)
     daemon = remains.revive({"ok": {"run": "true"}}, sign_of_life_s=3600)
     assert state_of(daemon, left).end_at == start_at
 
 
-def test_crashed_run_never_ends_before_it_began_although_the_clock_went_back(
-    remains: Remains,
-) -> None:
+def test_crashed_run_never_ends_before_it_began_although_the_clock_went_back(remains):
     start_at = tr.time_text(remains.clock.ms)
     left = remains.leave("ok", 0, status="running", start_at=start_at)
     remains.clock.ms -= 7 * 3_600_000
@@ -12641,7 +12466,7 @@ def test_crashed_run_never_ends_before_it_began_although_the_clock_went_back(
     assert state_of(daemon, left).end_at == start_at
 
 
-def test_crashed_run_of_a_task_no_longer_declared_is_settled(remains: Remains) -> None:
+def test_crashed_run_of_a_task_no_longer_declared_is_settled(remains):
     running = remains.leave("gone", 5, status="running")
     pending = remains.leave("gone", 5)
     daemon = remains.revive({"ok": {"run": "true"}})
@@ -12651,7 +12476,7 @@ def test_crashed_run_of_a_task_no_longer_declared_is_settled(remains: Remains) -
     assert "no longer declared" in now.error
 
 
-def test_pending_runs_go_on_in_their_order(remains: Remains, fifos: Any) -> None:
+def test_pending_runs_go_on_in_their_order(remains, fifos):
     paths = [fifos() for _ in range(4)]
     left = [remains.leave("hold", 9, params={"fifo": path}) for path in paths]
     daemon = remains.revive({"hold": HELD})
@@ -12666,9 +12491,7 @@ def test_pending_runs_go_on_in_their_order(remains: Remains, fifos: Any) -> None
         assert end_of(daemon, run).end_reason == "success"
 
 
-def test_pending_runs_go_on_with_their_secret_parameters(
-    remains: Remains, tmp_path: Path
-) -> None:
+def test_pending_runs_go_on_with_their_secret_parameters(remains, tmp_path):
     params = [{"env": "PLAIN"}, {"env": "SECRET", "secret": True}]
     shown = {"PLAIN": "seen", "SECRET": tr.HIDDEN}
     left = remains.leave("tell", 9, {"SECRET": "kept to itself"}, params=shown)
@@ -12683,7 +12506,7 @@ def test_pending_runs_go_on_with_their_secret_parameters(
     assert rows == [(None,)]
 
 
-def test_run_and_event_ids_go_on_increasing(remains: Remains) -> None:
+def test_run_and_event_ids_go_on_increasing(remains):
     newest = remains.leave("ok", -3600, status="ended", end_reason="success")
     daemon = remains.revive({"ok": {"run": "true"}})
     before = daemon.newest_event_id()
@@ -12696,7 +12519,7 @@ def test_run_and_event_ids_go_on_increasing(remains: Remains) -> None:
 # -- restart: real daemons
 
 
-def stored(daemon: Served, run: Any) -> tr.Run:
+def stored(daemon, run):
     """A run in the history of a daemon that does not run."""
     store = tr.Store(str(daemon.folder / ".taskrunnerd" / "history.sqlite3"))
     found = store.find_run(run["id"])
@@ -12705,9 +12528,7 @@ def stored(daemon: Served, run: Any) -> tr.Run:
     return found
 
 
-def test_sigterm_ends_running_runs_and_leaves_queued_ones(
-    serve: Any, fifos: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sigterm_ends_running_runs_and_leaves_queued_ones(serve, fifos, monkeypatch):
     # Its client may be slow to come for its answer.
     monkeypatch.setattr(tr, "LINGER_S", DEADLINE_S)
     task = {
@@ -12749,11 +12570,11 @@ def test_sigterm_ends_running_runs_and_leaves_queued_ones(
     assert secret not in log
 
 
-def test_sigint_ends_the_daemon_too(serve: Any) -> None:
+def test_sigint_ends_the_daemon_too(serve):
     assert serve({"ok": {"run": "true"}}).end(signal.SIGINT) == 0
 
 
-def test_shutdown_timeout_kills_what_does_not_end(serve: Any, fifos: Any) -> None:
+def test_shutdown_timeout_kills_what_does_not_end(serve, fifos):
     tasks = {"hold": {**STUBBORN, "graceful_stop": "1h"}}
     daemon = serve(tasks, "--shutdown-timeout", "200ms")
     path = fifos()
@@ -12766,7 +12587,7 @@ def test_shutdown_timeout_kills_what_does_not_end(serve: Any, fifos: Any) -> Non
     assert (ended.end_reason, ended.signal) == ("daemon_stopped", "SIGKILL")
 
 
-def test_second_signal_means_now(serve: Any, fifos: Any) -> None:
+def test_second_signal_means_now(serve, fifos):
     program = (
         "import signal, sys\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
@@ -12794,11 +12615,11 @@ def test_second_signal_means_now(serve: Any, fifos: Any) -> None:
 
 
 @pytest.fixture
-def stranger() -> Iterator[Callable[[], int]]:
+def stranger():
     """Start programs that no daemon has to do with; their pids."""
-    started: list[subprocess.Popen[bytes]] = []
+    started = []
 
-    def start() -> int:
+    def start():
         started.append(subprocess.Popen(NAP, stdout=-1, start_new_session=True))
         return started[-1].pid
 
@@ -12809,9 +12630,7 @@ def stranger() -> Iterator[Callable[[], int]]:
 
 
 @NEEDS_PROC
-def test_killed_daemon_leaves_nothing_behind_and_tells(
-    serve: Any, fifos: Any, stranger: Any
-) -> None:
+def test_killed_daemon_leaves_nothing_behind_and_tells(serve, fifos, stranger):
     """SIGKILL with a program, a stubborn grandchild and one that left the group; the
     journal also names strangers."""
     program = (
@@ -12886,28 +12705,28 @@ KILLED_TASKS = {
 class Crowd:
     """Clients that trigger and read until the daemon dies, and what they were told."""
 
-    def __init__(self, daemon: Served) -> None:
+    def __init__(self, daemon):
         self.daemon = daemon
-        self.acknowledged: list[str] = []
+        self.acknowledged = []
         # Output that a client has read, by run.
-        self.seen: dict[str, bytes] = {}
-        self.joins: list[Callable[[], Any]] = []
+        self.seen = {}
+        self.joins = []
 
-    def begin(self, seed: int) -> None:
+    def begin(self, seed):
         """Let clients loose."""
         for client in range(3):
             rng = random.Random(seed + client)
             self.joins.append(in_thread(lambda rng=rng: self.use(rng)))
 
-    def join(self) -> None:
+    def join(self):
         """Wait until the daemon's death has reached every client."""
         while self.joins:
             self.joins.pop()()
 
-    def use(self, rng: random.Random) -> None:
+    def use(self, rng):
         """What a client does, until the daemon dies."""
         connection = self.daemon.connect()
-        mine: list[str] = []
+        mine = []
         with contextlib.suppress(OSError, http.client.HTTPException):
             while True:
                 task = rng.choice(["quick", "family"])
@@ -12921,13 +12740,13 @@ class Crowd:
                     _, self.seen[run_id] = self.ask(connection, "GET", path)
         connection.close()
 
-    def ask(self, connection: Any, method: str, path: str) -> tuple[int, bytes]:
+    def ask(self, connection, method, path):
         """An answer that came as a whole."""
         connection.request(method, path)
         answer = connection.getresponse()
         return answer.status, answer.read()
 
-    def rows(self) -> dict[str, tuple[str, str, str]]:
+    def rows(self):
         """(status, end_reason, error) of every run in the history."""
         path = self.daemon.folder / ".taskrunnerd" / "history.sqlite3"
         with contextlib.closing(
@@ -12936,17 +12755,17 @@ class Crowd:
             query = "select id, status, end_reason, error from runs"
             return {row[0]: row[1:] for row in history.execute(query)}
 
-    def reasons(self) -> set[str]:
+    def reasons(self):
         """How acknowledged runs have ended, by the history."""
         acknowledged, rows = list(self.acknowledged), self.rows()
         return {rows[run_id][1] for run_id in acknowledged if rows[run_id][1]}
 
-    def programs(self) -> set[tuple[str, int]]:
+    def programs(self):
         """(run id, pid) of every process that a run of this daemon has started."""
         ours = set(marked_pids(self.daemon.mark))
         return {pair for pair in tr.marked_processes() if pair[1] in ours}
 
-    def check(self, orphans: set[tuple[str, int]]) -> None:
+    def check(self, orphans):
         """After a start: everything told is known, what ran has crashed and says so,
         and nothing of it is alive. `orphans` is what the dead daemon left."""
         rows = self.rows()
@@ -12954,7 +12773,7 @@ class Crowd:
         assert set(self.acknowledged) <= set(rows)
         dead = {run_id for run_id, row in rows.items() if row[0] == "ended"}
 
-        def is_clean() -> bool:
+        def is_clean():
             living = self.programs()
             return not living & orphans and not dead & {run_id for run_id, _ in living}
 
@@ -12973,17 +12792,17 @@ REPEATED_TASKS = {"true": {"run": "true", "max_concurrent": 64, "queue_max": 10_
 class Repeating:
     """Clients that trigger with key after key, each until it was answered with 201."""
 
-    def __init__(self, daemon: Served, count: int) -> None:
+    def __init__(self, daemon, count):
         self.daemon = daemon
-        self.keys: list[str] = []
+        self.keys = []
         # By client: one may be at it while others have gone far.
-        self.last: dict[int, str] = {}
+        self.last = {}
         self.ended = threading.Event()
         self._joins = [
             in_thread(functools.partial(self._repeat, n)) for n in range(count)
         ]
 
-    def _repeat(self, client: int) -> None:
+    def _repeat(self, client):
         for number in itertools.count():
             key = f"{client}-{number}"
             self.last[client] = key
@@ -12994,7 +12813,7 @@ class Repeating:
             if self.ended.is_set():
                 return
 
-    def _try(self, key: str) -> bool:
+    def _try(self, key):
         connection = self.daemon.connect()
         headers = {"Idempotency-Key": key, "X-Request-Id": key}
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -13006,30 +12825,30 @@ class Repeating:
         connection.close()
         return False
 
-    def more(self, count: int) -> None:
+    def more(self, count):
         """Return when so many more keys were begun."""
         enough = len(self.keys) + count
         within(DEADLINE_S, lambda: len(self.keys) >= enough, "more triggers")
 
-    def end(self) -> None:
+    def end(self):
         """Return when all have got their last answer, if there was one."""
         self.ended.set()
         for join in self._joins:
             join()
 
-    def check(self) -> None:
+    def check(self):
         """Repeat the last keys; fail unless each one has made exactly one run."""
         for key in {*self.keys[-len(self._joins) :], *self.last.values()}:
             assert self._try(key)
         query = "/api/runs?limit=1000"
-        runs: list[Any] = []
+        runs = []
         while len(runs) < self.daemon.get(query).json["total"]:
             runs += self.daemon.get(f"{query}&offset={len(runs)}").json["runs"]
         made = collections.Counter(run["request_id"] for run in runs)
         assert made == collections.Counter(set(self.keys))
 
 
-def test_daemon_killed_between_two_tries_with_one_key_makes_one_run(serve: Any) -> None:
+def test_daemon_killed_between_two_tries_with_one_key_makes_one_run(serve):
     daemon = serve(REPEATED_TASKS)
     clients = Repeating(daemon, 4)
     clients.more(20)
@@ -13041,14 +12860,14 @@ def test_daemon_killed_between_two_tries_with_one_key_makes_one_run(serve: Any) 
 
 
 @NEEDS_PROC
-def test_daemon_killed_again_and_again_loses_no_run(serve: Any) -> None:
+def test_daemon_killed_again_and_again_loses_no_run(serve):
     """SIGKILL at random moments, those of its start among them, while clients trigger
     runs with children and output and read it."""
     rng = random.Random(5)
     daemon = serve(KILLED_TASKS)
     daemon.end(signal.SIGKILL)
     crowd = Crowd(daemon)
-    orphans: set[tuple[str, int]] = set()
+    orphans = set()
     for _ in range(KILLS):
         daemon.launch()
         # These pauses wait for nothing: the moment itself is what is tried.
@@ -13089,7 +12908,7 @@ def test_daemon_killed_again_and_again_loses_no_run(serve: Any) -> None:
         assert texts == kept.decode().splitlines()
 
 
-def test_second_daemon_on_the_same_folder_is_refused(shared: Served) -> None:
+def test_second_daemon_on_the_same_folder_is_refused(shared):
     command = shared.command("--port", "0", "--config", "tasks.json")
     second = subprocess.run(
         command,
@@ -13106,7 +12925,7 @@ def test_second_daemon_on_the_same_folder_is_refused(shared: Served) -> None:
     assert shared.run("true")["end_reason"] == "success"
 
 
-def test_folder_of_a_daemon_that_starts_names_its_pid(tmp_path: Path) -> None:
+def test_folder_of_a_daemon_that_starts_names_its_pid(tmp_path):
     """Also before it listens, when the lock file still names the last daemon."""
     first, second = (tr.DataFolder(str(tmp_path / "data")) for _ in range(2))
     assert first.lock() == 0
@@ -13124,8 +12943,8 @@ def test_folder_of_a_daemon_that_starts_names_its_pid(tmp_path: Path) -> None:
 @NEEDS_PROC
 @pytest.mark.parametrize("is_patient", [True, False])
 def test_folder_of_a_daemon_that_has_died_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_patient: bool
-) -> None:
+    tmp_path, monkeypatch, is_patient
+):
     """What it was starting when it was killed has the lock until the exec."""
     monkeypatch.setattr(tr, "LOCK_WAIT_S", DEADLINE_S if is_patient else 0.0)
     dead = subprocess.Popen(["true"])
@@ -13144,14 +12963,14 @@ def test_folder_of_a_daemon_that_has_died_is_waited_for(
 
 
 def test_folder_says_whose_it_is_also_when_that_cannot_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     folder = tr.DataFolder(str(tmp_path / "data"))
     assert folder.lock() == 0
     folder.sign(url="http://127.0.0.1:1")
     before = (tmp_path / "data" / "lock").read_bytes()
 
-    def fail(*_: Any) -> int:
+    def fail(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "pwrite", fail)
@@ -13161,7 +12980,7 @@ def test_folder_says_whose_it_is_also_when_that_cannot_be_written(
     folder.unlock()
 
 
-def test_sign_of_life_is_shown_every_few_seconds(in_process: Any) -> None:
+def test_sign_of_life_is_shown_every_few_seconds(in_process):
     clock = FakeClock()
     daemon = in_process({"ok": {"run": "true"}}, clock)
     daemon.tick()
@@ -13179,12 +12998,10 @@ def test_sign_of_life_is_shown_every_few_seconds(in_process: Any) -> None:
 
 
 @NEEDS_PROC
-def test_hundreds_of_runs_leave_no_files_threads_or_children(
-    programs: Served,
-) -> None:
+def test_hundreds_of_runs_leave_no_files_threads_or_children(programs):
     pid = programs.process.pid
 
-    def holdings() -> tuple[int, int, str]:
+    def holdings():
         children = Path(f"/proc/{pid}/task/{pid}/children")
         return (
             len(os.listdir(f"/proc/{pid}/fd")),
@@ -13192,7 +13009,7 @@ def test_hundreds_of_runs_leave_no_files_threads_or_children(
             children.read_text() if children.exists() else "",
         )
 
-    def play() -> None:
+    def play():
         connection = programs.connect()
         for number in range(75):
             task = ("exit", "die", "text", "stops-at-fault")[number % 4]
@@ -13202,7 +13019,7 @@ def test_hundreds_of_runs_leave_no_files_threads_or_children(
             assert programs.request("POST", path, body, None, connection).status == 201
         connection.close()
 
-    def crowd() -> None:
+    def crowd():
         for player in [in_thread(play) for _ in range(4)]:
             player()
 
@@ -13210,7 +13027,7 @@ def test_hundreds_of_runs_leave_no_files_threads_or_children(
     within(DEADLINE_S, lambda: not holdings()[2], "no children")
     files, threads, _ = holdings()
 
-    def as_before() -> bool:
+    def as_before():
         # A few more may lie ready for the next ones; a leak would be one per run.
         now = holdings()
         return now[0] < files + 30 and now[1] < threads + 30 and not now[2]
@@ -13225,10 +13042,10 @@ MINUTELY = {"run": "true", "cron": "* * * * *", "timezone": "UTC"}
 HOUR_S = 3600
 
 
-def past_runs(daemon: tr.Daemon, task: str) -> list[tr.Run]:
+def past_runs(daemon, task):
     """The runs of a task, oldest first, once all have ended."""
 
-    def look() -> bool:
+    def look():
         return not daemon.live_ids()
 
     within(DEADLINE_S, look, "end of all runs")
@@ -13236,24 +13053,24 @@ def past_runs(daemon: tr.Daemon, task: str) -> list[tr.Run]:
     return daemon.store.list_runs(which, ("created_at", "asc"), 1000)
 
 
-def reasons(runs: list[tr.Run]) -> list[str | None]:
+def reasons(runs):
     """Why the runs ended."""
     return [run.end_reason for run in runs]
 
 
-def clock_at(text: str) -> FakeClock:
+def clock_at(text):
     """A clock that stands at a time in UTC."""
     clock = FakeClock()
     clock.ms = utc_s(text) * 1000
     return clock
 
 
-def next_run(daemon: tr.Daemon) -> str:
+def next_run(daemon):
     """When the first task runs next."""
     return tr.time_text(daemon.task_states()[0].next_run_ms or 0)
 
 
-def test_tick_fires_when_it_is_due(in_process: Any) -> None:
+def test_tick_fires_when_it_is_due(in_process):
     clock = clock_at("2026-03-04 10:17:30")
     daemon = in_process({"a": MINUTELY}, clock)
     assert next_run(daemon) == "2026-03-04T10:18:00.000Z"
@@ -13269,12 +13086,12 @@ def test_tick_fires_when_it_is_due(in_process: Any) -> None:
     assert len(past_runs(daemon, "a")) == 1
 
 
-def test_schedule_thread_wakes_for_a_tick(serve: Callable[..., Served]) -> None:
+def test_schedule_thread_wakes_for_a_tick(serve):
     daemon = serve({"a": {**MINUTELY, "cron": "* * * * * *"}})
     shown = daemon.get("/api/tasks/a").json
     assert shown["next_run_at"] > daemon.get("/api/info").json["started_at"]
 
-    def look() -> Any:
+    def look():
         runs = daemon.get("/api/runs?triggered_by=cron&status=success").json["runs"]
         return runs if len(runs) >= 2 else None
 
@@ -13284,7 +13101,7 @@ def test_schedule_thread_wakes_for_a_tick(serve: Callable[..., Served]) -> None:
         assert run["start_at"] >= run["scheduled_at"]
 
 
-def test_scheduled_run_has_the_defaults_and_knows_its_tick(in_process: Any) -> None:
+def test_scheduled_run_has_the_defaults_and_knows_its_tick(in_process):
     clock = clock_at("2026-03-04 10:17:59")
     params = [{"env": "NAME", "default": "x"}]
     script = 'echo "$NAME $TASKRUNNERD_TRIGGER $TASKRUNNERD_SCHEDULED_AT"'
@@ -13307,9 +13124,7 @@ def test_scheduled_run_has_the_defaults_and_knows_its_tick(in_process: Any) -> N
     ({"catch_up": "all", "on_overlap": "skip"}, ["missed", "success", "skipped",
                                                  "skipped"]),
 ])  # fmt: skip
-def test_downtime_leaves_one_row_and_then_catches_up(
-    in_process: Any, settings: dict[str, Any], expected: list[str]
-) -> None:
+def test_downtime_leaves_one_row_and_then_catches_up(in_process, settings, expected):
     clock = clock_at("2026-03-04 10:30")
     tasks = {"a": {**MINUTELY, "cron": "0 * * * *", **settings}}
     first = in_process(tasks, clock)
@@ -13335,9 +13150,7 @@ def test_downtime_leaves_one_row_and_then_catches_up(
     assert past_runs(third, "a") == runs
 
 
-def test_suspended_machine_catches_up_with_the_tick_that_is_on_time(
-    in_process: Any,
-) -> None:
+def test_suspended_machine_catches_up_with_the_tick_that_is_on_time(in_process):
     clock = clock_at("2026-03-04 10:00:30")
     daemon = in_process({"a": MINUTELY}, clock)
     clock.ms += 3600 * 1000 - 25_000
@@ -13351,7 +13164,7 @@ def test_suspended_machine_catches_up_with_the_tick_that_is_on_time(
     }
 
 
-def test_tick_that_a_short_restart_delays_is_not_missed(in_process: Any) -> None:
+def test_tick_that_a_short_restart_delays_is_not_missed(in_process):
     clock = clock_at("2026-03-04 10:17:50")
     first = in_process({"a": MINUTELY}, clock)
     clock.pass_time(20)
@@ -13360,7 +13173,7 @@ def test_tick_that_a_short_restart_delays_is_not_missed(in_process: Any) -> None
     assert reasons(past_runs(second, "a")) == ["success"]
 
 
-def test_restarts_never_fire_a_tick_twice(in_process: Any) -> None:
+def test_restarts_never_fire_a_tick_twice(in_process):
     rng = random.Random(9)
     clock = clock_at("2026-03-04 10:00:30")
     tasks = {"a": {**MINUTELY, "catch_up": "all", "queue_max": 1000}}
@@ -13378,7 +13191,7 @@ def test_restarts_never_fire_a_tick_twice(in_process: Any) -> None:
     assert len(set(ticks)) == len(ticks)
 
 
-def test_schedule_that_is_new_or_changed_has_missed_nothing(in_process: Any) -> None:
+def test_schedule_that_is_new_or_changed_has_missed_nothing(in_process):
     clock = clock_at("2026-03-04 10:00:30")
     first = in_process({"a": MINUTELY, "b": MINUTELY}, clock)
     clock.pass_time(HOUR_S)
@@ -13393,7 +13206,7 @@ def test_schedule_that_is_new_or_changed_has_missed_nothing(in_process: Any) -> 
 
 
 @needs_zones
-def test_second_showing_of_a_fixed_hour_leaves_a_row(in_process: Any) -> None:
+def test_second_showing_of_a_fixed_hour_leaves_a_row(in_process):
     clock = clock_at("2026-10-25 00:29:59")
     task = {**MINUTELY, "cron": "30 2 * * *", "timezone": "Europe/Berlin"}
     daemon = in_process({"a": task}, clock)
@@ -13408,7 +13221,7 @@ def test_second_showing_of_a_fixed_hour_leaves_a_row(in_process: Any) -> None:
     assert second.error == "second of two 02:30 on 2026-10-25; does not fire again"
 
 
-def test_clock_that_steps_back_fires_no_tick_twice(in_process: Any) -> None:
+def test_clock_that_steps_back_fires_no_tick_twice(in_process):
     clock = clock_at("2026-03-04 10:17:30")
     daemon = in_process({"a": MINUTELY}, clock)
     clock.pass_time(30)
@@ -13427,7 +13240,7 @@ def test_clock_that_steps_back_fires_no_tick_twice(in_process: Any) -> None:
     assert len(past_runs(daemon, "a")) == 2
 
 
-def test_run_on_start_runs_at_every_start(in_process: Any) -> None:
+def test_run_on_start_runs_at_every_start(in_process):
     tasks = {"a": {"run": "true", "run_on_start": True}}
     first = in_process(tasks)
     assert len(past_runs(first, "a")) == 1
@@ -13437,7 +13250,7 @@ def test_run_on_start_runs_at_every_start(in_process: Any) -> None:
     assert [run.scheduled_at for run in runs] == [None, None]
 
 
-def test_every_counts_from_the_start_and_misses_nothing_before(in_process: Any) -> None:
+def test_every_counts_from_the_start_and_misses_nothing_before(in_process):
     clock = clock_at("2026-03-04 10:00:07")
     tasks = {"a": {"run": "true", "cron": "@every 90s"}}
     first = in_process(tasks, clock)
@@ -13450,7 +13263,7 @@ def test_every_counts_from_the_start_and_misses_nothing_before(in_process: Any) 
     ]
 
 
-def test_jitter_spreads_tasks_and_is_stable(tmp_path: Path, in_process: Any) -> None:
+def test_jitter_spreads_tasks_and_is_stable(tmp_path, in_process):
     task = task_of(tmp_path, jitter="10m")
     slips = {tr.slip_ms(task._replace(name=f"task-{n}")) for n in range(100)}
     assert len(slips) == 100
@@ -13468,7 +13281,7 @@ def test_jitter_spreads_tasks_and_is_stable(tmp_path: Path, in_process: Any) -> 
     assert run.scheduled_at == "2026-03-04T11:00:00.000Z"
 
 
-def test_three_hundred_tasks_start_on_the_same_second(in_process: Any) -> None:
+def test_three_hundred_tasks_start_on_the_same_second(in_process):
     clock = clock_at("2026-03-04 10:17:59")
     daemon = in_process({f"task-{n}": MINUTELY for n in range(300)}, clock)
     clock.pass_time(1)
@@ -13478,17 +13291,15 @@ def test_three_hundred_tasks_start_on_the_same_second(in_process: Any) -> None:
     assert daemon.store.count_runs(which) == 300
 
 
-def test_tick_costs_nothing_for_tasks_that_are_not_due(
-    in_process: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tick_costs_nothing_for_tasks_that_are_not_due(in_process, monkeypatch):
     clock = clock_at("2026-03-04 10:17:59")
     yearly = {"run": "true", "cron": "@yearly", "timezone": "UTC"}
     tasks = {f"task-{n}": yearly for n in range(1000)}
     daemon = in_process({**tasks, "a": MINUTELY}, clock)
-    asked: list[str] = []
+    asked = []
     plain = tr.next_tick
 
-    def counting(cron: tr.Cron, *rest: int) -> tr.Tick:
+    def counting(cron, *rest):
         asked.append(cron.text)
         return plain(cron, *rest)
 
@@ -13500,7 +13311,7 @@ def test_tick_costs_nothing_for_tasks_that_are_not_due(
     assert len(asked) < 10
 
 
-def test_year_of_hundreds_of_schedules_on_a_fake_clock(tmp_path: Path) -> None:
+def test_year_of_hundreds_of_schedules_on_a_fake_clock(tmp_path):
     rng = random.Random(365)
     task = task_of(tmp_path)
     lanes = []
@@ -13514,7 +13325,7 @@ def test_year_of_hundreds_of_schedules_on_a_fake_clock(tmp_path: Path) -> None:
         lane.seen_s = year_ms // 1000 - 1
         timetable.add(lane, 0)
         lanes.append(lane)
-    fired: dict[str, int] = collections.Counter()
+    fired = collections.Counter()
     end_ms = utc_s("2027-01-01 00:00") * 1000
     while timetable.next_ms < end_ms:
         now_ms = int(timetable.next_ms)
@@ -13528,15 +13339,13 @@ def test_year_of_hundreds_of_schedules_on_a_fake_clock(tmp_path: Path) -> None:
     assert all(fired[lane.task.name] in (52, 53) for lane in lanes[2:])
 
 
-def test_failing_store_delays_a_tick_but_does_not_lose_it(
-    in_process: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_store_delays_a_tick_but_does_not_lose_it(in_process, monkeypatch):
     clock = clock_at("2026-03-04 10:17:59")
     daemon = in_process({"a": MINUTELY}, clock)
     clock.pass_time(1)
     with monkeypatch.context() as patched:
 
-        def fail(*_: Any) -> None:
+        def fail(*_):
             raise tr.StoreError("disk full")
 
         patched.setattr(daemon.store, "_commit", fail)
@@ -13549,7 +13358,7 @@ def test_failing_store_delays_a_tick_but_does_not_lose_it(
     assert run.scheduled_at == "2026-03-04T10:18:00.000Z"
 
 
-def test_missed_ticks_of_years_are_counted_up_to_a_limit(tmp_path: Path) -> None:
+def test_missed_ticks_of_years_are_counted_up_to_a_limit(tmp_path):
     cron = tr.parse_cron("* * * * * *")
     task = task_of(tmp_path)._replace(cron=cron, catch_up="all", max_catch_up_runs=3)
     plan = tr.plan_ticks(task, 0, 10**8, 0)
@@ -13566,10 +13375,10 @@ def test_missed_ticks_of_years_are_counted_up_to_a_limit(tmp_path: Path) -> None
 FLAKY = {"run": "exit 7", "retry_attempts": 2, "retry_delay": "10s"}
 
 
-def pending_retry(daemon: tr.Daemon, task: str = "a") -> tr.Run:
+def pending_retry(daemon, task="a"):
     """The attempt that waits for its time."""
 
-    def look() -> tr.Run | None:
+    def look():
         live = [daemon.find_run(run_id) for run_id in daemon.live_ids()]
         pending = [r for r in live if r and r.status == "pending"]
         return next((r for r in pending if events_of(daemon, r)), None)
@@ -13577,7 +13386,7 @@ def pending_retry(daemon: tr.Daemon, task: str = "a") -> tr.Run:
     return within(DEADLINE_S, look, "a pending attempt")
 
 
-def test_failed_run_is_retried_until_its_attempts_are_used(in_process: Any) -> None:
+def test_failed_run_is_retried_until_its_attempts_are_used(in_process):
     clock = FakeClock()
     daemon = in_process({"a": FLAKY}, clock)
     first = daemon.trigger("a", {}, "api")
@@ -13598,7 +13407,7 @@ def test_failed_run_is_retried_until_its_attempts_are_used(in_process: Any) -> N
     assert events_of(daemon, third) == ["run.created", "run.started", "run.failed"]
 
 
-def test_retry_keeps_parameters_secrets_and_tick(in_process: Any) -> None:
+def test_retry_keeps_parameters_secrets_and_tick(in_process):
     clock = clock_at("2026-03-04 10:17:59")
     secret = {"env": "S", "default": "y", "secret": True}
     params = [{"env": "A", "default": "x"}, secret]
@@ -13617,7 +13426,7 @@ def test_retry_keeps_parameters_secrets_and_tick(in_process: Any) -> None:
     assert Path(daemon.log_of(ended) + ".log").read_text() == "x y 1\n"
 
 
-def test_retry_carries_the_trace_of_the_first_attempt(in_process: Any) -> None:
+def test_retry_carries_the_trace_of_the_first_attempt(in_process):
     clock = FakeClock()
     script = 'echo "$TASKRUNNERD_REQUEST_ID $TRACEPARENT"; exit 1'
     daemon = in_process({"a": {**FLAKY, "run": script}}, clock)
@@ -13630,7 +13439,7 @@ def test_retry_carries_the_trace_of_the_first_attempt(in_process: Any) -> None:
     assert text == f"of a client {TRACEPARENT}\n"
 
 
-def test_retry_survives_a_restart(in_process: Any) -> None:
+def test_retry_survives_a_restart(in_process):
     clock = FakeClock()
     first = in_process({"a": FLAKY}, clock)
     first.trigger("a", {}, "api")
@@ -13645,7 +13454,7 @@ def test_retry_survives_a_restart(in_process: Any) -> None:
     assert (ended.end_reason, ended.retry_attempt) == ("failed", 1)
 
 
-def test_stopped_attempt_ends_the_chain(in_process: Any) -> None:
+def test_stopped_attempt_ends_the_chain(in_process):
     clock = FakeClock()
     daemon = in_process({"a": FLAKY}, clock)
     daemon.trigger("a", {}, "api")
@@ -13659,7 +13468,7 @@ def test_stopped_attempt_ends_the_chain(in_process: Any) -> None:
     assert len(past_runs(daemon, "a")) == 2
 
 
-def test_stopped_program_is_not_retried(in_process: Any, fifos: Any) -> None:
+def test_stopped_program_is_not_retried(in_process, fifos):
     daemon = in_process({"hold": {**HELD, "retry_attempts": 3}})
     run = hold(daemon, "hold", fifos())
     daemon.stop(run.id)
@@ -13667,9 +13476,7 @@ def test_stopped_program_is_not_retried(in_process: Any, fifos: Any) -> None:
     assert daemon.live_ids() == []
 
 
-def test_waiter_of_the_first_gets_the_last_attempt(
-    serve: Callable[..., Served], tmp_path: Path
-) -> None:
+def test_waiter_of_the_first_gets_the_last_attempt(serve, tmp_path):
     mark = tmp_path / "mark"
     script = f"test -e {mark} || {{ touch {mark}; exit 1; }}"
     daemon = serve({"a": {**FLAKY, "run": script, "retry_delay": "10ms"}})
@@ -13681,18 +13488,18 @@ def test_waiter_of_the_first_gets_the_last_attempt(
     assert [one["id"] for one in listed] == [run["id"]]
 
 
-def test_wait_that_begins_between_two_attempts_is_for_the_last(in_process: Any) -> None:
+def test_wait_that_begins_between_two_attempts_is_for_the_last(in_process):
     """One goes and the next one comes in one step, for whoever looks meanwhile too."""
     clock, answered = FakeClock(), threading.Event()
     daemon = in_process({"a": {**FLAKY, "retry_attempts": 1}}, clock)
     tell, waiters = daemon._tell, []
 
-    def wait(run_id: str) -> Any:
+    def wait(run_id):
         run = daemon.wait(run_id, DEADLINE_S, lambda: True)
         answered.set()
         return run
 
-    def linger(change: Any, begun: Any) -> Any:
+    def linger(change, begun):
         first_id = change.run.retry_of_run_id
         if first_id and change.run.status == "pending" and not waiters:
             waiters.append(in_thread(lambda: wait(first_id)))
@@ -13709,14 +13516,12 @@ def test_wait_that_begins_between_two_attempts_is_for_the_last(in_process: Any) 
     assert waiter() == end_of(daemon, retry)
 
 
-def test_log_tells_of_an_end_before_anybody_else(
-    in_process: Any, monkeypatch: Any, fifos: Any
-) -> None:
+def test_log_tells_of_an_end_before_anybody_else(in_process, monkeypatch, fifos):
     """Or a daemon that is over, since nothing is live, might be gone before."""
     daemon = in_process({"hold": {**HELD, "queue_max": 1}})
-    told: list[tuple[str | None, bool]] = []
+    told = []
 
-    def look(run: tr.Run) -> None:
+    def look(run):
         events = [event.run for event in daemon.events_after(0, 0)]
         known = any(one.ended and one.id == run.id for one in events)
         told.append((run.end_reason, known))
@@ -13730,7 +13535,7 @@ def test_log_tells_of_an_end_before_anybody_else(
     assert told == [("queue_full", False), ("stopped", False), ("success", False)]
 
 
-def test_retry_waits_for_a_slot_and_then_starts(in_process: Any, fifos: Any) -> None:
+def test_retry_waits_for_a_slot_and_then_starts(in_process, fifos):
     clock = FakeClock()
     fail, stay = fifos(), fifos()
     daemon = in_process({"hold": {**HELD, "retry_attempts": 1}}, clock)
@@ -13752,7 +13557,7 @@ def test_retry_waits_for_a_slot_and_then_starts(in_process: Any, fifos: Any) -> 
 # -- reload
 
 
-def rewrite(daemon: tr.Daemon, tasks: Any) -> tr.Reload:
+def rewrite(daemon, tasks):
     """Write another tasks.json and have it loaded."""
     write_config(Path(daemon.config.path).parent, {"tasks": tasks})
     assert tr.config_differs(daemon.config)
@@ -13761,7 +13566,7 @@ def rewrite(daemon: tr.Daemon, tasks: Any) -> tr.Reload:
     return changes
 
 
-def test_reload_lists_what_changed(in_process: Any) -> None:
+def test_reload_lists_what_changed(in_process):
     plain = {"run": "true"}
     daemon = in_process({"same": plain, "other": plain, "gone": plain})
     other = {"run": "false", "timeout": "5s", "env": {"A": "b"}, "log_max_size": "1mb"}
@@ -13777,7 +13582,7 @@ def test_reload_lists_what_changed(in_process: Any) -> None:
         daemon.trigger("gone", {}, "api")
 
 
-def test_reload_of_a_faulty_file_changes_nothing(in_process: Any) -> None:
+def test_reload_of_a_faulty_file_changes_nothing(in_process):
     daemon = in_process({"a": {"run": "true"}})
     before = daemon.config
     write_config(Path(before.path).parent, {"tasks": {"b": {"rnu": "true"}}})
@@ -13788,9 +13593,7 @@ def test_reload_of_a_faulty_file_changes_nothing(in_process: Any) -> None:
     assert tr.config_differs(before)
 
 
-def test_reload_leaves_live_runs_alone_and_redefines_queued_ones(
-    in_process: Any, fifos: Any
-) -> None:
+def test_reload_leaves_live_runs_alone_and_redefines_queued_ones(in_process, fifos):
     daemon = in_process({"hold": HELD, "gone": HELD})
     fifo, other, gone = fifos(), fifos(), fifos()
     live, queued = hold(daemon, "hold", fifo), hold(daemon, "hold", other)
@@ -13808,7 +13611,7 @@ def test_reload_leaves_live_runs_alone_and_redefines_queued_ones(
     assert end_of(daemon, busy).end_reason == "success"
 
 
-def test_reload_with_more_slots_starts_queued_runs(in_process: Any, fifos: Any) -> None:
+def test_reload_with_more_slots_starts_queued_runs(in_process, fifos):
     daemon = in_process({"hold": HELD})
     fifo = [fifos() for _ in range(3)]
     runs = [hold(daemon, "hold", path) for path in fifo]
@@ -13820,7 +13623,7 @@ def test_reload_with_more_slots_starts_queued_runs(in_process: Any, fifos: Any) 
     assert {end_of(daemon, run).end_reason for run in runs} == {"success"}
 
 
-def test_reload_neither_runs_on_start_nor_catches_up(in_process: Any) -> None:
+def test_reload_neither_runs_on_start_nor_catches_up(in_process):
     clock = clock_at("2026-03-04 10:17:30")
     daemon = in_process({"kept": MINUTELY}, clock)
     clock.pass_time(40)
@@ -13840,7 +13643,7 @@ def test_reload_neither_runs_on_start_nor_catches_up(in_process: Any) -> None:
     assert [len(past_runs(daemon, n)) for n in ("kept", "new")] == [1, 1]
 
 
-def test_reload_over_http_signal_and_command(serve: Callable[..., Served]) -> None:
+def test_reload_over_http_signal_and_command(serve):
     daemon = serve({"a": {"run": "true"}})
     assert daemon.get("/api/info").json["config_changed"] is False
     daemon.write_tasks({"a": {"run": "true", "group": "x"}, "b": {"run": "true"}})
@@ -13856,12 +13659,12 @@ def test_reload_over_http_signal_and_command(serve: Callable[..., Served]) -> No
     daemon.write_tasks({"c": {"run": "true"}})
     daemon.process.send_signal(signal.SIGHUP)
 
-    def look() -> bool:
+    def look():
         return [task["name"] for task in daemon.get("/api/tasks").json] == ["c"]
 
     within(DEADLINE_S, look, "reload by SIGHUP")
 
-    def reload() -> Any:
+    def reload():
         return subprocess.run(
             daemon.command("reload"), env=daemon.environment(), capture_output=True,
             cwd=daemon.folder, timeout=DEADLINE_S, text=True,
@@ -13876,7 +13679,7 @@ def test_reload_over_http_signal_and_command(serve: Callable[..., Served]) -> No
     assert "; 10 more faults are not listed" in done.stderr
 
 
-def test_reload_without_a_daemon_says_so(tmp_path: Path) -> None:
+def test_reload_without_a_daemon_says_so(tmp_path):
     told = call(tmp_path, "reload")
     assert (told.code, told.out) == (69, "")
     assert told.err == "taskrunnerd: --data .taskrunnerd: no daemon runs here\n"
@@ -13885,12 +13688,12 @@ def test_reload_without_a_daemon_says_so(tmp_path: Path) -> None:
 # -- what is told of the daemon itself
 
 
-def test_counts_are_read_again_only_of_tasks_that_had_an_end(in_process: Any) -> None:
+def test_counts_are_read_again_only_of_tasks_that_had_an_end(in_process):
     tasks = {"a": {"run": "exit 3"}, "b": {"run": "true"}}
     daemon = in_process(tasks)
     assert daemon.counted() == {}
     end_of(daemon, daemon.trigger("a", {}, "api"))
-    asked: list[Any] = []
+    asked = []
     counted = daemon.store.counted
     daemon.store.counted = lambda names: asked.append(names) or counted(names)
     assert daemon.counted()["a"].ended == (("failed", "api", 1),)
@@ -13901,13 +13704,13 @@ def test_counts_are_read_again_only_of_tasks_that_had_an_end(in_process: Any) ->
     assert daemon.counted()["a"] is before["a"] and "b" not in before
 
 
-def test_counts_that_could_not_be_read_are_read_the_next_time(in_process: Any) -> None:
+def test_counts_that_could_not_be_read_are_read_the_next_time(in_process):
     daemon = in_process({"a": {"run": "true"}})
     assert daemon.counted() == {}
     end_of(daemon, daemon.trigger("a", {}, "api"))
     counted = daemon.store.counted
 
-    def fail(names: Any) -> Any:
+    def fail(names):
         raise tr.StoreError("no such file")
 
     daemon.store.counted = fail
@@ -13917,14 +13720,12 @@ def test_counts_that_could_not_be_read_are_read_the_next_time(in_process: Any) -
     assert daemon.counted()["a"].started == 1
 
 
-def test_counts_never_go_back_while_runs_end(
-    one_lock_only: None, in_process: Any
-) -> None:
+def test_counts_never_go_back_while_runs_end(one_lock_only, in_process):
     tasks = {"a": {"run": "true", "max_concurrent": 4, "on_overlap": "skip"}}
     daemon = in_process(tasks)
     over = threading.Event()
 
-    def watch() -> int:
+    def watch():
         newest = 0
         while not over.is_set():
             counted = daemon.counted().get("a")
@@ -13942,7 +13743,7 @@ def test_counts_never_go_back_while_runs_end(
     assert sum(kind[2] for kind in daemon.counted()["a"].ended) == len(runs)
 
 
-def test_counts_go_on_after_a_restart_and_have_missed_ticks(in_process: Any) -> None:
+def test_counts_go_on_after_a_restart_and_have_missed_ticks(in_process):
     clock = clock_at("2026-03-04 10:30")
     tasks = {"a": {**MINUTELY, "cron": "0 * * * *"}}
     first = in_process(tasks, clock)
@@ -13958,7 +13759,7 @@ def test_counts_go_on_after_a_restart_and_have_missed_ticks(in_process: Any) -> 
     )  # fmt: skip
 
 
-def test_scheduler_lag_is_how_late_the_last_due_thing_was(in_process: Any) -> None:
+def test_scheduler_lag_is_how_late_the_last_due_thing_was(in_process):
     clock = clock_at("2026-03-04 10:17:30")
     daemon = in_process({"a": MINUTELY}, clock)
     daemon.tick()
@@ -13974,7 +13775,7 @@ def test_scheduler_lag_is_how_late_the_last_due_thing_was(in_process: Any) -> No
     assert daemon.scheduler_lag_s() == 1.5, "missed ticks are no lag"
 
 
-def test_reload_tells_whether_the_last_one_worked(in_process: Any) -> None:
+def test_reload_tells_whether_the_last_one_worked(in_process):
     daemon = in_process({"a": {"run": "true"}})
     assert daemon.last_reload_good
     write_config(Path(daemon.config.path).parent, {"tasks": {"b": {"rnu": "true"}}})
@@ -13985,7 +13786,7 @@ def test_reload_tells_whether_the_last_one_worked(in_process: Any) -> None:
     assert daemon.last_reload_good
 
 
-def test_machine_is_watched_for_an_hour(in_process: Any) -> None:
+def test_machine_is_watched_for_an_hour(in_process):
     clock = FakeClock()
     daemon = in_process({}, clock)
     daemon.tick()
@@ -14009,7 +13810,7 @@ def test_machine_is_watched_for_an_hour(in_process: Any) -> None:
         assert sample.mem is None or 0 < sample.mem < 100
 
 
-def test_machine_without_proc_is_watched_as_far_as_it_can_be(monkeypatch: Any) -> None:
+def test_machine_without_proc_is_watched_as_far_as_it_can_be(monkeypatch):
     monkeypatch.setattr(tr, "open", lambda *_, **__: os.stat("/no/such"), raising=False)
     clock = FakeClock()
     watch = tr.MachineWatch(clock)
@@ -14020,17 +13821,17 @@ def test_machine_without_proc_is_watched_as_far_as_it_can_be(monkeypatch: Any) -
     assert sample.daemon_cpu >= 0
 
 
-def say(ring: tr.Ring, *fields: Any) -> None:
+def say(ring, *fields):
     with ring.added:
         ring.add(tr.LogMessage, *fields)
 
 
-def after(ring: tr.Ring, n: int, timeout_s: float = 0) -> list[tr.LogMessage]:
+def after(ring, n, timeout_s=0):
     with ring.added:
         return ring.after(n, timeout_s)
 
 
-def test_ring_keeps_the_newest_entries() -> None:
+def test_ring_keeps_the_newest_entries():
     ring = tr.Ring(100, 70)
     for n in range(106):
         say(ring, n, "info", f"line {n}")
@@ -14041,7 +13842,7 @@ def test_ring_keeps_the_newest_entries() -> None:
     assert after(ring, ring.newest_n) == []
 
 
-def test_daemon_log_cuts_long_lines() -> None:
+def test_daemon_log_cuts_long_lines():
     handler = tr._LogHandler()
     handler.put = lambda *_: None  # type: ignore[method-assign]
     handler.emit(tr.logging.makeLogRecord({"msg": "x" * 10_000, "levelname": "ERROR"}))
@@ -14049,14 +13850,14 @@ def test_daemon_log_cuts_long_lines() -> None:
     assert line.text == "x" * tr.DAEMON_LOG_LINE_MAX_CHARS
 
 
-def test_ring_wakes_who_waits_for_an_entry() -> None:
+def test_ring_wakes_who_waits_for_an_entry():
     ring = tr.Ring(10, 0)
     waiter = in_thread(lambda: after(ring, -1, DEADLINE_S))
     say(ring, 5, "info", "here")
     assert waiter() == [tr.LogMessage(0, 5, "info", "here")]
 
 
-def test_ring_goes_on_after_an_upgrade() -> None:
+def test_ring_goes_on_after_an_upgrade():
     before, ring = tr.Ring(1000, 100), tr.Ring(1000, 9000)
     for n in range(150):
         say(before, n, "info", f"old {n}")
