@@ -185,6 +185,7 @@ RETRIED = (FAILED, TIMEOUT, LOG_OVERFLOW)
 FAILURES = (FAILED, TIMEOUT, CRASHED, LOG_OVERFLOW, START_FAILED)
 TRIGGERS = ("cron", "api", "startup", "service", "cloud")
 QUEUE, SKIP, TERMINATE = OVERLAPS = ("queue", "skip", "terminate")
+COALESCE = "coalesce"  # to clients of 0.x, which know three words, it is queue
 DROP_OLD, DROP_NEW, KILL_TASK = LOG_POLICIES = ("drop_old", "drop_new", "kill_task")
 KILL, LEAVE = ORPHAN_POLICIES = ("kill", "leave")
 CGROUP, MARK = TRACKINGS = ("cgroup", "mark")
@@ -203,6 +204,7 @@ RESULT_VARIABLE = "TASKRUNNERD_RESULT"
 REQUEST_ID_HEADER = "X-Request-Id"
 KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
+COALESCED_HEADER = "Coalesced"
 # What systemd tells the daemon and not its programs: sd_notify(3), sd_listen_fds(3),
 # systemd.exec(5).
 SYSTEMD_VARIABLES = (
@@ -1359,7 +1361,13 @@ class Task(NamedTuple):
     )
     max_concurrent: int = _key("Runs at the same time", _between(1, 1024), 1)
     on_overlap: str = _key(
-        "What a trigger does when max_concurrent is reached", _among(OVERLAPS), QUEUE
+        "What a trigger does when max_concurrent is reached",
+        _Kind(
+            _choice("", (*OVERLAPS, COALESCE)),
+            _choice("", OVERLAPS),
+            show=lambda word: QUEUE if word == COALESCE else word,
+        ),
+        QUEUE,
     )
     queue_max: int = _key("Longest queue of waiting runs", _between(0, 10_000), 100)
     stderr: str = _key(
@@ -1502,6 +1510,7 @@ _TASK_ANSWER = _answer(
     params=_list("Declared parameters", _ref("Param")),
     **_SHOWN_KEYS,
     **_SCHEDULE,
+    coalesce=_flag("Whether a trigger joins a run that waits with its parameters"),
     next_run_at=_time("When its next scheduled run starts, jitter included"),
     running=_integer("Runs running now"),
     queued=_integer("Runs waiting in the queue"),
@@ -2879,14 +2888,15 @@ def command_line(task: Task, arguments: list[str]) -> list[str]:
 START = "start"
 
 
-def admit(task: Task, active: int, queued: int) -> str:
+def admit(task: Task, active: int, queued: int, *, like_waits: bool = False) -> str:
     """START, QUEUE or, if a new run is refused, its end reason. A fresh run never
-    overtakes a queued one (I4)."""
+    overtakes a queued one (I4). `like_waits`: one that it would only repeat is in the
+    queue."""
     if active < task.max_concurrent and not queued:
         return START
-    if task.on_overlap == SKIP:
+    if task.on_overlap == SKIP or like_waits:
         return SKIPPED
-    if task.on_overlap == QUEUE and queued >= task.queue_max:
+    if task.on_overlap != TERMINATE and queued >= task.queue_max:
         return QUEUE_FULL
     return QUEUE
 
@@ -3422,9 +3432,11 @@ def write_created(run: Run, secret_params: dict[str, str] | None = None) -> Writ
 
 
 def write_claimed(claim: Claim) -> Write:
-    """The record that a key made a run; one that has expired makes room for it."""
+    """The record that a key made or joined a run, if that has a record; one that has
+    expired makes room for it."""
     insert = "insert or replace into claims (key, fingerprint, run_id, claimed_ms)"
-    return Write((f"{insert} values (?, ?, ?, ?)", list(claim)))
+    those = "select ?1, ?2, ?3, ?4 where exists (select 1 from runs where id = ?3)"
+    return Write((f"{insert} {those}", list(claim)))
 
 
 def write_unclaimed(until_ms: int) -> Write:
@@ -7707,8 +7719,20 @@ class Daemon:
         trace: Trace = NO_TRACE,
         claim: Claim | None = None,
     ) -> Run:
-        """Make a run: started, queued, or ended as skipped or queue_full. Durable when
-        this returns, and so is the claim. Raises Problem 404, 422, 503, 507."""
+        """Make a run: started, queued, or ended as skipped or queue_full; or join one.
+        Durable when this returns, and so is the claim. Raises Problem 404, 422, 503,
+        507."""
+        return self.trigger_or_join(name, given, triggered_by, trace, claim)[0]
+
+    def trigger_or_join(
+        self,
+        name: str,
+        given: Mapping[str, Any],
+        triggered_by: str,
+        trace: Trace = NO_TRACE,
+        claim: Claim | None = None,
+    ) -> tuple[Run, str]:
+        """As `trigger`: (run, COALESCED_HEADER if it was there and waited already)."""
         task = self.task(name)
         values = resolve_params(task, given)
         no_room = self.why_no_room()
@@ -7720,22 +7744,42 @@ class Daemon:
             if no_room:
                 text = f"no run is started: {no_room}"
                 raise Problem(507, text, headers=RETRY_LATER)
-            live = self._admit(self._lanes[name], values, triggered_by)
-            live.run = live.run._replace(**trace._asdict())
-            change = self._create(live, claim)
-            ends = self._make_room(live.lane)
-        self._settle([change, *ends])
-        failure = change.write.failure()
-        if failure:
+            lane = self._lanes[name]
+            joined = self._like_waiting(lane, values)
+            if joined:
+                run, created = joined.run, joined.change
+                known = claim and write_claimed(claim._replace(run_id=run.id))
+                # Its first record may be on its way, and is durable before this (I2).
+                writes = [self.store.enqueue(known or Write())]
+                writes += [created.write] if created else []
+            else:
+                live = self._admit(lane, values, triggered_by)
+                live.run = run = live.run._replace(**trace._asdict())
+                changes = [self._create(live, claim), *self._make_room(lane)]
+                writes = [changes[0].write]
+        if joined:
+            with contextlib.suppress(StoreError):  # which the write has
+                self.store.flush(writes[0])
+        else:
+            self._settle(changes)
+        for failure in filter(None, [write.failure() for write in writes]):
             text = f"the run cannot be recorded: {failure}"
             raise Problem(507, text, headers=RETRY_LATER) from failure
-        return change.run
+        return run, COALESCED_HEADER if joined else ""
+
+    def _like_waiting(self, lane: Lane, values: dict[str, str]) -> LiveRun | None:
+        """Under on_overlap coalesce: the run in the queue that one with these
+        parameters would only repeat."""
+        if lane.task.on_overlap != COALESCE:
+            return None
+        alike = (w for w in lane.queue if w.values == values and not w.cause)
+        return next(alike, None)
 
     def trigger_once(
         self, name: str, given: Mapping[str, Any], trace: Trace, claim: Claim
-    ) -> tuple[Run, bool]:
-        """As `trigger` over the API, but a request that came before gets the run that
-        it made: (run, whether it came before). Raises Problem 410, 422 as well."""
+    ) -> tuple[Run, str]:
+        """As `trigger_or_join` over the API, but a request that came before gets its
+        run again, with REPLAYED_HEADER. Raises Problem 410, 422 as well."""
         with self._mutex:
             while claim.key in self._claiming:
                 self._claimed.wait()
@@ -7745,9 +7789,9 @@ class Daemon:
             now_ms = self._housekeeper.trash_ms()
             known = self.store.find_claim(claim.key, now_ms - int(KEY_KEPT_S * 1000))
             if known:
-                return self._run_before(known, claim), True
+                return self._run_before(known, claim), REPLAYED_HEADER
             claim = claim._replace(claimed_ms=now_ms)
-            return self.trigger(name, given, "api", trace, claim), False
+            return self.trigger_or_join(name, given, "api", trace, claim)
         finally:
             with self._mutex:
                 self._claiming.discard(claim.key)
@@ -7798,7 +7842,9 @@ class Daemon:
         )
         run = run._replace(scheduled_at=scheduled_at)
         live = LiveRun(run, lane, values, self._mutex)
-        decision = admit(task, len(lane.active), len(lane.queue))
+        like = self._like_waiting(lane, values)
+        queued = len(lane.queue)
+        decision = admit(task, len(lane.active), queued, like_waits=bool(like))
         if decision == START:
             live.run = run._replace(status=RUNNING, start_at=now)
             lane.active[run.id] = self._live[run.id] = live
@@ -7808,6 +7854,8 @@ class Daemon:
         else:
             full = f"{task.queue_max} runs are waiting already"
             busy = f"{task.max_concurrent} running already, and on_overlap is skip"
+            if like:
+                busy = f"{like.run.id} waits already, and on_overlap is coalesce"
             error = full if decision == QUEUE_FULL else busy
             live.run = self._ended_early(run, decision, error)
         return live
@@ -8798,6 +8846,7 @@ def task_document(state: TaskState) -> dict[str, Any]:
         **shown_settings(task),
         "params": [_param_document(param) for param in task.params],
         **_schedule_document(task),
+        "coalesce": task.on_overlap == COALESCE,
         "running": state.running,
         "queued": state.queued,
     }
@@ -9032,14 +9081,14 @@ def _last_lines(daemon: Daemon, run: Run, count: int) -> list[LogLine]:
 
 
 def _run_answer(
-    daemon: Daemon, request: Request, run: Run, status: int, *, replayed: bool = False
+    daemon: Daemon, request: Request, run: Run, status: int, found: str = ""
 ) -> Answer | Stream:
     """The run, held until it has ended if the request asks for that, or as it goes
-    on."""
+    on. `found` is the header that says of a trigger that the run was there."""
     wait = request.wait
     headers = {"Location": run_path(run), "Vary": "Accept"}
-    if replayed:
-        headers[REPLAYED_HEADER] = "true"
+    if found:
+        headers[found] = "true"
     if wait.applied:
         headers["Preference-Applied"] = wait.applied
     if request.media != JSON:
@@ -9095,8 +9144,8 @@ def _key_text(header: str) -> str:
     return key
 
 
-def _triggered(daemon: Daemon, request: Request) -> tuple[Run, bool]:
-    """(run, whether the same request made it earlier)."""
+def _triggered(daemon: Daemon, request: Request) -> tuple[Run, str]:
+    """(run, the header that says that it was there already, if it was)."""
     given = (request.body or {}).get("params", {})
     # The same as 5 and as "5", also for a key.
     given = {
@@ -9105,7 +9154,7 @@ def _triggered(daemon: Daemon, request: Request) -> tuple[Run, bool]:
     }
     name, trace = request.path["task_name"], _trace(request)
     if KEY_HEADER.lower() not in request.headers:
-        return daemon.trigger(name, given, "api", trace), False
+        return daemon.trigger_or_join(name, given, "api", trace)
     key = _key_text(request.headers[KEY_HEADER.lower()])
     import hashlib  # only triggers with a key need it
 
@@ -9117,14 +9166,14 @@ def _triggered(daemon: Daemon, request: Request) -> tuple[Run, bool]:
 
 def trigger_run(daemon: Daemon, request: Request) -> Answer | Stream:
     """Trigger a new run, and wait for its end if asked to."""
-    run, replayed = _triggered(daemon, request)
+    run, found = _triggered(daemon, request)
     place = run_path(run)
     if run.end_reason == SKIPPED:
-        headers = {REPLAYED_HEADER: "true"} if replayed else {}
+        headers = {found: "true"} if found else {}
         raise Problem(409, run.error or "", instance=place, headers=headers)
     if run.end_reason == QUEUE_FULL:
         raise Problem(429, run.error or "", instance=place, headers=RETRY_LATER)
-    return _run_answer(daemon, request, run, 201, replayed=replayed)
+    return _run_answer(daemon, request, run, 201, found)
 
 
 def _no_trigger(task: Task) -> str:
@@ -10064,6 +10113,7 @@ def _answers(route: Route) -> dict[str, Any]:
     headers = {REQUEST_ID_HEADER: {"$ref": "#/components/headers/RequestId"}}
     if KEY_HEADER in route.headers:
         headers[REPLAYED_HEADER] = {"$ref": "#/components/headers/Replayed"}
+        headers[COALESCED_HEADER] = {"$ref": "#/components/headers/Coalesced"}
     return {status: {**one, "headers": headers} for status, one in answers.items()}
 
 
@@ -10106,6 +10156,8 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
     request_id = {"type": "string", "description": "Id of the request, given or made"}
     said = "true when the run is that of an earlier request with this Idempotency-Key"
     replayed = {"type": "string", "description": said}
+    said = "true when the run was there and waits with the same parameters"
+    coalesced = {"type": "string", "description": said}
     return {
         "openapi": "3.1.0",
         "info": {"title": PROGRAM, "version": VERSION},
@@ -10118,6 +10170,7 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
             "headers": {
                 "RequestId": {"required": True, "schema": request_id},
                 "Replayed": {"schema": replayed},
+                "Coalesced": {"schema": coalesced},
             },
         },
     }

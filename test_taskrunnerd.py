@@ -1997,7 +1997,7 @@ def test_task_key_is_shown_recorded_and_compared_by_its_row(tmp_path: Path) -> N
     shown = {row.key for row in tr.TASK_FIELDS.values() if row.kind.read}
     assert shown < set(tr.SCHEMAS["Task"]["properties"])
     assert set(tr.SCHEMAS["Task"]["required"]) - shown == {
-        "name", "params", "running", "queued",
+        "name", "params", "coalesce", "running", "queued",
     }  # fmt: skip
     absent = {"timeout", "keep_runs", "keep_for"}
     assert set(tr.shown_settings(task)) == shown - absent
@@ -2461,6 +2461,7 @@ GOOD_SETTINGS = [
     ("on_overlap", "queue", "on_overlap", "queue"),
     ("on_overlap", "skip", "on_overlap", "skip"),
     ("on_overlap", "terminate", "on_overlap", "terminate"),
+    ("on_overlap", "coalesce", "on_overlap", "coalesce"),
     ("queue_max", 0, "queue_max", 0),
     ("queue_max", 10_000, "queue_max", 10_000),
     ("stderr", "merge", "stderr", "merge"),
@@ -2664,8 +2665,8 @@ BAD_SETTINGS = [
         "on_overlap",
         "skipp",
         (
-            "2:15: tasks.a.on_overlap: must be one of queue, skip, terminate; "
-            "did you mean skip?"
+            "2:15: tasks.a.on_overlap: must be one of queue, skip, terminate, "
+            "coalesce; did you mean skip?"
         ),
     ),
     ("queue_max", -1, "2:14: tasks.a.queue_max: must be 0 to 10000"),
@@ -4123,6 +4124,9 @@ def test_secret_params_leave_no_trace_in_the_answers(show: Served) -> None:
         ("terminate", 2, 0, "queue"),
         ("terminate", 2, 3, "queue"),
         ("terminate", 1, 1, "queue"),
+        ("coalesce", 1, 0, "start"),
+        ("coalesce", 2, 2, "queue"),
+        ("coalesce", 2, 3, "queue_full"),
     ],
 )
 def test_admit_decides(
@@ -8381,7 +8385,7 @@ def by_daemon(*_):
     return current is not threading.main_thread() and current.name != CALLER
 
 
-# -- overlap: queue, skip, terminate
+# -- overlap: queue, skip, terminate, coalesce
 
 
 def test_queue_is_first_in_first_out(in_process, fifos):
@@ -8448,6 +8452,73 @@ def test_skip_ends_the_fresh_run(in_process, fifos):
     assert again.status == "running"
     let_go(path)
     end_of(daemon, again)
+
+
+def join_hold(daemon: tr.Daemon, fifo: str, key: str = "") -> Any:
+    """(run, header) of a trigger of `hold`."""
+    given = {"fifo": fifo}
+    if key:
+        claim = tr.Claim(key, fifo, "", 0)
+        return daemon.trigger_once("hold", given, tr.NO_TRACE, claim)
+    return daemon.trigger_or_join("hold", given, "api")
+
+
+def test_coalesce_joins_the_run_that_waits_with_the_same_parameters(
+    in_process: Any, fifos: Any
+) -> None:
+    daemon = in_process({"hold": {**HELD, "on_overlap": "coalesce"}})
+    mine, other = fifos(), fifos()
+    first = hold(daemon, "hold", mine)
+    waiting, header = join_hold(daemon, mine)
+    assert (first.status, waiting.status, header) == ("running", "pending", "")
+    assert join_hold(daemon, mine, "key") == (waiting, tr.COALESCED_HEADER)
+    assert join_hold(daemon, mine, "key") == (waiting, tr.REPLAYED_HEADER)
+    different = hold(daemon, "hold", other)
+    assert counts(daemon) == (1, 2)
+    # A tick cannot be another run's, and says so.
+    lane = daemon._lanes["hold"]
+    with daemon._mutex:
+        ticked = daemon._admit(lane, {"fifo": mine}, "cron").run
+    assert (ticked.end_reason, waiting.id in ticked.error) == ("skipped", True)
+    # One that is stopped is nobody's.
+    assert daemon.stop(different.id)
+    fresh, header = join_hold(daemon, other)
+    assert (fresh.id != different.id, header) == (True, "")
+    let_go(mine)
+    end_of(daemon, first)
+    within(DEADLINE_S, lambda: state_of(daemon, waiting).status == "running", "start")
+    # What runs may have read what the caller has just changed.
+    after, header = join_hold(daemon, mine)
+    assert (after.id != waiting.id, header) == (True, "")
+    for run, path in ((waiting, mine), (fresh, other), (after, mine)):
+        let_go(path)
+        assert end_of(daemon, run).end_reason == "success"
+    assert len(daemon.store.list_ids(tr.RunFilter(), "", 99)) == 5
+
+
+def test_coalesce_waits_for_the_first_record_of_the_run_that_it_joins(
+    in_process: Any, fifos: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(batch: list[Any]) -> None:
+        raise tr.sqlite3.OperationalError("database is locked")
+
+    daemon = in_process({"hold": {**HELD, "on_overlap": "coalesce"}})
+    path = fifos()
+    first = hold(daemon, "hold", path)
+    gate = Gate(daemon.store, "flush", by_caller)
+    creator = in_thread(lambda: hold(daemon, "hold", path))
+    gate.await_caller()
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon.store, "_commit", locked)
+        with pytest.raises(tr.Problem) as caught:
+            join_hold(daemon, path, "key")
+        assert caught.value.status == 507
+        assert claims(daemon) == []
+    gate.open()
+    with pytest.raises(tr.Problem):
+        creator()
+    let_go(path)
+    end_of(daemon, first)
 
 
 @pytest.mark.parametrize("queue_max", [0, 2])
@@ -10746,7 +10817,9 @@ DAY_S = 86_400
 
 def once(daemon, task="ok", key="k", body=""):
     """(run, whether it is one of before) of a trigger with a key."""
-    return daemon.trigger_once(task, {}, tr.NO_TRACE, tr.Claim(key, body, "", 0))
+    claim = tr.Claim(key, body, "", 0)
+    run, header = daemon.trigger_once(task, {}, tr.NO_TRACE, claim)
+    return run, header == tr.REPLAYED_HEADER
 
 
 def claims(daemon):
@@ -10886,11 +10959,12 @@ def test_key_of_a_skipped_run_tells_of_it_again(in_process, fifos):
     busy = hold(daemon, "skip", path)
     given = {"fifo": path}
     claim = tr.Claim("k", "", "", 0)
-    first = daemon.trigger_once("skip", given, tr.NO_TRACE, claim)
-    assert first[0].end_reason == "skipped"
+    first, _ = daemon.trigger_once("skip", given, tr.NO_TRACE, claim)
+    assert first.end_reason == "skipped"
     let_go(path)
     end_of(daemon, busy)
-    assert daemon.trigger_once("skip", given, tr.NO_TRACE, claim) == (first[0], True)
+    again = daemon.trigger_once("skip", given, tr.NO_TRACE, claim)
+    assert again == (first, tr.REPLAYED_HEADER)
 
 
 def test_key_is_on_the_disk_if_and_only_if_its_run_is(in_process, monkeypatch):
@@ -13885,6 +13959,8 @@ TYPED: dict[str, Any] = {
 OPERATION_TASKS: dict[str, Any] = {
     "lonely": {"params": [{"arg": "fifo"}], "run": 'echo waiting; cat "$1"'},
     "skip": {"params": [{"arg": "fifo"}], "run": 'cat "$1"', "on_overlap": "skip"},
+    "coalesce": {"params": [{"arg": "fifo"}], "run": 'cat "$1"',
+        "on_overlap": "coalesce"},
     "no-queue": {"params": [{"arg": "fifo"}], "run": 'cat "$1"', "queue_max": 0},
     "strict": {"params": [{"env": "MUST", "required": True}, {"env": "COLOUR",
         "choices": ["red", "blue"], "default": "red"}, {"env": "CUSTOM",
@@ -14122,6 +14198,20 @@ def test_trigger_that_is_skipped_is_409_and_recorded(ops: Served, fifo: Path) ->
     )
     assert run["error"] == reply.json["detail"] and "start_at" not in run
     assert reply.json["instance"] == place(run)
+
+
+def test_trigger_that_joins_a_waiting_run_is_201_and_says_so(
+    ops: Served, fifo: Path
+) -> None:
+    body = {"params": {"fifo": str(fifo)}}
+    with blocked(ops, "coalesce", fifo):
+        waiting = ops.trigger("coalesce", body["params"])
+        reply = ops.post("/api/tasks/coalesce/run", body, status=201)
+        shown = ops.get("/api/tasks/coalesce").json
+        ops.stop(waiting)
+    assert (reply.json["id"], reply.headers["Coalesced"]) == (waiting["id"], "true")
+    assert (shown["on_overlap"], shown["coalesce"]) == ("queue", True)
+    assert ops.get("/api/tasks/skip").json["coalesce"] is False
 
 
 def test_trigger_beyond_the_queue_is_429_and_recorded(ops: Served, fifo: Path) -> None:
