@@ -13924,6 +13924,22 @@ def test_daemon_log_cuts_long_lines():
     assert line.text == "x" * tr.DAEMON_LOG_LINE_MAX_CHARS
 
 
+def test_daemon_log_takes_finished_lines_as_it_takes_records(monkeypatch, capfd):
+    handler = tr._LogHandler()
+    monkeypatch.setattr(tr.LOG, "handlers", [handler])
+    monkeypatch.setattr(tr.LOG, "propagate", False)
+    for level in ("INFO", "WARNING"):
+        monkeypatch.setattr(tr.LOG, "level", getattr(tr.logging, level))
+        tr.LOG.manager._clear_cache()
+        tr.LOG.info("run=%s", "100%s")
+        tr.log_info("run=100%s")
+    tr.LOG.manager._clear_cache()
+    one, other = capfd.readouterr().err.splitlines()
+    assert re.fullmatch(r"....-..-..T..:..:..\.\d{3}Z info run=100%s", other)
+    assert one[24:] == other[24:]
+    assert [m[2:] for m in after(handler.tail, 0)] == [("info", "run=100%s")] * 2
+
+
 def test_ring_wakes_who_waits_for_an_entry():
     ring = tr.Ring(10, 0)
     waiter = in_thread(lambda: after(ring, -1, DEADLINE_S))
