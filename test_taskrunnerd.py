@@ -7988,76 +7988,410 @@ def by_daemon(*_):
     return current is not threading.main_thread() and current.name != CALLER
 
 
+# -- scenes: scripts that are played on a daemon in this process
+
+SCRIPTS = {
+    "held": HELD["run"],
+    "stubborn": STUBBORN["run"],
+    "polite": "trap 'exit 0' TERM\n" + 'read -r code <"$1" || exit 0',
+    "loud": "echo x\n" + HELD["run"],
+}
+FACT = re.compile(r"([\w@-]+)(=|~|)(.*)", re.DOTALL)
+
+
+class Scene:
+    """Plays a script: steps at line ends and semicolons, each a verb and its words.
+
+    A run has the name that the script gives it, and a FIFO of its own at which its
+    program waits. What a step awaits is a condition, never a time; the clock moves only
+    by steps. A step that fails is named, with what had become of all runs.
+
+    Facts follow on `expect` (until they are so), `now` (they are so at this moment),
+    `trigger` and `told` (of the run in the answer): `a=running` or `a=failed` for a run
+    by its status or why it ended, then its fields, `exit_code=3` or with a part of the
+    text `error~words`; `hold=1+2` for a task with one run at work and two in its queue.
+    """
+
+    def __init__(self, make, make_fifo, patches):
+        self.make, self.make_fifo, self.patches = make, make_fifo, patches
+        self.clock = FakeClock()
+        self.daemon = None
+        self.tasks = {}
+        self.runs = {}
+        self.fifos = collections.defaultdict(make_fifo)
+        self.held = {}
+        self.gates = {}
+        self.begun = []
+        self.waiters = {}
+        self.spawned = []
+        self.signals = []
+        signal_group = tr.Child.signal_group
+
+        def note(child, number):
+            self.signals.append((child.run_id, signal.Signals(number).name))
+            return signal_group(child, number)
+
+        patches.setattr(tr.Child, "signal_group", note)
+
+    def play(self, script):
+        """Play all steps; lines that begin with # are for readers."""
+        lines = [line for line in script.splitlines() if line.strip()[:1] != "#"]
+        steps = [step.strip() for line in lines for step in line.split(";")]
+        for number, step in enumerate(steps):
+            try:
+                if step:
+                    self.do(*shlex.split(step))
+            except BaseException as error:
+                states = {name: self.find(name) for name in self.runs}
+                played = "; ".join(filter(None, steps[:number]))
+                why = f"{step!r}: {error!r}\nafter: {played}\nruns: {states}"
+                raise AssertionError(why) from error
+        for join in self.begun:
+            join()
+
+    def do(self, verb, *words):
+        """One step."""
+        if not self.daemon and verb not in ("with", "task", "at"):
+            self.tasks = self.tasks or {"hold": HELD}
+            self.restart()
+        getattr(self, f"do_{verb}")(*words)
+
+    def restart(self):
+        """A daemon, or the next one in the place of the one that is there."""
+        self.daemon = self.make(self.tasks, self.clock, self.daemon)
+
+        def note(_, run_id):
+            self.spawned.append(run_id)
+            return False
+
+        Gate(self.daemon.processes, "spawn", note)
+
+    def close(self):
+        """Let everything go."""
+        for gate in self.gates.values():
+            gate.open()
+        for fd in self.held.values():
+            os.close(fd)
+
+    # what is looked at
+
+    def find(self, name):
+        """A run as the daemon knows it; None if it does not."""
+        return self.daemon.find_run(self.runs[name].id)
+
+    def names(self, run_ids):
+        """The names of runs, or their ids where they have none."""
+        known = {run.id: name for name, run in self.runs.items()}
+        return ",".join(known.get(run_id, run_id) for run_id in run_ids)
+
+    def fault(self, words, find):
+        """The first fact that is not so; `find` gives a run by its name."""
+        run, task = None, next(iter(self.tasks))
+        for word in words:
+            name, sign, wanted = FACT.fullmatch(word).groups()
+            if name in self.runs:
+                run = find(name)
+                found = run and (run.end_reason or run.status)
+                if run and run.ended:
+                    assert self.daemon.store.find_run(run.id) == run
+                    assert run.id not in self.daemon.live_ids()
+            elif name in self.tasks:
+                task = name
+                found = "{}+{}".format(*counts(self.daemon, task))
+            elif see := getattr(self, f"see_{name}", None):
+                found = see(run, task)
+            else:
+                found = getattr(run, name)
+            if sign and not (
+                wanted in str(found) if sign == "~" else wanted == str(found)
+            ):
+                return f"{word}, not {found}"
+        return ""
+
+    def see_events(self, run, task):
+        return ",".join(n.replace("run.", "") for n in events_of(self.daemon, run))
+
+    def see_unready(self, run, task):
+        return self.daemon.why_not_ready()
+
+    def see_heard(self, run, task):
+        """The signals that were sent to a run."""
+        return ",".join(name for run_id, name in self.signals if run_id == run.id)
+
+    def see_spawned(self, run, task):
+        return self.names(self.spawned)
+
+    def see_live(self, run, task):
+        return self.names(self.daemon.live_ids())
+
+    def see_kept(self, run, task):
+        return self.names(kept_ids(self.daemon))
+
+    def see_started(self, run, task):
+        events = self.daemon.events_after(0, 0)
+        return self.names(e.run.id for e in events if e.name == "run.started")
+
+    def see_asked(self, run, task):
+        """Who has been asked to end."""
+        return self.names(n for n, live in self.daemon._live.items() if live.cause)
+
+    def see_trash(self, run, task):
+        return self.names(trash(self.daemon))
+
+    def see_log(self, run, task):
+        return bool(log_files(self.daemon, run))
+
+    def see_last(self, run, task):
+        states = {state.task.name: state for state in self.daemon.task_states()}
+        return self.names([states[task].last_run.id] if states[task].last_run else [])
+
+    # what is done
+
+    def do_task(self, name, *words):
+        """Declare a task, or change it: a key of SCRIPTS, then its settings."""
+        task = self.tasks.setdefault(name, dict(HELD) if name == "hold" else {})
+        for word in words:
+            key, sign, value = word.partition("=")
+            if not sign:
+                key, value = "run", SCRIPTS[word]
+            task[key] = value
+            with contextlib.suppress(ValueError):
+                task[key] = value if key == "run" else json.loads(value)
+
+    def do_with(self, *words):
+        self.do_task("hold", *words)
+
+    def do_trigger(self, *words):
+        """Trigger runs of the task hold, or `a@task`."""
+        facts = []
+        for word in words:
+            name, sign, wanted = FACT.fullmatch(word).groups()
+            name, _, task = name.partition("@")
+            if name not in tr.Run._fields and not hasattr(self, f"see_{name}"):
+                task = task or "hold"
+                params = {"fifo": self.fifos[name]} if task == "hold" else {}
+                self.runs[name] = self.daemon.trigger(task, params, "api")
+            facts.append(name + sign + wanted)
+        fault = self.fault(facts, self.runs.get)
+        assert not fault, fault
+
+    def do_find(self, name):
+        """Name the newest live run, whose trigger was not answered yet."""
+        self.runs[name] = self.daemon.find_run(self.daemon.live_ids()[-1])
+
+    def do_next(self, name, _, first):
+        """Name the attempt that waits for its time after another run."""
+
+        def look():
+            run_id = self.daemon.store.next_attempt(self.runs[first].id)
+            run = run_id and self.daemon.find_run(run_id)
+            return run if run and events_of(self.daemon, run) else None
+
+        self.fifos[name] = self.fifos[first]
+        self.runs[name] = within(DEADLINE_S, look, "a pending attempt")
+
+    def do_reach(self, name, early=""):
+        """Await the program at its FIFO, and unless `early`, that it is known."""
+        self.held[name] = reach(self.fifos[name], None if early else self.daemon)
+
+    def do_free(self, *words):
+        """Let programs exit: `free a b=3`."""
+        for word in words:
+            name, _, code = word.partition("=")
+            fd = self.held.pop(name, None)
+            finish_with(reach(self.fifos[name]) if fd is None else fd, f"{code or 0}\n")
+
+    def do_finish(self, *words):
+        """Trigger runs and let each end before the next: `finish a b=3`."""
+        for word in words:
+            name, _, code = word.partition("=")
+            self.do_trigger(name)
+            self.do_free(word)
+            self.do_expect(f"{name}={'failed' if code else 'success'}")
+
+    def do_leave(self, name):
+        """Close a FIFO that was reached."""
+        os.close(self.held.pop(name))
+
+    def do_stop(self, *words):
+        """Stop runs; `stop a=False` if that is refused."""
+        for word in words:
+            name, _, done = word.partition("=")
+            run_id = self.runs[name].id if name in self.runs else RUN_ID
+            assert str(self.daemon.stop(run_id)) == (done or "True")
+
+    def do_pass(self, text):
+        """Time goes by, and the schedule has a look."""
+        self.do_later(text)
+        self.do_tick()
+
+    def do_later(self, text):
+        self.clock.pass_time(
+            float(text[:-1]) * {"s": 1, "h": 3600, "d": 86400}[text[-1]]
+        )
+
+    def do_date(self, text):
+        """Somebody sets the date forward or back."""
+        self.clock.set_date(float(text.rstrip("h")))
+
+    def do_tick(self):
+        self.sleep_s = self.daemon.tick()
+
+    def do_sleeps(self, text):
+        """The schedule would sleep for a while, at most so long."""
+        assert 0 < self.sleep_s <= float(text.rstrip("s")), self.sleep_s
+
+    def do_expect(self, *words):
+        def look():
+            with contextlib.suppress(tr.StoreError):
+                self.daemon.tick()
+            faults[:] = [self.fault(words, self.find)]
+            return not faults[0]
+
+        faults = []
+        try:
+            within(DEADLINE_S, look, "what is expected")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {faults}") from None
+
+    def do_now(self, *words):
+        fault = self.fault(words, self.find)
+        assert not fault, fault
+
+    def do_wait(self, *names):
+        """Begin to wait for the ends of runs; `told` has what the waiters got."""
+        for name in names:
+            body = functools.partial(self.daemon.wait, self.runs[name].id, DEADLINE_S)
+            self.waiters[name] = in_thread(lambda body=body: body(lambda: True))
+
+    def do_told(self, *words):
+        answers = {name: join() for name, join in self.waiters.items()}
+        fault = self.fault(words, answers.__getitem__)
+        assert not fault, fault
+
+    def do_gate(self, name, who, after=""):
+        """Let nobody through a method: the daemon's threads, or those of `begin`."""
+        owner, method, picks = {
+            "flush": (self.daemon.store, "flush"),
+            "spawn": (self.daemon.processes, "spawn"),
+            "reap": (self.daemon, "reap"),
+            "park": (self.daemon, "park"),
+        }[name] + (by_daemon if who == "daemon" else by_caller,)
+        self.gates[name] = Gate(owner, method, picks, after=bool(after))
+
+    def do_meet(self, name):
+        self.gates[name].await_caller()
+
+    def do_open(self, name):
+        self.gates[name].open()
+
+    def do_begin(self, *words):
+        """Do a step in a thread; `join` for all that were begun to be over."""
+        self.begun.append(in_thread(lambda: self.do(*words)))
+
+    def do_join(self):
+        while self.begun:
+            self.begun.pop(0)()
+
+    def do_refused(self, status, text, *words):
+        """A step is refused with a status and a text in the detail."""
+        with pytest.raises(tr.Problem) as caught:
+            self.do(*words)
+        assert str(caught.value.status) == status
+        assert text in caught.value.detail, caught.value.detail
+        if status == "503":
+            assert "Retry-After" in caught.value.headers
+
+    def do_delete(self, count, *names):
+        """Delete so many of some runs."""
+        assert self.daemon.delete([self.id_of(n) for n in names]) == int(count)
+
+    def do_restore(self, count, *names):
+        assert self.daemon.restore([self.id_of(n) for n in names]) == int(count)
+
+    def do_restart(self):
+        self.restart()
+
+    def do_drain(self, text):
+        self.daemon.drain(float(text.rstrip("s")))
+
+    def do_hurry(self):
+        self.daemon.hurry()
+
+
+def scenes(text):
+    """A table of scenes: a title, and below it the steps, further to the right."""
+    found = re.findall(r"^(\S.*)\n((?:[ \t]+.*\n|\n)+)", text, re.MULTILINE)
+    rows = [pytest.param(steps, id=title.replace(" ", "-")) for title, steps in found]
+    return pytest.mark.parametrize("scene", rows)
+
+
+@pytest.fixture
+def play(in_process, fifos, monkeypatch):
+    """Play a scene."""
+    scene = Scene(in_process, fifos, monkeypatch)
+    yield scene.play
+    scene.close()
+
+
 # -- overlap: queue, skip, terminate, coalesce
 
 
-def test_queue_is_first_in_first_out(in_process, fifos):
-    daemon = in_process({"hold": HELD})
-    paths = [fifos() for _ in range(4)]
-    runs = [hold(daemon, "hold", path) for path in paths]
-    assert [run.status for run in runs] == ["running"] + ["pending"] * 3
-    for position, (run, path) in enumerate(zip(runs, paths)):
-        fd = reach(path)
-        assert counts(daemon) == (1, 3 - position)
-        os.close(fd)
-        assert end_of(daemon, run).end_reason == "success"
+@scenes("""
+the queue is first in first out
+    trigger a=running b=pending c=pending d=pending; reach a; now hold=1+3
+    free a; reach b; now a=success hold=1+2
+    free b; reach c; now b=success hold=1+1
+    free c; reach d; now c=success hold=1+0
+    free d; expect d=success hold=0+0
+
+a trigger never overtakes at the moment a slot frees
+    # A program has ended, its end is not yet on the disk: the queued run owns the slot.
+    trigger a b; gate flush daemon; free a; meet flush
+    trigger c=pending; now hold=1+1; open flush
+    free b; expect b=success; free c; expect c=success; now spawned=a,b,c
+    now started=a,b,c
+
+max_concurrent runs are at work at once
+    with max_concurrent=3; trigger a b c d e
+    reach a; reach b; reach c; free a b c; expect a=success b=success c=success
+    expect hold=2+0; free d e; expect d=success e=success
+
+skip ends the fresh run
+    with on_overlap=skip; trigger a=running
+    trigger b=skipped status=ended exit_code=-1 error~skip events=created,failed
+    now hold=1+0; free a; expect a=success; trigger c=running; free c; expect c=success
+
+a queue of none refuses
+    with queue_max=0; trigger a=running b=queue_full status=ended error~0
+    free a; expect a=success
+
+a full queue refuses
+    with queue_max=2; trigger a b c d=queue_full status=ended error~2
+    free a; expect a=success; free b; expect b=success; free c; expect c=success
+
+terminate waits until the slot is really free
+    with stubborn on_overlap=terminate; trigger a; reach a; trigger b=pending
+    now hold=1+1 a=running; pass 4.9s; now a=running heard=SIGTERM,SIGCONT
+    later 0.1s; expect a=stopped signal=SIGKILL error~on_overlap error~terminate
+    expect b=running
+    free b; expect b=success
+
+terminate stops the oldest
+    with on_overlap=terminate max_concurrent=2; trigger a b c; expect a=stopped
+    free b c; expect b=success c=success
+
+terminate supersedes queued runs with newer ones
+    with stubborn on_overlap=terminate; trigger a; reach a; trigger b c d
+    now b=stopped start_at=None error~'newer run' c=stopped start_at=None
+    now c error~'newer run' hold=1+1; pass 5s; expect a=stopped
+    free d; expect d=success
+""")
+def test_overlap(play, scene):
+    play(scene)
 
 
-def test_trigger_never_overtakes_at_the_moment_a_slot_frees(in_process, fifos):
-    """A program has ended, its end is not yet on the disk: the queued run owns the
-    slot."""
-    daemon = in_process({"hold": HELD})
-    paths = [fifos() for _ in range(3)]
-    first, queued = (hold(daemon, "hold", path) for path in paths[:2])
-    gate = Gate(daemon.store, "flush", by_daemon)
-    let_go(paths[0])
-    gate.await_caller()
-    fresh = hold(daemon, "hold", paths[2])
-    assert fresh.status == "pending"
-    assert counts(daemon) == (1, 1)
-    gate.open()
-    let_go(paths[1])
-    assert end_of(daemon, queued).end_reason == "success"
-    let_go(paths[2])
-    end_of(daemon, fresh)
-    started = [e.run.id for e in daemon.events_after(0, 0) if e.name == "run.started"]
-    assert started == [first.id, queued.id, fresh.id]
-
-
-def test_max_concurrent_runs_at_once(in_process, fifos):
-    daemon = in_process({"hold": {**HELD, "max_concurrent": 3}})
-    paths = [fifos() for _ in range(5)]
-    runs = [hold(daemon, "hold", path) for path in paths]
-    for path in paths[:3]:
-        os.close(reach(path))
-    for run in runs[:3]:
-        end_of(daemon, run)
-    within(DEADLINE_S, lambda: counts(daemon) == (2, 0), "queued ones started")
-    for path, run in zip(paths[3:], runs[3:]):
-        let_go(path)
-        end_of(daemon, run)
-
-
-def test_skip_ends_the_fresh_run(in_process, fifos):
-    daemon = in_process({"hold": {**HELD, "on_overlap": "skip"}})
-    path = fifos()
-    first = hold(daemon, "hold", path)
-    skipped = hold(daemon, "hold", path)
-    assert (skipped.status, skipped.end_reason) == ("ended", "skipped")
-    assert skipped.exit_code == -1
-    assert "skip" in skipped.error
-    assert daemon.store.find_run(skipped.id) == skipped
-    assert events_of(daemon, skipped) == ["run.created", "run.failed"]
-    assert counts(daemon) == (1, 0)
-    let_go(path)
-    end_of(daemon, first)
-    again = hold(daemon, "hold", path)
-    assert again.status == "running"
-    let_go(path)
-    end_of(daemon, again)
-
-
-def join_hold(daemon: tr.Daemon, fifo: str, key: str = "") -> Any:
+def join_hold(daemon, fifo, key=""):
     """(run, header) of a trigger of `hold`."""
     given = {"fifo": fifo}
     if key:
@@ -8066,9 +8400,7 @@ def join_hold(daemon: tr.Daemon, fifo: str, key: str = "") -> Any:
     return daemon.trigger_or_join("hold", given, "api")
 
 
-def test_coalesce_joins_the_run_that_waits_with_the_same_parameters(
-    in_process: Any, fifos: Any
-) -> None:
+def test_coalesce_joins_the_run_that_waits_with_the_same_parameters(in_process, fifos):
     daemon = in_process({"hold": {**HELD, "on_overlap": "coalesce"}})
     mine, other = fifos(), fifos()
     first = hold(daemon, "hold", mine)
@@ -8100,9 +8432,9 @@ def test_coalesce_joins_the_run_that_waits_with_the_same_parameters(
 
 
 def test_coalesce_waits_for_the_first_record_of_the_run_that_it_joins(
-    in_process: Any, fifos: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def locked(batch: list[Any]) -> None:
+    in_process, fifos, monkeypatch
+):
+    def locked(batch):
         raise tr.sqlite3.OperationalError("database is locked")
 
     daemon = in_process({"hold": {**HELD, "on_overlap": "coalesce"}})
@@ -8124,172 +8456,66 @@ def test_coalesce_waits_for_the_first_record_of_the_run_that_it_joins(
     end_of(daemon, first)
 
 
-@pytest.mark.parametrize("queue_max", [0, 2])
-def test_full_queue_refuses(in_process, fifos, queue_max):
-    daemon = in_process({"hold": {**HELD, "queue_max": queue_max}})
-    paths = [fifos() for _ in range(queue_max + 1)]
-    taken = [hold(daemon, "hold", path) for path in paths]
-    refused = hold(daemon, "hold", fifos())
-    assert (refused.status, refused.end_reason) == ("ended", "queue_full")
-    assert str(queue_max) in refused.error
-    assert daemon.store.find_run(refused.id) == refused
-    for path, run in zip(paths, taken):
-        let_go(path)
-        assert end_of(daemon, run).end_reason == "success"
-
-
-def test_terminate_waits_until_the_slot_is_really_free(in_process, fifos):
-    clock = FakeClock()
-    daemon = in_process({"hold": {**STUBBORN, "on_overlap": "terminate"}}, clock)
-    old_path, path = fifos(), fifos()
-    old = hold(daemon, "hold", old_path)
-    fd = reach(old_path)
-    new = hold(daemon, "hold", path)
-    assert new.status == "pending"
-    assert counts(daemon) == (1, 1)
-    assert state_of(daemon, old).status == "running"
-    clock.pass_time(5)
-    old = end_of(daemon, old)
-    os.close(fd)
-    assert (old.end_reason, old.signal) == ("stopped", "SIGKILL")
-    assert "on_overlap" in old.error
-    assert "terminate" in old.error
-    within(DEADLINE_S, lambda: state_of(daemon, new).status == "running", "start")
-    let_go(path)
-    assert end_of(daemon, new).end_reason == "success"
-
-
-def test_terminate_stops_the_oldest(in_process, fifos):
-    daemon = in_process(
-        {"hold": {**HELD, "on_overlap": "terminate", "max_concurrent": 2}}
-    )
-    paths = [fifos() for _ in range(3)]
-    first, second, third = (hold(daemon, "hold", path) for path in paths)
-    assert end_of(daemon, first).end_reason == "stopped"
-    for path, run in zip(paths[1:], (second, third)):
-        let_go(path)
-        assert end_of(daemon, run).end_reason == "success"
-
-
-def test_terminate_supersedes_queued_runs_with_newer_ones(in_process, fifos):
-    clock = FakeClock()
-    daemon = in_process({"hold": {**STUBBORN, "on_overlap": "terminate"}}, clock)
-    paths = [fifos() for _ in range(4)]
-    old = hold(daemon, "hold", paths[0])
-    fd = reach(paths[0])
-    second, third, newest = (hold(daemon, "hold", path) for path in paths[1:])
-    for superseded in (second, third):
-        now = state_of(daemon, superseded)
-        assert (now.end_reason, now.start_at) == ("stopped", None)
-        assert "newer run" in now.error
-        assert daemon.store.find_run(superseded.id) == now
-    assert counts(daemon) == (1, 1)
-    clock.pass_time(5)
-    assert end_of(daemon, old).end_reason == "stopped"
-    os.close(fd)
-    let_go(paths[3])
-    assert end_of(daemon, newest).end_reason == "success"
-
-
 # -- timeouts and the stop ladder
 
 
-def test_timeout_ends_a_run(in_process, fifos):
-    clock = FakeClock()
-    daemon = in_process({"hold": {**HELD, "timeout": "90s"}}, clock)
-    path = fifos()
-    run = hold(daemon, "hold", path)
-    fd = reach(path, daemon)
-    clock.pass_time(89.9)
-    assert 0 < daemon.tick() <= 0.2
-    assert state_of(daemon, run).status == "running"
-    clock.pass_time(0.2)
-    ended = end_of(daemon, run)
-    os.close(fd)
-    assert (ended.end_reason, ended.exit_code) == ("timeout", 143)
-    assert ended.signal == "SIGTERM"
-    assert "1m30s" in ended.error
-    assert ended.duration == 90_100_000_000
+@scenes("""
+a timeout ends a run
+    with timeout=90s; trigger a; reach a; pass 89.9s; sleeps 0.2s; now a=running heard=
+    later 0.2s; expect a=timeout exit_code=143 signal=SIGTERM error~1m30s
+    now a duration=90100000000
 
+a timeout counts from the start of the program
+    with timeout=60s; trigger a b; reach a; later 59s; free a; expect a=success
+    reach b; pass 59s; now b=running heard=; free b; expect b=success
 
-def test_timeout_counts_from_the_start_of_the_program(in_process, fifos):
-    clock = FakeClock()
-    daemon = in_process({"hold": {**HELD, "timeout": "60s"}}, clock)
-    paths = [fifos(), fifos()]
-    first, queued = (hold(daemon, "hold", path) for path in paths)
-    fd = reach(paths[0], daemon)
-    clock.pass_time(59)
-    os.close(fd)
-    end_of(daemon, first)
-    fd = reach(paths[1], daemon)
-    clock.pass_time(59)
-    daemon.tick()
-    assert state_of(daemon, queued).status == "running"
-    os.close(fd)
-    assert end_of(daemon, queued).end_reason == "success"
-
-
-def test_timeout_of_a_program_that_exits_with_0_is_still_a_timeout(in_process, fifos):
-    clock = FakeClock()
-    script = "trap 'exit 0' TERM\n" + 'read -r code <"$1" || exit 0'
-    daemon = in_process({"hold": {**HELD, "run": script, "timeout": "1s"}}, clock)
-    path = fifos()
-    run = hold(daemon, "hold", path)
-    fd = reach(path)
-    live = daemon._live[run.id]
-
-    def stopping():
-        # The limit counts from when the daemon knows of the program.
-        clock.pass_time(1)
-        daemon.tick()
-        return live.cause is not None
-
-    within(DEADLINE_S, stopping, "the timeout")
+a program that exits with 0 at its timeout has timed out
+    with polite timeout=1s; trigger a; reach a; pass 1s; now asked=a
     # Some shells look for signals only when a command is over.
-    os.close(fd)
-    ended = end_of(daemon, run)
-    assert (ended.end_reason, ended.exit_code) == ("timeout", 0)
+    leave a; expect a=timeout exit_code=0
 
+a stop ends a running run
+    trigger a; reach a; stop a
+    expect a=stopped exit_code=143 signal=SIGTERM error=None
 
-def test_stop_ends_a_running_run(in_process, fifos):
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-    run = hold(daemon, "hold", path)
-    fd = reach(path)
-    assert daemon.stop(run.id)
-    ended = end_of(daemon, run)
-    os.close(fd)
-    assert (ended.end_reason, ended.exit_code) == ("stopped", 143)
-    assert (ended.signal, ended.error) == ("SIGTERM", None)
+the stop signal is that of the task
+    with stop_signal=SIGUSR1; trigger a; reach a; stop a
+    expect a=stopped signal=SIGUSR1
 
-
-def test_stop_signal_is_that_of_the_task(in_process, fifos):
-    daemon = in_process({"hold": {**HELD, "stop_signal": "SIGUSR1"}})
-    path = fifos()
-    run = hold(daemon, "hold", path)
-    fd = reach(path)
-    daemon.stop(run.id)
-    assert end_of(daemon, run).signal == "SIGUSR1"
-    os.close(fd)
-
-
-def test_stop_kills_after_the_grace_period_and_not_before(in_process, fifos):
-    clock = FakeClock()
-    daemon = in_process({"hold": {**STUBBORN, "graceful_stop": "20s"}}, clock)
-    path = fifos()
-    run = hold(daemon, "hold", path)
-    fd = reach(path)
-    assert daemon.stop(run.id)
-    clock.pass_time(10)
+a stop kills after the grace period and not before
+    with stubborn graceful_stop=20s; trigger a; reach a; stop a; later 10s
     # Asking again neither fails nor begins the grace period anew.
-    assert daemon.stop(run.id)
-    clock.pass_time(9.9)
-    daemon.tick()
-    assert state_of(daemon, run).status == "running"
-    clock.pass_time(0.1)
-    ended = end_of(daemon, run)
-    os.close(fd)
-    assert (ended.end_reason, ended.signal) == ("stopped", "SIGKILL")
+    stop a; pass 9.9s; now a=running heard=SIGTERM,SIGCONT
+    later 0.1s; expect a=stopped signal=SIGKILL
+
+a stop takes a queued run out of the queue
+    trigger a b c; wait b; stop b; now b=stopped exit_code=-1 start_at=None
+    now b error='its program was not started' hold=1+1; told b=stopped
+    free a; expect a=success; free c; expect c=success
+
+a stop of an ended or an unknown run is refused
+    finish a; stop a=False nobody=False; now a=success
+
+a stop after the end of the program keeps its outcome
+    # The program has exited, but the daemon has not come to reap it.
+    gate reap daemon; trigger a; free a=4; meet reap; stop a=False; open reap
+    expect a=failed exit_code=4 error=None
+
+a stop before the program is started starts none
+    gate flush caller; begin trigger a; meet flush; find a; stop a; open flush; join
+    expect a=stopped exit_code=-1 summary='stopped: its program was not started'
+    now spawned=
+
+a stop while the program is being started reaches it
+    gate spawn daemon after; trigger a; meet spawn; stop a; open spawn; expect a=stopped
+
+a stop while the program is being started still kills
+    # The grace period is over before the program is known.
+    with stubborn; gate spawn daemon after; trigger a; meet spawn; reach a early
+    stop a; pass 6s; open spawn; expect a=stopped signal=SIGKILL
+""")
+def test_limits_and_stops(play, scene):
+    play(scene)
 
 
 @NEEDS_PROC
@@ -8337,93 +8563,6 @@ def test_stop_ends_the_whole_group(in_process, fifos):
     ended = end_of(daemon, run)
     assert (ended.end_reason, ended.signal) == ("stopped", "SIGTERM")
     assert not is_alive(grandchild)
-
-
-def test_stop_takes_a_queued_run_out_of_the_queue(in_process, fifos):
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-    first, second, third = (hold(daemon, "hold", path) for _ in range(3))
-    waiter = in_thread(lambda: daemon.wait(second.id, DEADLINE_S, lambda: True))
-    assert daemon.stop(second.id)
-    ended = state_of(daemon, second)
-    assert (ended.end_reason, ended.exit_code) == ("stopped", -1)
-    assert ended.start_at is None
-    assert ended.error == "its program was not started"
-    assert waiter() == ended == daemon.store.find_run(second.id)
-    assert counts(daemon) == (1, 1)
-    for run in (first, third):
-        let_go(path)
-        assert end_of(daemon, run).end_reason == "success"
-
-
-def test_stop_of_an_ended_or_unknown_run_is_refused(in_process):
-    daemon = in_process({"ok": {"run": "true"}})
-    run = daemon.trigger("ok", {}, "api")
-    before = end_of(daemon, run)
-    assert not daemon.stop(run.id)
-    assert not daemon.stop(RUN_ID)
-    assert state_of(daemon, run) == before
-
-
-def test_stop_after_the_end_of_the_program_keeps_its_outcome(in_process, fifos):
-    """The program has exited, but the daemon has not come to reap it."""
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-    gate = Gate(daemon, "reap", by_daemon)
-    run = hold(daemon, "hold", path)
-    let_go(path, "4\n")
-    gate.await_caller()
-    assert not daemon.stop(run.id)
-    gate.open()
-    ended = end_of(daemon, run)
-    assert (ended.end_reason, ended.exit_code, ended.error) == ("failed", 4, None)
-
-
-def test_stop_before_the_program_is_started_starts_none(in_process):
-    daemon = in_process({"ok": {"run": "echo started"}})
-    gate = Gate(daemon.store, "flush", by_caller)
-    spawned = []
-    Gate(daemon.processes, "spawn", lambda _, run_id: spawned.append(run_id) or False)
-    trigger = in_thread(lambda: daemon.trigger("ok", {}, "api"))
-    gate.await_caller()
-    (run_id,) = daemon.live_ids()
-    assert daemon.stop(run_id)
-    gate.open()
-    ended = end_of(daemon, trigger())
-    assert (ended.end_reason, ended.exit_code) == ("stopped", -1)
-    assert ended.summary == "stopped: its program was not started"
-    assert spawned == []
-
-
-def test_stop_while_the_program_is_being_started_reaches_it(in_process, fifos):
-    daemon = in_process({"hold": HELD}, FakeClock())
-    path = fifos()
-    gate = Gate(daemon.processes, "spawn", by_daemon, after=True)
-    run = hold(daemon, "hold", path)
-    gate.await_caller()
-    assert daemon.stop(run.id)
-    gate.open()
-    assert end_of(daemon, run).end_reason == "stopped"
-
-
-def test_stop_while_the_program_is_being_started_still_kills(in_process, fifos):
-    """The grace period is over before the program is known: SIGKILL comes all the
-    same."""
-    clock = FakeClock()
-    daemon = in_process({"hold": STUBBORN}, clock)
-    path = fifos()
-    gate = Gate(daemon.processes, "spawn", by_daemon, after=True)
-    run = hold(daemon, "hold", path)
-    gate.await_caller()
-    fd = reach(path)
-    daemon.stop(run.id)
-    clock.pass_time(6)
-    daemon.tick()
-    gate.open()
-    try:
-        assert end_of(daemon, run).signal == "SIGKILL"
-    finally:
-        os.close(fd)
 
 
 @NEEDS_PROC
