@@ -67,20 +67,21 @@ Threads and locks
     The store, each log, the room on the disk, the daemon's own log, the repair of logs,
     the count of what ended, the process journal, the reaper of orphans, the server's
     rate-limited log and its count of answers have a lock of their own, a leaf.
-    No thread ever holds two locks. Of the threads of runs, PUMPS_AT_ONCE write output
-    at a time, so that a flood leaves the interpreter to the others; of those that
-    follow a run, FOLLOWERS_AT_ONCE look into its log.
+    No thread ever holds two locks. Of the threads of runs, PUMPS_AT_ONCE write much at
+    a time, so that a flood leaves the interpreter to the others; of those that follow a
+    run, FOLLOWERS_AT_ONCE look into its log.
 
 Invariants
     I1  A run is durable, and with it the key of its trigger, before its program starts
         and before anybody is told of it; its end before anybody is told of that.
     I2  The store commits in the order in which changes were decided under the mutex.
     I3  No thread holds two locks. Under the mutex nobody waits for a disk, a network or
-        a program; the slowest that happens there are the first tick in a zone, whose
-        rules are read from its file, and the wait4 of a program that has exited.
+        a program; the slowest that happens there is the first tick in a zone, whose
+        rules are read from its file.
     I4  Queued runs of a task start in the order of their triggers; a fresh run never
         overtakes a queued one, and never more than max_concurrent run.
-    I5  A pid is signalled only until it was reaped; only its own run reaps it.
+    I5  A pid is signalled under the mutex, until it is noted there that its run, and
+        nobody else, is about to reap it.
     I6  The tallies equal a count over all runs, after every commit; their counters
         count each end once, and no deletion takes it back.
     I7  Timeouts and durations come from the monotonic clock, dates from the wall clock.
@@ -304,6 +305,7 @@ RSS_SLACK_BYTES = MIB
 JOIN_LOOKS = 50
 OOM_LOOK_S = 0.1
 PUMPS_AT_ONCE = 4
+PUMP_BYTES = 16 * KIB  # of less, any number may be written at once
 RESULT_MAX_BYTES = 64 * KIB
 
 LINE_MAX_BYTES = 64 * KIB
@@ -4976,8 +4978,8 @@ def repair_log(base: str) -> int:
 # ---- 10. Processes: spawn, read, signal, reap -------------------------------
 # Owns the children of the daemon and everything that is known about them from
 # outside; the only place that uses subprocess, kill and wait. Relies on 6 for accounts.
-# Reaping and signalling a child happen under the daemon's mutex, so that no pid is
-# signalled after it was reaped (I5). Nothing here ever waits for "any child".
+# A child is signalled under the daemon's mutex, and there it is noted that this is over
+# before it is reaped (I5). Nothing here ever waits for "any child".
 
 _PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 _HAS_PROC = os.path.exists("/proc/self/stat")
@@ -5223,22 +5225,26 @@ class Child:
             look_s = EXIT_LOOK_S if self._pipes else SURVIVOR_CHECK_S
             timeout_s = look_s if timeout_s is None else min(timeout_s, look_s)
         timeout_ms = None if timeout_s is None else math.ceil(timeout_s * 1000)
-        ready = [fd for fd, _ in self._poll.poll(timeout_ms)]
+        found = self._poll.poll(timeout_ms)
         chunks = [
-            (self._pipes[fd], self._read(fd)) for fd in ready if fd in self._pipes
+            (self._pipes[fd], self._read(fd, events))
+            for fd, events in found
+            if fd in self._pipes
         ]
         if not self.exited:
-            self._look_for_exit(ready)
+            self._look_for_exit([fd for fd, _ in found])
         return chunks
 
     def _look_for_exit(self, ready: list[int]) -> None:
-        """Notice the end of a program whose pipes somebody else holds open. Most end
-        together with their pipes, so the pidfd is made only for those that last."""
+        """Notice the end of a program. Most end together with their pipes, so the pidfd
+        is made only for those whose pipes somebody else holds open, or that last."""
         self._reads += 1
-        if not ready or self._reads > EXIT_LOOK_READS:
+        if self._pipes and (not ready or self._reads > EXIT_LOOK_READS):
             self._watch_exit()
-        if self._exit_fd is not None and self._exit_fd < 0:
-            # Without pidfd_open(2) there is only asking.
+        if self._exit_fd is None and self._pipes:
+            return
+        if self._exit_fd is None or self._exit_fd < 0:
+            # Also without pidfd_open(2), where there is only asking.
             self.exited = has_exited(self.pid)
         elif self._exit_fd in ready:
             self.exited = True
@@ -5250,8 +5256,10 @@ class Child:
             if self._exit_fd >= 0:
                 self._poll.register(self._exit_fd, select.POLLIN)
 
-    def _read(self, fd: int) -> bytes:
-        chunk = os.read(fd, PIPE_READ_BYTES)
+    def _read(self, fd: int, events: int) -> bytes:
+        # Nothing to read and nobody who writes: the end, poll(2).
+        ended = events == select.POLLHUP
+        chunk = b"" if ended else os.read(fd, PIPE_READ_BYTES)
         if not chunk:
             self._poll.unregister(fd)
             del self._pipes[fd]
@@ -5263,9 +5271,10 @@ class Child:
         return chunk
 
     def reap(self) -> Usage:
-        """Take the exit status of a program that has exited. Under the mutex."""
-        _, status, used = os.wait4(self.pid, 0)
+        """Take the exit status of a program that has exited, once nobody signals it any
+        more. Blocks if it has not."""
         self.reaped = True
+        _, status, used = os.wait4(self.pid, 0)
         returncode = os.waitstatus_to_exitcode(status)
         cpu_seconds = round(used.ru_utime + used.ru_stime, 6)
         return Usage(returncode, cpu_seconds, _most_memory(used))
@@ -5540,20 +5549,6 @@ def unsignalled_text(pids: Iterable[int]) -> str:
     """What is wrong with processes that the daemon may not signal; empty for none."""
     names = ", ".join(map(process_text, pids))
     return f"cannot be signalled: {names}" if names else ""
-
-
-def _children_of_thread(thread_id: str) -> list[int]:
-    try:
-        with open(f"/proc/self/task/{thread_id}/children", "rb") as file:
-            return [int(word) for word in file.read().split()]
-    except OSError:
-        return []
-
-
-def _adopted_children() -> list[int]:
-    """Orphans that came to this process: the kernel gives them to its main thread,
-    while programs are children of the threads that started them."""
-    return _children_of_thread(str(os.getpid()))
 
 
 def become_subreaper() -> bool:
@@ -5838,6 +5833,12 @@ class Processes:
         # Readable while everybody who reads from a child is to return at once.
         self._halt_fds = os.pipe()
         self._own_fds = [self._journal_fd, self._null_fd, *self._halt_fds]
+        # Open for good: it is read after every program.
+        self._children_fd = -1
+        with contextlib.suppress(OSError):
+            path = f"/proc/self/task/{os.getpid()}/children"
+            self._children_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._own_fds.append(self._children_fd)
 
     def close(self) -> None:
         """Let go of the journal."""
@@ -5941,7 +5942,8 @@ class Processes:
         return child
 
     def reap(self, child: Child) -> Usage:
-        """Take the exit status of a program that has exited. Under the mutex."""
+        """Take the exit status of a program that has exited, once nobody signals it any
+        more."""
         usage = child.reap()
         self._known.discard(child.pid)
         rss_bytes = usage.max_rss_bytes or 0
@@ -5960,11 +5962,20 @@ class Processes:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
 
+    def _adopted(self) -> list[int]:
+        """Orphans that came to this process: the kernel gives them to its main thread,
+        while programs are children of the threads that started them."""
+        raw = b""
+        with contextlib.suppress(OSError):  # there may be no /proc
+            while part := os.pread(self._children_fd, 4 * KIB, len(raw)):
+                raw += part
+        return [int(word) for word in raw.split()]
+
     def _orphans(self) -> set[int]:
         """Children that are no programs of ours. What is being started is a child of
         the thread that starts it, main only in `rehearsal`: whoever is a child
         of main and not known came to it (I5)."""
-        children = _adopted_children()
+        children = self._adopted()
         return set() if self._calling else set(children) - self._known
 
     def survivors(self, child: Child, *, thorough: bool) -> list[int]:
@@ -5973,7 +5984,7 @@ class Processes:
         looks through all processes even if nothing hints at one."""
         has_group = self._has_group(child)
         found = set(self.cgroups.leave(child))
-        orphans = _adopted_children()
+        orphans = self._adopted()
         found.update(self._orphans_of(child.run_id) if orphans else ())
         if has_group or child.open_streams or thorough or found:
             found.update(self._left_by(child))
@@ -5997,7 +6008,7 @@ class Processes:
         ended meanwhile may have left another one."""
         seen: set[int] = set()
         for _ in range(SURVIVOR_LOOKS):
-            fresh = sorted(set(_adopted_children()) - seen, reverse=True)
+            fresh = sorted(set(self._adopted()) - seen, reverse=True)
             if not fresh:
                 break
             yield from (pid for pid in fresh if _run_id_of(pid) == run_id)
@@ -6015,7 +6026,7 @@ class Processes:
         """
         found = {
             (pid, stat.start_time)
-            for pid in (_adopted_children() if orphans is None else orphans)
+            for pid in (self._adopted() if orphans is None else orphans)
             if (stat := _stat(pid)) and stat.state not in "ZX" and not may_signal(pid)
         }
         fresh, self._aliens = found - self._aliens, frozenset(found)
@@ -7634,20 +7645,26 @@ class Daemon:
 
     def reap(self, child: Child) -> Usage:
         """Take the exit status of a child that has exited."""
+        # Not under the mutex: wait4 lets the interpreter go, and to get it back may
+        # take as long as the others want it (I3).
         with self._mutex:
-            return self.processes.reap(child)
+            child.reaped = True
+        return self.processes.reap(child)
 
     def rescue(self, live: LiveRun, error: Exception) -> Outcome:
         """A bug, or a system without descriptors or memory, must not lose a run, nor an
         outcome that is known, nor leave a process behind."""
+        outcome, usage = Verdict(CRASHED, NO_EXIT_CODE, None), live.usage
+        killed = False
         with self._mutex:
             child = live.child
-            outcome, usage = Verdict(CRASHED, NO_EXIT_CODE, None), live.usage
             if usage:
                 outcome = verdict(live.task, live.cause, usage.returncode)
-            # One that goes on all the same would be waited for under the mutex.
+            # One that may not be signalled goes on, and is not waited for.
             elif child and not child.reaped and child.signal_group(signal.SIGKILL):
-                usage = self.processes.reap(child)
+                killed = child.reaped = True
+        if child and killed:
+            usage = self.processes.reap(child)
         if child:
             child.close()
         self.folder.remove_results([live.run.id])
@@ -7989,7 +8006,8 @@ class Daemon:
         chunks = child.read(timeout_s)
         now_s, wall_ms = clock.monotonic_s(), clock.wall_ms()
         # More would only fight for the interpreter, and requests would lose that fight.
-        with self.pumping:
+        is_flood = any(len(chunk) >= PUMP_BYTES for _, chunk in chunks)
+        with self.pumping if is_flood else contextlib.nullcontext():
             for stream, chunk in chunks:
                 log.write(stream, chunk, wall_ms, now_s)
             log.release(wall_ms, now_s)

@@ -8679,6 +8679,7 @@ def test_flood_of_many_runs_is_written_by_a_few_at_a_time(in_process, monkeypatc
 
     monkeypatch.setattr(tr.Child, "read", spy_read)
     monkeypatch.setattr(tr.LogWriter, "write", spy_write)
+    monkeypatch.setattr(tr, "PUMP_BYTES", 0)
     runs = [daemon.trigger("say", {}, "api") for _ in range(programs)]
     assert {end_of(daemon, run).output_bytes for run in runs} == {2}
     assert max(most) == tr.PUMPS_AT_ONCE
@@ -8735,7 +8736,7 @@ def test_group_is_ended_without_proc_and_counts_as_one(
     serve, monkeypatch, script, patience
 ):
     monkeypatch.setattr(tr, "_HAS_PROC", False)
-    monkeypatch.setattr(tr, "_adopted_children", list)
+    monkeypatch.setattr(tr.Processes, "_adopted", lambda _: [])
     monkeypatch.setattr(tr, "_own_cgroup", str)
     daemon = serve({"leave": {"run": script, "graceful_stop": patience}})
     run = daemon.run("leave")
@@ -11377,6 +11378,23 @@ def test_journal_that_cannot_be_written_loses_no_program(
     let_go(path, "3\n")
     ended = end_of(daemon, run)
     assert (ended.end_reason, ended.exit_code) == ("failed", 3)
+
+
+def test_program_that_is_being_reaped_is_signalled_no_more(in_process, monkeypatch):
+    daemon = in_process({"true": {"run": "true"}})
+    wait4, killpg, stopped, signalled = os.wait4, os.killpg, [], []
+
+    def stop_and_wait4(pid, options):
+        (run_id,) = daemon.live_ids()
+        stopped.append(in_thread(lambda: daemon.stop(run_id))())
+        return wait4(pid, options)
+
+    monkeypatch.setattr(tr.os, "wait4", stop_and_wait4)
+    monkeypatch.setattr(
+        tr.os, "killpg", lambda *how: signalled.append(how) or killpg(*how)
+    )
+    assert end_of(daemon, daemon.trigger("true", {}, "api")).end_reason == "success"
+    assert (stopped, signalled) == ([False], [])
 
 
 def test_bug_in_the_thread_of_a_run_loses_neither_run_nor_program(
