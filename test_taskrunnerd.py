@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import collections
 import contextlib
+import copy
 import ctypes
 import errno
 import fcntl
@@ -17975,7 +17976,9 @@ def test_token_variable_is_not_in_the_environment_that_proc_shows(serve, monkeyp
         upgrade(daemon)
 
 
-def test_token_file_is_read_again_by_a_reload_or_refused(serve, tmp_path):
+def test_token_file_is_read_again_by_reload_and_upgrade_or_they_are_refused(
+    serve, tmp_path
+):
     token = tmp_path / "token"
     token.write_text("old-one")
     daemon = serve({"true": {"run": "true"}}, "--token-file", str(token))
@@ -17986,21 +17989,10 @@ def test_token_file_is_read_again_by_a_reload_or_refused(serve, tmp_path):
     daemon.token = "new-one"
     assert daemon.get("/api/info").json["auth_required"] is True
     token.unlink()
-    refused = daemon.post("/api/reload", status=422)
-    assert refused.faults == [
-        ("--token-file", f"{token}: --token-file: No such file or directory")
-    ]
-    assert daemon.run("true")["end_reason"] == "success"
-
-
-def test_upgrade_is_refused_without_the_token_file(serve, tmp_path):
-    """The new program would end, and all that runs with it."""
-    token = tmp_path / "token"
-    token.write_text("a-token")
-    daemon = serve({"true": {"run": "true"}}, "--token-file", str(token))
-    daemon.token = "a-token"
-    token.unlink()
-    assert f"{token}: --token-file: No such file" in upgrade(daemon, 78)
+    fault = f"{token}: --token-file: No such file or directory"
+    assert daemon.post("/api/reload", status=422).faults == [("--token-file", fault)]
+    # The new program would end, and all that runs with it.
+    assert fault in upgrade(daemon, 78)
     assert daemon.run("true")["end_reason"] == "success"
     token.write_text("another")
     upgrade(daemon)
@@ -18813,6 +18805,12 @@ def finish_with(held, text):
     os.close(held)
 
 
+def begun(daemon, fifo, task="hold", **params):
+    """A run whose program reads a FIFO, and the FIFO, opened for its answer."""
+    run = daemon.trigger(task, {"fifo": str(fifo), **params})
+    return run, reach(fifo)
+
+
 def test_upgrade_keeps_pid_socket_children_and_every_byte(serve, fifo):
     script = f"""
         i=0
@@ -18850,8 +18848,7 @@ def test_upgrade_keeps_pid_socket_children_and_every_byte(serve, fifo):
 
 def test_upgrade_that_cannot_trim_the_journal_ends_no_run(serve, fifo):
     daemon = serve({"hold": HELD})
-    run = daemon.trigger("hold", {"fifo": str(fifo)})
-    held = reach(fifo)
+    run, held = begun(daemon, fifo)
     # As a full disk would, this keeps a new journal from being written.
     (daemon.folder / ".taskrunnerd" / "processes.new").mkdir()
     assert f"pid {daemon.process.pid} " in upgrade(daemon)
@@ -18864,8 +18861,7 @@ def test_upgrade_that_cannot_trim_the_journal_ends_no_run(serve, fifo):
 def test_upgrade_is_refused_on_a_full_disk(small_disk, serve, fifo):
     data = str(small_disk / "state")
     daemon = serve({"hold": HELD}, TASKRUNNERD_DATA=data, TASKRUNNERD_MIN_FREE="0b")
-    run = daemon.trigger("hold", {"fifo": str(fifo)})
-    held = reach(fifo)
+    run, held = begun(daemon, fifo)
     filler = fill(small_disk, 0)
 
     def is_ready():
@@ -18902,21 +18898,19 @@ def test_upgrade_answers_those_who_wait_with_the_run_as_it_is(
 def test_upgrade_loads_the_tasks_anew_but_ends_runs_as_they_were_started(serve, fifos):
     old = {**HELD, "exit_codes": [7], "timeout": "1h"}
     daemon = serve({"hold": old, "gone": HELD})
-    paths = [fifos() for _ in range(3)]
-    run = daemon.trigger("hold", {"fifo": paths[0]})
-    queued = daemon.trigger("hold", {"fifo": paths[1]})
-    gone = daemon.trigger("gone", {"fifo": paths[2]})
-    dropped = daemon.trigger("gone", {"fifo": paths[2]})
-    held = [reach(paths[0]), reach(paths[2])]
+    waits = fifos()
+    run, held = begun(daemon, fifos())
+    gone, held_gone = begun(daemon, fifos(), "gone")
+    queued, dropped = (daemon.trigger(t, {"fifo": waits}) for t in ("hold", "gone"))
     daemon.write_tasks({"hold": {**HELD, "exit_codes": [8]}, "new": {"run": "true"}})
     upgrade(daemon)
     assert [task["name"] for task in daemon.get("/api/tasks").json] == ["hold", "new"]
     assert daemon.run("new")["end_reason"] == "success"
-    finish_with(held[0], "7\n")
+    finish_with(held, "7\n")
     assert daemon.ended(run)["end_reason"] == "success"
-    let_go(paths[1], "7\n")
+    let_go(waits, "7\n")
     assert daemon.ended(queued)["end_reason"] == "failed"
-    finish_with(held[1], "0\n")
+    finish_with(held_gone, "0\n")
     assert daemon.ended(gone)["end_reason"] == "success"
     ended = daemon.ended(dropped)
     assert (ended["end_reason"], ended.get("start_at")) == ("skipped", None)
@@ -18936,17 +18930,58 @@ def test_upgrade_needs_no_memfd(monkeypatch, there):
         assert (file.read(), os.get_inheritable(file.fileno())) == (b"a record", True)
 
 
-def test_upgrade_keeps_held_text_and_secrets_in_the_middle(serve, fifos):
-    script = 'printf "my sec"; read -r x <"$1"; printf "ret1 is out"'
-    task = {**HELD, "run": script, "secrets": {"S": "secret1"}}
-    daemon = serve({"hold": task})
+SECRET_KEY = {"env": "KEY", "secret": True, "required": True}
+KEPT_TASKS: dict[str, Any] = {
+    "text": {**HELD, "run": 'printf "my sec"; read -r x <"$1"; printf "ret1 is out"'},
+    "result": {**HELD, "run": 'printf "[1," >"$TASKRUNNERD_RESULT"; read -r x <"$1"; '
+        'echo "\\"secret1\\"]" >>"$TASKRUNNERD_RESULT"'},
+    "asked": {**STUBBORN, "graceful_stop": "1h"},
+    "patient": {**STUBBORN, "graceful_stop": "2s"},
+    "late": {**HELD, "timeout": "2s"},
+    "again": {"params": [*HELD["params"], SECRET_KEY], "retry_attempts": 1,
+        "run": 'read -r code <"$1" || code=0; echo "$KEY"; exit "$code"',
+        "retry_delay": "0s"},
+}  # fmt: skip
+
+
+def test_upgrade_keeps_what_belongs_to_each_run(serve, fifos):
+    """Held text, secrets, the result, stops that were asked for, limits, retries."""
+    secret = {"secrets": {"S": "secret1"}}
+    with_secret = {name: {**KEPT_TASKS[name], **secret} for name in ("text", "result")}
+    daemon = serve({**KEPT_TASKS, **with_secret})
     path = fifos()
-    run = daemon.trigger("hold", {"fifo": path})
-    held = reach(path)
+    again, first_try = begun(daemon, path, "again", KEY="swordfish")
+    runs, held = {}, {}
+    for name in ("text", "result", "asked", "patient"):
+        runs[name], held[name] = begun(daemon, fifos(), name)
+    runs["late"] = daemon.trigger("late", {"fifo": fifos()})
+    within(DEADLINE_S, lambda: log_lines(daemon, "run started task=late"), "its start")
+    for name in ("asked", "patient"):
+        assert daemon.stop(runs[name]).status == 200
+    daemon.write_tasks(KEPT_TASKS)
     upgrade(daemon)
-    finish_with(held, "0\n")
-    assert daemon.ended(run)["end_reason"] == "success"
-    assert daemon.raw(run) == b"my [redacted] is out"
+    assert daemon.run_now(runs["asked"])["status"] == "running"
+    # The next attempt may open it before this one's end of it is closed.
+    guard = os.open(path, os.O_RDWR)
+    finish_with(first_try, "1\n")
+    assert daemon.ended(again)["end_reason"] == "failed"
+    os.write(guard, b"0\n")
+    retry = daemon.get(f"/api/runs/{again['id']}?wait=true").json
+    os.close(guard)
+    assert (retry["retry_attempt"], retry["retry_of_run_id"]) == (1, again["id"])
+    assert (retry["end_reason"], daemon.raw(retry)) == ("success", b"[redacted]\n")
+    for name, answer in (("text", "0\n"), ("result", "0\n"), ("asked", "4\n")):
+        finish_with(held[name], answer)
+    ended = {name: daemon.ended(run) for name, run in runs.items()}
+    assert ended["text"]["end_reason"] == "success"
+    assert daemon.raw(runs["text"]) == b"my [redacted] is out"
+    assert ended["result"]["result"] == [1, "[redacted]"]
+    assert (ended["asked"]["end_reason"], ended["asked"]["exit_code"]) == ("stopped", 4)
+    late = ended["late"]
+    assert (late["end_reason"], late["signal"]) == ("timeout", "SIGTERM")
+    assert late["duration"] > 1.9e9
+    assert ended["patient"]["signal"] == "SIGKILL"
+    os.close(held["patient"])
 
 
 def test_upgrade_between_two_tries_with_one_key_makes_one_run(serve):
@@ -18959,152 +18994,57 @@ def test_upgrade_between_two_tries_with_one_key_makes_one_run(serve):
     clients.check()
 
 
-def test_upgrade_keeps_the_result_of_what_runs(serve, fifos):
-    script = 'printf "[1," >"$TASKRUNNERD_RESULT"; read -r x <"$1"'
-    task = {**HELD, "run": script + '; echo "\\"secret1\\"]" >>"$TASKRUNNERD_RESULT"'}
-    daemon = serve({"hold": {**task, "secrets": {"S": "secret1"}}})
-    path = fifos()
-    run = daemon.trigger("hold", {"fifo": path})
-    held = reach(path)
-    daemon.write_tasks({"hold": task})
-    upgrade(daemon)
-    finish_with(held, "0\n")
-    assert daemon.ended(run)["result"] == [1, "[redacted]"]
-
-
-def test_upgrade_goes_on_with_a_stop_that_was_asked_for(serve, fifos):
-    daemon = serve({"hold": {**STUBBORN, "graceful_stop": "1h"}})
-    path = fifos()
-    run = daemon.trigger("hold", {"fifo": path})
-    held = reach(path)
-    assert daemon.stop(run).status == 200
-    upgrade(daemon)
-    assert daemon.run_now(run)["status"] == "running"
-    finish_with(held, "4\n")
-    ended = daemon.ended(run)
-    assert (ended["end_reason"], ended["exit_code"]) == ("stopped", 4)
-
-
-def test_upgrade_keeps_time_limits(serve, fifos):
-    tasks = {"late": {**HELD, "timeout": "2s"}, "patient": {**STUBBORN}}
-    tasks["patient"].update(graceful_stop="2s")
-    daemon = serve(tasks)
-    path = fifos()
-    patient = daemon.trigger("patient", {"fifo": path})
-    fd = reach(path)
-    late = daemon.trigger("late", {"fifo": fifos()})
-    begun = "run started task=late"
-    within(DEADLINE_S, lambda: begun in daemon.log.read_text(), "its start")
-    daemon.stop(patient)
-    upgrade(daemon)
-    ended = daemon.ended(late)
-    assert (ended["end_reason"], ended["signal"]) == ("timeout", "SIGTERM")
-    assert ended["duration"] > 1.9e9
-    assert daemon.ended(patient)["signal"] == "SIGKILL"
-    os.close(fd)
-
-
-def test_upgrade_tells_later_listeners_of_earlier_events(serve):
-    daemon = serve({"ok": {"run": "true"}})
-    with daemon.events("/api/runs/stream") as events:
+def test_upgrade_keeps_events_counts_log_and_schedules(serve):
+    seldom = {"run": "true", "cron": "@yearly", "run_on_start": True}
+    daemon = serve({"ok": {"run": "true"}, "seldom": seldom})
+    (started,) = within(DEADLINE_S, lambda: daemon.get("/api/runs").json["runs"], "one")
+    daemon.ended(started)
+    before = daemon.get("/api/tasks/seldom").json["next_run_at"]
+    runs, log = "/api/runs/stream", "/api/daemon/log-stream"
+    with daemon.events(runs) as events, daemon.events(log) as lines:
         assert next(events).name == "ping"
+        ready = next(e for e in lines if e.data["text"].startswith("ready url="))
         first = daemon.run("ok")
         created = next(e for e in events if e.name == "run.created")
         upgrade(daemon)
-    second = daemon.run("ok")
-    with daemon.events("/api/runs/stream", Last_Event_ID=str(created.id)) as events:
-        told = [next(events) for _ in range(6)][1:]
-    assert [e.data["run"]["id"] for e in told] == [first["id"]] * 2 + [second["id"]] * 3
-
-
-def test_upgrade_keeps_counts_of_answers_and_the_daemon_log(serve):
-    daemon = serve({"ok": {"run": "true"}})
-    run = daemon.run("ok")
-    with daemon.events("/api/daemon/log-stream") as events:
-        ready = next(events)
-        upgrade(daemon)
-    route = "/api/tasks/{task_name}/run"
-    figures = figures_of(daemon)
+    figures, route = figures_of(daemon), "/api/tasks/{task_name}/run"
     assert figure(figures, "http_requests_total", route=route, status="201") == 1
     assert figure(figures, "run_duration_seconds_count", task="ok") == 1
-    with daemon.events("/api/daemon/log-stream", Last_Event_ID=ready.id) as events:
-        started, ended, upgraded = itertools.islice(events, 3)
-    assert ready.data["text"].startswith("ready url=")
-    assert run["id"] in started.data["text"] and run["id"] in ended.data["text"]
-    assert upgraded.data["text"].startswith("upgraded url=")
-
-
-def test_upgrade_is_no_start_for_schedules(serve):
-    task = {"run": "true", "cron": "@yearly", "run_on_start": True}
-    daemon = serve({"seldom": task})
-    before = daemon.get("/api/tasks/seldom").json["next_run_at"]
-    within(DEADLINE_S, lambda: daemon.get("/api/runs").json["total"] == 1, "its run")
-    upgrade(daemon)
+    with daemon.events(log, Last_Event_ID=ready.id) as lines:
+        texts = (e.data["text"] for e in lines)
+        told = list(itertools.takewhile(lambda t: "upgraded url=" not in t, texts))
+    assert len([text for text in told if first["id"] in text]) == 2
+    second = daemon.run("ok")
+    with daemon.events(runs, Last_Event_ID=str(created.id)) as events:
+        told = [next(events) for _ in range(6)][1:]
+    assert [e.data["run"]["id"] for e in told] == [first["id"]] * 2 + [second["id"]] * 3
+    # It is no start.
     assert daemon.get("/api/tasks/seldom").json["next_run_at"] == before
-    assert daemon.get("/api/runs").json["total"] == 1
+    assert daemon.get("/api/tasks/seldom/runs").json["total"] == 1
 
 
-def test_upgrade_keeps_the_retries_of_what_runs(serve, fifos):
-    path = fifos()
-    secret = {"env": "KEY", "secret": True, "required": True}
-    script = 'read -r code <"$1" || code=0; echo "$KEY"; exit "$code"'
-    task = {**HELD, "params": [*HELD["params"], secret], "run": script}
-    daemon = serve({"hold": {**task, "retry_attempts": 1, "retry_delay": "0s"}})
-    run = daemon.trigger("hold", {"fifo": path, "KEY": "swordfish"})
-    held = reach(path)
-    upgrade(daemon)
-    # The next attempt may open it before this one's end of it is closed.
-    guard = os.open(path, os.O_RDWR)
-    finish_with(held, "1\n")
-    assert daemon.ended(run)["end_reason"] == "failed"
-    os.write(guard, b"0\n")
-    again = daemon.get(f"/api/runs/{run['id']}?wait=true").json
-    assert (again["retry_attempt"], again["retry_of_run_id"]) == (1, run["id"])
-    assert again["end_reason"] == "success"
-    os.close(guard)
-    assert daemon.raw(again) == b"[redacted]\n"
-
-
-def test_upgrade_refuses_no_new_connection(serve):
-    daemon = serve({"ok": {"run": "true"}})
-    over = threading.Event()
-
-    def ask():
-        count = 0
-        while not over.is_set():
-            daemon.get("/healthz")
-            count += 1
-        return count
-
-    askers = [in_thread(ask) for _ in range(4)]
-    for _ in range(2):
-        upgrade(daemon)
-    over.set()
-    assert all(asker() > 0 for asker in askers)
-
-
-def test_upgrade_keeps_the_socket_and_refuses_nobody_at_it(serve, short_folder):
+def test_upgrade_refuses_nobody_at_the_port_and_at_the_socket(serve, short_folder):
     path = short_folder / "s"
     daemon = serve({"ok": {"run": "true"}}, "--socket", str(path))
-    # Both listeners are handed over; from here on it is asked at the socket.
-    port, daemon.port = daemon.port, 0
+    at_socket = copy.copy(daemon)
+    at_socket.port = 0
     over = threading.Event()
 
-    def ask():
+    def ask(served):
         count = 0
         while not over.is_set():
-            daemon.get("/healthz")
+            served.get("/healthz")
             count += 1
         return count
 
-    askers = [in_thread(ask) for _ in range(4)]
+    served = [daemon, at_socket] * 2
+    askers = [in_thread(functools.partial(ask, one)) for one in served]
     inode = path.stat().st_ino
     for _ in range(2):
-        assert f":{port} and {path}" in upgrade(daemon)
+        assert f":{daemon.port} and {path}" in upgrade(daemon)
     over.set()
     assert all(asker() > 0 for asker in askers)
     assert path.stat().st_ino == inode
-    daemon.port = port
     assert daemon.run("ok")["end_reason"] == "success"
     assert daemon.end() == 0
     assert not path.exists()
@@ -19154,23 +19094,22 @@ def test_upgrades_under_load_lose_no_run_and_no_outcome(serve):
     assert daemon.get("/api/runs/summary").json["total"] == len(told)
 
 
-def test_upgrade_that_cannot_work_is_refused_and_nothing_changes(tmp_path, fifos):
+def test_upgrade_that_cannot_work_is_refused_and_nothing_changes(tmp_path, fifo):
     daemon = Served(tmp_path, {"hold": HELD})
-    daemon.program = tmp_path / "taskrunnerd.py"
+    whole = daemon.program = tmp_path / "taskrunnerd.py"
     source = (HERE / "taskrunnerd.py").read_text()
-    daemon.program.write_text(source)
-    path = fifos()
+    whole.write_text(source)
     with contextlib.closing(daemon.start()):
-        run = daemon.trigger("hold", {"fifo": path})
-        held = reach(path)
-        daemon.program.write_text(source + "\nif True print('no')\n")
+        run, held = begun(daemon, fifo)
         # The command itself must still be there to ask.
-        whole, daemon.program = daemon.program, PROGRAM
-        assert "SyntaxError" in upgrade(daemon, 78)
-        whole.write_text(source.replace("HANDOVER_VERSION = 1", "HANDOVER_VERSION = 0"))
-        assert "cannot take over" in upgrade(daemon, 78)
-        whole.write_text("import sys\nsys.exit(5)\n")
-        assert "exit code 5" in upgrade(daemon, 78)
+        daemon.program = PROGRAM
+        old = source.replace("HANDOVER_VERSION = 1", "HANDOVER_VERSION = 0")
+        for text, words in (
+            (source + "\nif True print('no')\n", "SyntaxError"),
+            (old, "cannot take over"), ("import sys\nsys.exit(5)\n", "exit code 5"),
+        ):  # fmt: skip
+            whole.write_text(text)
+            assert words in upgrade(daemon, 78)
         whole.write_text(source)
         daemon.write_tasks({"hold": {"rum": "true"}})
         assert "did you mean run?" in upgrade(daemon, 78)
@@ -19181,7 +19120,7 @@ def test_upgrade_that_cannot_work_is_refused_and_nothing_changes(tmp_path, fifos
 
 
 @pytest.fixture
-def replaceable(serve, tmp_path, fifos, monkeypatch):
+def replaceable(serve, tmp_path, fifo, monkeypatch):
     """replaceable(old, new, …): a daemon with a run, the FIFO that the run reads, and a
     program on disk that has these texts in the place of those. It may hang shortly."""
 
@@ -19195,9 +19134,7 @@ def replaceable(serve, tmp_path, fifos, monkeypatch):
         argv = [sys.executable, str(program)]
         monkeypatch.setattr(tr, "_own_program", lambda: argv)
         daemon = serve({"hold": HELD}, "--heartbeat", "5s")
-        path = fifos()
-        run = daemon.trigger("hold", {"fifo": path})
-        return daemon, run, reach(path)
+        return daemon, *begun(daemon, fifo)
 
     return make
 
@@ -19321,11 +19258,9 @@ def test_upgrade_without_a_daemon_says_so(tmp_path):
     assert "no daemon runs there" in upgrade(daemon, 69)
 
 
-def test_signal_that_comes_during_an_upgrade_is_not_lost(serve, fifos):
+def test_signal_that_comes_during_an_upgrade_is_not_lost(serve, fifo):
     daemon = serve({"hold": HELD})
-    path = fifos()
-    run = daemon.trigger("hold", {"fifo": path})
-    held = reach(path)
+    run, held = begun(daemon, fifo)
     daemon.process.send_signal(signal.SIGUSR2)
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.wait() == 0
@@ -19968,11 +19903,9 @@ def test_orphans_are_reaped_when_they_end(serve, monkeypatch):
         within(DEADLINE_S, lambda p=proc: not any(map(Path.exists, p)), "all reaped")
 
 
-def test_process_1_can_be_upgraded(inside, fifos):
+def test_process_1_can_be_upgraded(inside, fifo):
     daemon = inside({"hold": HELD})
-    path = fifos()
-    run = daemon.trigger("hold", {"fifo": path})
-    held = reach(path)
+    run, held = begun(daemon, fifo)
     started = daemon.get("/api/info").json["started_at"]
     # Its pid means another process out here, which must not be signalled.
     assert "cannot be seen from here" in upgrade(daemon, 75)
