@@ -82,8 +82,8 @@ Invariants
         overtakes a queued one, and never more than max_concurrent run.
     I5  A pid is signalled under the mutex, until it is noted there that its run, and
         nobody else, is about to reap it.
-    I6  The tallies equal a count over all runs, after every commit; their counters
-        count each end once, and no deletion takes it back.
+    I6  The tallies equal a count over all runs that ended, after every commit; their
+        counters count each end once, and no deletion takes it back.
     I7  Timeouts and durations come from the monotonic clock, dates from the wall clock.
     I8  Output is in the log before the index tells of it.
     I9  An upgrade in place finds every running run parked: its last chunk written, its
@@ -3093,6 +3093,8 @@ class Run(NamedTuple):
     request_id: str | None = None
     traceparent: str | None = None
     result: Any = None
+    via: str | None = None
+    cause_run_id: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -3122,14 +3124,16 @@ _AT_END = (
     "survivors", "summary", "result",
 )  # fmt: skip
 
-# `tallies` holds how many runs there are of each kind, so that no list has to count
-# them; the triggers below keep it exact (I6). A run that has not ended stands there
-# under its status. The other columns count what ended, for ever: how many and the last
-# of those that were started, output dropped, ticks missed, durations in total and by
-# DURATION_BUCKETS_S. They stand in the same row, which the end of a run writes anyway.
+# `tallies` holds how many ended runs there are of each kind, so that no list has to
+# count them; the triggers below keep it exact (I6). Its other columns count what ended,
+# for ever: how many and the last of those that were started, output dropped, ticks
+# missed, durations in total and by DURATION_BUCKETS_S. A run touches it once, at its
+# end. What has not ended is counted over `runs_by_state`.
 # `schedules` holds up to where the ticks of a schedule were seen; a tick is claimed by
 # the first row that has it. `claims` holds the keys of triggers, each written with the
-# run that it made.
+# run that it made. `inputs` holds what the programs of runs that have not ended get on
+# stdin, `pauses` the tasks whose schedules do not fire, '' for all, and `meta` the
+# version that used the database last.
 _RUN_TABLE = """(
     id text primary key, task_name text not null, status text not null,
     triggered_by text not null, created_at text not null, end_reason text,
@@ -3139,9 +3143,10 @@ _RUN_TABLE = """(
     instance_index integer not null, output_bytes integer,
     output_dropped_bytes integer, cpu_seconds real, max_rss_bytes integer,
     survivors integer, summary text, request_id text, traceparent text,
-    result text, secret_params text{more}
+    result text, secret_params text, via text, cause_run_id text{more}
 ) without rowid"""
 _STATE = "coalesce(end_reason, status)"
+_LIVE_STATES = f"('{PENDING}', '{RUNNING}')"
 _TOOK = [f"took_{index}" for index in range(len(DURATION_BUCKETS_S))]
 
 
@@ -3149,68 +3154,91 @@ def _took_sql() -> str:
     """Which of the buckets the duration of a run that ended goes into."""
     limits_ns = [nanoseconds(limit_s) for limit_s in DURATION_BUCKETS_S]
     return ", ".join(
-        f"{name} = {name} + coalesce(new.duration between {low} and {high}, 0)"
-        for name, low, high in zip(_TOOK, [0, *(n + 1 for n in limits_ns)], limits_ns)
+        f"coalesce(new.duration between {low} and {high}, 0)"
+        for low, high in zip([0, *(n + 1 for n in limits_ns)], limits_ns)
     )
 
 
-_COUNT_END = f"""update tallies set ended = ended + 1,
-    started = started + (new.duration is not null),
-    ended_at = case when new.start_at is null then ended_at else new.end_at end,
-    exit_code = case when new.start_at is null then exit_code else new.exit_code end,
-    dropped_bytes = dropped_bytes + coalesce(new.output_dropped_bytes, 0),
-    duration = duration + coalesce(new.duration, 0), {_took_sql()}
-    where task_name = new.task_name and state = new.end_reason
-    and triggered_by = new.triggered_by"""
-_ONE_MORE = """insert into tallies (task_name, state, triggered_by, runs) values
-    (new.task_name, coalesce(new.end_reason, new.status), new.triggered_by, 1)
+_COUNTERS = ("ended", "started", "dropped_bytes", "duration", *_TOOK)
+_COUNT_END = f"""insert into tallies
+    (task_name, state, triggered_by, runs, ended_at, exit_code, {", ".join(_COUNTERS)})
+    values (new.task_name, new.end_reason, new.triggered_by, 1,
+    case when new.start_at is not null then new.end_at end,
+    case when new.start_at is not null then new.exit_code end, 1,
+    new.duration is not null, coalesce(new.output_dropped_bytes, 0),
+    coalesce(new.duration, 0), {_took_sql()})
+    on conflict (task_name, state, triggered_by) do update set runs = runs + 1,
+    ended_at = coalesce(excluded.ended_at, ended_at),
+    exit_code = coalesce(excluded.exit_code, exit_code),
+    {", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTERS)}"""
+_ONE_MORE = """insert into tallies (task_name, state, triggered_by, runs)
+    values (new.task_name, new.end_reason, new.triggered_by, 1)
     on conflict (task_name, state, triggered_by) do update set runs = runs + 1"""
-_ONE_LESS = """update tallies set runs = runs - 1
-    where task_name = old.task_name and triggered_by = old.triggered_by
-    and state = coalesce(old.end_reason, old.status)"""
-_LAYOUT_VERSION = 1
-_LAYOUT = f"""
+_ONE_LESS = """update tallies set runs = runs - 1 where task_name = old.task_name
+    and state = old.end_reason and triggered_by = old.triggered_by"""
+# In the header of the database, where file(1) and others look who made it.
+_APPLICATION_ID = int.from_bytes(b"task", "big")
+_LAYOUT_VERSION = 2
+_TABLES = f"""
 create table runs {_RUN_TABLE.format(more="")};
 create table trash {_RUN_TABLE.format(more=", deleted_at integer not null")};
 create table tallies (
     task_name text, state text, triggered_by text, runs integer not null,
-    ended integer not null default 0, started integer not null default 0,
-    ended_at text, exit_code integer, dropped_bytes integer not null default 0,
-    ticks integer not null default 0, duration integer not null default 0,
-    {", ".join(f"{name} integer not null default 0" for name in _TOOK)},
+    {", ".join(f"{name} integer not null default 0" for name in _COUNTERS)},
+    ended_at text, exit_code integer, ticks integer not null default 0,
     primary key (task_name, state, triggered_by)
 ) without rowid;
-create index runs_by_task on runs (task_name, id);
-create index runs_by_state on runs ({_STATE}, id);
-create index runs_by_trigger on runs (triggered_by, id);
-create index runs_by_creation on runs (created_at, id);
-create index runs_by_start on runs (start_at, id);
-create index runs_by_exit_code on runs (exit_code, id);
-create index runs_by_duration on runs (duration, id);
-create index runs_retried on runs (id) where retry_attempt > 0;
-create index runs_by_retry on runs (retry_of_run_id)
-    where retry_of_run_id is not null;
-create unique index runs_claim_ticks on runs (task_name, scheduled_at)
-    where scheduled_at is not null and retry_attempt = 0
-    and end_reason is not 'missed';
 create table schedules (
     task_name text primary key, schedule text not null, seen_until text not null
+) without rowid;
+create table pauses (
+    task_name text primary key, since_ms integer not null, until_ms integer, reason text
 ) without rowid;
 create table claims (
     key text primary key, fingerprint text not null, run_id text not null,
     claimed_ms integer not null
 ) without rowid;
+create table inputs (run_id text primary key, body blob not null);
+create table meta (name text primary key, value text) without rowid;
+pragma application_id = {_APPLICATION_ID};
+pragma user_version = {_LAYOUT_VERSION};
+"""
+# Each index costs every run a page or two; those with a condition only their own.
+# The second column of runs_by_task lets retention look at dates without the runs.
+_INDEXES = f"""
+create index runs_by_task on runs (task_name, id, created_at);
+create index runs_by_state on runs ({_STATE}, id);
+create index runs_unsuccessful on runs (task_name, end_reason, id)
+    where end_reason <> '{SUCCESS}';
+create index runs_retried on runs (id) where retry_attempt > 0;
+create index runs_by_retry on runs (retry_of_run_id)
+    where retry_of_run_id is not null;
+create index runs_by_cause on runs (cause_run_id) where cause_run_id is not null;
+create index runs_by_via on runs (via, id) where via is not null;
+create unique index runs_claim_ticks on runs (task_name, scheduled_at)
+    where scheduled_at is not null and retry_attempt = 0
+    and end_reason is not 'missed';
 create index claims_by_age on claims (claimed_ms);
+create index trash_by_age on trash (deleted_at);
+"""
+_IN_TRASH = "exists (select 1 from trash where id = new.id)"
+_TRIGGERS = f"""
 create trigger runs_ticked after insert on runs when new.scheduled_at is not null
     begin update schedules set seen_until = max(seen_until, new.scheduled_at)
     where task_name = new.task_name; end;
-create trigger runs_added after insert on runs begin {_ONE_MORE};
-    {_COUNT_END} and not exists (select 1 from trash where id = new.id); end;
-create trigger runs_changed after update of status, end_reason on runs
-    begin {_ONE_LESS}; {_ONE_MORE}; {_COUNT_END} and old.end_reason is null; end;
-create trigger runs_removed after delete on runs begin {_ONE_LESS}; end;
-pragma user_version = {_LAYOUT_VERSION};
+create trigger runs_added after insert on runs
+    when new.end_reason is not null and not {_IN_TRASH} begin {_COUNT_END}; end;
+create trigger runs_restored after insert on runs
+    when new.end_reason is not null and {_IN_TRASH} begin {_ONE_MORE}; end;
+create trigger runs_ended after update of end_reason on runs
+    when old.end_reason is null and new.end_reason is not null
+    begin {_COUNT_END}; delete from inputs where run_id = new.id; end;
+create trigger runs_judged_anew after update of end_reason on runs
+    when old.end_reason is not null begin {_ONE_LESS}; {_ONE_MORE}; end;
+create trigger runs_removed after delete on runs when old.end_reason is not null
+    begin {_ONE_LESS}; end;
 """
+_LAYOUT = _TABLES + _INDEXES + _TRIGGERS
 
 
 class StoreError(Exception):
@@ -3281,6 +3309,10 @@ class Counted(NamedTuple):
     took: tuple[int, ...] = (0,) * len(DURATION_BUCKETS_S)
 
 
+# Of all runs by kind: those that have ended from the tallies, the others as they are.
+_BY_KIND = f"""(select task_name, state, triggered_by, runs from tallies
+    union all select task_name, {_STATE}, triggered_by, 1 from runs
+    where {_STATE} in {_LIVE_STATES})"""
 _SUMMED = ("started", "ticks", "dropped_bytes", "duration", *_TOOK)
 _ENDED_KINDS = """select task_name, state, triggered_by, ended,
     round(coalesce((julianday(ended_at) - 2440587.5) * 86400.0, 0), 3), exit_code
@@ -3301,10 +3333,22 @@ def _batches_of_ids(run_ids: Sequence[str]) -> Iterator[_Condition]:
         yield _one_of("id", run_ids[start : start + most])
 
 
-def _status_condition(status: str) -> _Condition:
-    words = {word.strip() for word in status.split(",")}
-    sql, values = _one_of(_STATE, sorted(words - {ENDED}))
-    return sql + (" or status = 'ended'" if ENDED in words else ""), values
+def _states(which: RunFilter) -> list[str]:
+    """The words of a filter for the status, each once."""
+    return sorted({word.strip() for word in (which.status or "").split(",")} - {""})
+
+
+def _state_condition(states: list[str], *, of_task: bool) -> _Condition:
+    """SQL that means runs in some states. For a single state it leads SQLite to the
+    index with the fewest runs to pass over: of a task that is runs_by_task for
+    successes, runs_unsuccessful for other ends, and runs_by_state for what is live."""
+    if len(states) == 1 and ENDED not in states and of_task:
+        if states[0] == SUCCESS:
+            return f"+{_STATE} = ?", states
+        if states[0] in END_REASONS:
+            return f"end_reason = ? and end_reason <> '{SUCCESS}'", states
+    sql, values = _one_of(_STATE, [state for state in states if state != ENDED])
+    return sql + (" or status = 'ended'" if ENDED in states else ""), values
 
 
 _PLAIN_CONDITIONS = {
@@ -3323,15 +3367,19 @@ def _conditions(which: RunFilter) -> list[_Condition]:
         if value is not None:
             found.append((sql, [value]))
     if which.created_after:
-        found.append(("created_at >= ?", [time_text(parse_time(which.created_after))]))
+        # No run was made later than its id says, so the older ones are passed over.
+        after_ms = parse_time(which.created_after)
+        values = [ulid_text(max(0, after_ms) << 80), time_text(after_ms)]
+        found.append(("id >= ? and created_at >= ?", values))
     if which.created_before:
         found.append(("created_at < ?", [time_text(parse_time(which.created_before))]))
     if which.status:
-        found.append(_status_condition(which.status))
+        of_task = which.task_name is not None
+        found.append(_state_condition(_states(which), of_task=of_task))
     if which.retries_only:
         found.append(("retry_attempt > 0", []))
     if which.search:
-        names = "select task_name from tallies where instr(lower(task_name), ?)"
+        names = f"select task_name from {_BY_KIND} where instr(lower(task_name), ?)"
         sql = f"task_name in ({names}) or instr(id, ?)"
         found.append((sql, [which.search.lower(), which.search.upper()]))
     return found
@@ -3523,6 +3571,129 @@ def misplaced(files: Mapping[str, tuple[int, int]]) -> str:
     return ""
 
 
+def _found_layout(db: sqlite3.Connection, path: str) -> int:
+    """The number of the layout of a database, 0 if it is empty. Raises StoreError if
+    another program has made it, or a later version of this one."""
+    (version,) = db.execute("pragma user_version").fetchone()
+    (maker,) = db.execute("pragma application_id").fetchone()
+    rows = db.execute("select name from sqlite_master where type = 'table'")
+    tables = {name for (name,) in rows}
+    is_first = maker == 0 and version == 1 and {"runs", "trash", "tallies"} <= tables
+    is_empty = not (maker or version or tables)
+    if maker != _APPLICATION_ID and not is_first and not is_empty:
+        raise StoreError(f"{path}: this is the database of another program")
+    if version > _LAYOUT_VERSION:
+        by = "select value from meta where name = 'version'"
+        (name,) = (db.execute(by).fetchone() if "meta" in tables else None) or ("",)
+        name = ", ".join(filter(None, [f"another version of {PROGRAM}", name]))
+        text = f"made by {name} (layout {version})"
+        known = f"this is {VERSION} and knows layouts up to {_LAYOUT_VERSION}"
+        raise StoreError(f"{path}: {text}; {known}")
+    return int(version)
+
+
+def _queries_of_layout_1(db: sqlite3.Connection, schema: str) -> dict[str, str]:
+    """Queries that read a database of layout 1 as one of this layout, by table. That
+    layout had several forms; what one of them lacks has its default, or is empty."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as empty:
+        empty.executescript(_TABLES)
+        names = empty.execute("select name from sqlite_master where type = 'table'")
+        wanted = {
+            name: empty.execute(f"pragma table_info({name})").fetchall()
+            for (name,) in names.fetchall()
+        }
+    queries = {}
+    for table, columns in wanted.items():
+        known = {row[1] for row in db.execute(f"pragma {schema}.table_info({table})")}
+        shown = (
+            name if name in known else f"{default or 'null'} as {name}"
+            for _, name, _, _, default, _ in columns
+        )
+        source = f"{schema}.{table}" if known else "(select 1) where false"
+        queries[table] = f"select {', '.join(shown)} from {source}"
+    # Now these are counted when somebody asks.
+    queries["tallies"] += f" where state not in {_LIVE_STATES}"
+    return queries
+
+
+def _check_room(path: str) -> None:
+    """Raises StoreError if the disk has no room for another database of that size."""
+    names = (path, f"{path}-wal")
+    needed_bytes = sum(os.path.getsize(name) for name in names if os.path.exists(name))
+    disk = os.statvfs(path)
+    free_bytes = disk.f_bavail * disk.f_frsize
+    if free_bytes < needed_bytes:
+        text = f"layout {_LAYOUT_VERSION} takes up to {needed_bytes} bytes beside it"
+        raise StoreError(f"{path}: too little room: {text}, {free_bytes} are free")
+
+
+def _migrate(path: str) -> None:
+    """Put a database of this layout in the place of one of layout 1: a new file, which
+    takes its name when it is whole. If that is killed the old file is as it was, and
+    the next start begins anew. Raises StoreError, OSError, sqlite3.Error."""
+    began_s = time.monotonic()
+    old = os.path.realpath(path)
+    new = f"{old}-new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
+    fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        before = os.stat(old)
+        os.fchmod(fd, stat.S_IMODE(before.st_mode))
+        if os.geteuid() == 0:
+            os.fchown(fd, before.st_uid, before.st_gid)
+        count = _copy_layout_1(old, new)
+        os.fsync(fd)
+        os.rename(new, old)
+    finally:
+        os.close(fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+    folder = os.open(os.path.dirname(old), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    took_s = time.monotonic() - began_s
+    text = "history brought to layout %d runs=%d took=%.3fs"
+    LOG.info(text, _LAYOUT_VERSION, count, took_s)
+
+
+def _copy_layout_1(old: str, new: str) -> int:
+    """Fill a new file with all that is in a database of layout 1; returns how many runs
+    it has. Raises sqlite3.Error."""
+    with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
+        db.executescript(
+            "pragma auto_vacuum = incremental; pragma journal_mode = off;"
+            "pragma synchronous = off; pragma temp_store = memory;"
+        )
+        db.execute("attach ? as old", [old])
+        give_up_s = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                # Nobody has it open then, and there is no write-ahead log of it, which
+                # SQLite would take for one of the new file.
+                db.execute("pragma old.journal_mode = delete")
+                break
+            except sqlite3.OperationalError:
+                if time.monotonic() > give_up_s:
+                    raise
+                time.sleep(SURVIVOR_CHECK_S)
+        queries = _queries_of_layout_1(db, "old")
+        steps = ["begin exclusive;", _TABLES]
+        tallied = [row[1] for row in db.execute("pragma old.table_info(tallies)")]
+        if "ended" not in tallied:
+            # The first ones counted no ends, so count those of what is there.
+            del queries["tallies"]
+            trash = queries["runs"].replace("old.runs", "old.trash")
+            steps += [_TRIGGERS, f"insert into runs {trash}; delete from runs;"]
+        steps += [f"insert into {table} {q};" for table, q in queries.items()]
+        steps += [_INDEXES] if "ended" not in tallied else [_INDEXES, _TRIGGERS]
+        db.executescript("".join([*steps, "commit;"]))
+        (count,) = db.execute("select count(*) from runs").fetchone()
+        return int(count)
+
+
 class Store:
     """The database of one data directory. Writes are committed in groups, as a leader
     and its followers: whoever has to wait for a commit and finds none under way makes
@@ -3546,6 +3717,8 @@ class Store:
             oldest = ".".join(map(str, SQLITE_OLDEST))
             text = f"this Python has SQLite {sqlite3.sqlite_version}"
             raise StoreError(f"{text}; the oldest that works is {oldest}")
+        # How a reader sees the database as one of this layout, if that is asked.
+        self._views = ""
         try:
             self._db = self._connect()
             try:
@@ -3553,7 +3726,7 @@ class Store:
             except Exception:
                 self._db.close()
                 raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{path}: {error}") from error
         # What is open: SQLite keeps these files, whatever becomes of their names.
         names = (path + ending for ending in ("", "-wal", "-shm"))
@@ -3573,7 +3746,22 @@ class Store:
             # module was imported; this holds for all connections.
             folder = os.path.dirname(self._path).replace("'", "''")
             self._db.execute(f"pragma temp_store_directory = '{folder}'")
+        version = _found_layout(self._db, self._path)
+        if version == 1:
+            _check_room(self._path)
+            if self._look_only:
+                queries = _queries_of_layout_1(self._db, "main")
+                views = (f"create temp view {t} as {q};" for t, q in queries.items())
+                self._views = "pragma temp_store = memory; " + " ".join(views)
+            else:
+                self._db.close()
+                _migrate(self._path)
+                self._db = self._connect()
+        self.is_new = version == 0
         self._db.execute(f"pragma query_only = {int(self._look_only)}")
+        if self.is_new:
+            # While the file has no page yet; then it stays so.
+            self._db.execute("pragma auto_vacuum = incremental")
         (mode,) = self._db.execute("pragma journal_mode = wal").fetchone()
         if mode != "wal":
             text = f'the file system takes no write-ahead log, only "{mode}"'
@@ -3582,13 +3770,12 @@ class Store:
         self._db.execute("pragma secure_delete = on")
         # FULL: a commit is on the disk when it returns, not only in the log (I1).
         self._db.execute("pragma synchronous = full")
-        (version,) = self._db.execute("pragma user_version").fetchone()
-        self.is_new = version == 0
-        if version == 0:
+        if self.is_new:
             self._db.executescript(f"begin immediate; {_LAYOUT} commit;")
-        elif version != _LAYOUT_VERSION:
-            text = f"made by another version of {PROGRAM} (layout {version})"
-            raise StoreError(f"{self._path}: {text}")
+        if not self._look_only:
+            sign = """insert into meta values ('version', ?) on conflict (name)
+                do update set value = excluded.value where value <> excluded.value"""
+            self._db.execute(sign, [VERSION])
 
     def close(self) -> None:
         """Close every connection; the last one folds the write-ahead log back in."""
@@ -3733,7 +3920,7 @@ class Store:
             return self._readers.pop()
         self._check_place()
         reader = self._connect()
-        reader.execute("pragma query_only = 1")
+        reader.executescript(f"{self._views} pragma query_only = 1;")
         return reader
 
     def _check_place(self) -> None:
@@ -3785,8 +3972,8 @@ class Store:
     def unended_runs(self) -> list[tuple[Run, dict[str, str]]]:
         """(run, secret parameters) of each run that is not ended, oldest first; one
         whose record is damaged has an error."""
-        live = f"{_STATE} in ('{PENDING}', '{RUNNING}')"
-        sql = f"select {_COLUMNS}, secret_params from runs where {live} order by id"
+        live = f"where {_STATE} in {_LIVE_STATES} order by id"
+        sql = f"select {_COLUMNS}, secret_params from runs {live}"
         found = []
         for row in self._rows(sql):
             run, secret = _salvaged_run(row[:-1]), {}
@@ -3812,15 +3999,28 @@ class Store:
     ) -> list[Run]:
         """A page of the runs that match, without their results; `sort` is (field,
         asc|desc)."""
-        where, values = _where(_conditions(which))
         field, direction = sort
         column = _SORT_COLUMNS.get(field, field)
         order = f"{column} {direction}" + (
             "" if column == "id" else f", id {direction}"
         )
-        page = f"{where} order by {order} limit ? offset ?"
-        sql = f"select {_LISTED_COLUMNS} from runs{page}"
-        return [_run_from_row(row) for row in self._rows(sql, [*values, limit, offset])]
+        where, values = _where(_conditions(which))
+        page = f" order by {order} limit ? offset ?"
+        values += [limit, offset]
+        states = _states(which)
+        if column == "id" and len(states) > 1 and ENDED not in states:
+            # One by one, and then merged: SQLite would sort all runs in them.
+            most = limit + offset if limit >= 0 else limit
+            queries, values = [], []
+            for state in states:
+                of_state, found = _where(_conditions(which._replace(status=state)))
+                ids = f"select id from runs{of_state} order by {order} limit ?"
+                queries.append(f"select id from ({ids})")
+                values += [*found, most]
+            where = f" where id in ({' union all '.join(queries)}{page})"
+            page, values = f" order by {order}", [*values, limit, offset]
+        sql = f"select {_LISTED_COLUMNS} from runs{where}{page}"
+        return [_run_from_row(row) for row in self._rows(sql, values)]
 
     def list_ids(
         self, which: RunFilter, below: str, limit: int, table: str = "runs"
@@ -3843,16 +4043,17 @@ class Store:
             return int(self._rows(f"select count(*) from runs{where}", values)[0][0])
         conditions = _conditions(which._replace(status=None))
         if which.status:
-            states = {word.strip() for word in which.status.split(",")}
+            states = {*_states(which)}
             states |= set(END_REASONS if ENDED in states else ())
             conditions.append(_one_of("state", sorted(states)))
         where, values = _where(conditions)
-        sql = f"select coalesce(sum(runs), 0) from tallies{where}"
+        sql = f"select coalesce(sum(runs), 0) from {_BY_KIND}{where}"
         return int(self._rows(sql, values)[0][0])
 
     def tallies(self) -> list[tuple[str, str, str, int]]:
         """(task name, end reason or status, triggered by, number of runs)."""
-        sql = "select task_name, state, triggered_by, runs from tallies where runs > 0"
+        sql = f"""select task_name, state, triggered_by, sum(runs) as n
+            from {_BY_KIND} group by 1, 2, 3 having n > 0"""
         return [(row[0], row[1], row[2], row[3]) for row in self._rows(sql)]
 
     def counted(self, task_names: Sequence[str] | None = None) -> dict[str, Counted]:
@@ -3882,7 +4083,8 @@ class Store:
 
     def last_runs(self) -> dict[str, Run]:
         """The newest run of every task in the history, by task name."""
-        names = [row[0] for row in self._rows("select distinct task_name from tallies")]
+        sql = f"select distinct task_name from {_BY_KIND}"
+        names = [row[0] for row in self._rows(sql)]
         found = (self.last_run(name) for name in names)
         return {run.task_name: run for run in found if run}
 
@@ -3897,7 +4099,9 @@ class Store:
         self, task_name: str, keep_runs: int | None, before: str | None
     ) -> list[str]:
         """Ended runs beyond the newest `keep_runs`, or older than a time; a batch."""
-        base = "select id from runs where task_name = ? and status = 'ended'"
+        # All out of runs_by_task, which has no status.
+        live = f"select id from runs where {_STATE} in {_LIVE_STATES}"
+        base = f"select id from runs where task_name = ? and id not in ({live})"
         found: list[Any] = []
         if keep_runs is not None:
             sql = f"{base} order by id desc limit ? offset ?"
@@ -13443,6 +13647,8 @@ _REMEDIES = (
     ("the file system", "use a directory on a disk of this machine"),
     ("another version", "start the version that made it"),
     ("oldest that works", "start it with another Python"),
+    ("too little room", "make room on the disk"),
+    ("another program", "move history.sqlite3 away if it has nothing to do here"),
 )  # fmt: skip
 
 
