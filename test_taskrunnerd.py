@@ -75,7 +75,8 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 # Daemons that are forks of this process or live in it look again sooner.
 SHIPPED_HANGUP_CHECK_S = tr.HANGUP_CHECK_S
 tr.STORE_RETRY_S = tr.DISK_LOOK_S = tr.HANGUP_CHECK_S = 0.2
-DEADLINE_S = 30.0
+# So long may a busy machine take for what takes a second elsewhere.
+DEADLINE_S = 60.0
 NEEDS_PROC = pytest.mark.skipif(
     not os.path.exists("/proc/self/environ"), reason="needs /proc"
 )
@@ -414,6 +415,8 @@ class Served:
         elif self.process:
             self.wait()
         text = self.log.read_text() if self.log.exists() else ""
+        # pytest shows it with a failure.
+        print(f"{self.log}:\n{text[-20_000:]}")
         assert "Traceback" not in text, text
         assert not marked_pids(self.mark), (
             f"left behind: {describe(marked_pids(self.mark))}"
@@ -20158,6 +20161,16 @@ class Inside(Served):
         self.inner = int(Path(children).read_text())
         return self
 
+    def renew(self):
+        """Have it upgraded in place by the signal. Its log tells when it is ready: a
+        request in the moment of the exec may find its connection reset."""
+        os.kill(self.inner, signal.SIGUSR2)
+        within(
+            DEADLINE_S,
+            lambda: "info upgraded url=" in self.log.read_text(),
+            "the upgrade",
+        )
+
     def end(self, number=signal.SIGTERM):
         """Signal it and return its exit code."""
         os.kill(self.inner, number)
@@ -20244,18 +20257,9 @@ def test_orphans_are_reaped_when_they_end(serve, monkeypatch):
 def test_process_1_can_be_upgraded(inside, fifo):
     daemon = inside({"hold": HELD})
     run, held = begun(daemon, fifo)
-    started = daemon.get("/api/info").json["started_at"]
     # Its pid means another process out here, which must not be signalled.
     assert "cannot be seen from here" in upgrade(daemon, 75)
-    os.kill(daemon.inner, signal.SIGUSR2)
-
-    def is_new():
-        # One that comes in the moment of the exec may find its connection reset.
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            return bool(daemon.get("/api/info").json["started_at"] != started)
-        return False
-
-    within(DEADLINE_S, is_new, "the new program")
+    daemon.renew()
     assert daemon.get("/api/info").json["pid"] == 1
     finish_with(held, "9\n")
     assert daemon.ended(run)["exit_code"] == 9
@@ -20279,6 +20283,8 @@ exec unshare --user --map-user=12345 --map-group=0 --pid --fork --mount-proc \\
     --kill-child -- "$@"
 """
 DOCKERFILE = tr._DOCKERFILE.format(port=tr.DEFAULT_PORT, shutdown="8s")
+# What the README promises. Python 3.12 takes up to 59 MiB to compile the file.
+CONTAINER_KIB = 72 * 1024
 
 
 def of_dockerfile(word):
@@ -20420,20 +20426,14 @@ def test_container_without_names_home_zones_and_room_to_write_is_enough(
             assert ended["end_reason"] == "success"
     health = daemon.run("health")
     assert (health["exit_code"], daemon.raw(health)) == (0, b"ok\n")
-    assert memory_kib(daemon.inner, "VmHWM") < 64 * 1024
+    assert memory_kib(daemon.inner, "VmHWM") < CONTAINER_KIB
     path = fifos()
     held_run = daemon.trigger("hold", {"fifo": path})
     held = reach(path)
-    started = daemon.get("/api/info").json["started_at"]
-    os.kill(daemon.inner, signal.SIGUSR2)
-    within(
-        DEADLINE_S,
-        lambda: daemon.get("/api/info").json["started_at"] != started,
-        "the upgrade",
-    )
+    daemon.renew()
     finish_with(held, "9\n")
     assert daemon.ended(held_run)["exit_code"] == 9
-    assert memory_kib(daemon.inner, "VmHWM") < 64 * 1024
+    assert memory_kib(daemon.inner, "VmHWM") < CONTAINER_KIB
     assert daemon.end() == 0
 
 
