@@ -8343,8 +8343,16 @@ SCRIPTS = {
     "stubborn": STUBBORN["run"],
     "polite": "trap 'exit 0' TERM\n" + 'read -r code <"$1" || exit 0',
     "loud": "echo x\n" + HELD["run"],
+    "nine": 'read -r code <"$1"; exit 9',
+    "flaky": "exit 7",
 }
+START_THREAD = threading.Thread.start
 FACT = re.compile(r"([\w@-]+)(=|~|)(.*)", re.DOTALL)
+
+
+def utc_ms(text):
+    """A time in RFC 3339 in milliseconds."""
+    return round(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
 
 
 class Scene:
@@ -8360,8 +8368,8 @@ class Scene:
     text `error~words`; `hold=1+2` for a task with one run at work and two in its queue.
     """
 
-    def __init__(self, make, make_fifo, patches):
-        self.make, self.make_fifo, self.patches = make, make_fifo, patches
+    def __init__(self, make, make_fifo, patches, log):
+        self.make, self.patches, self.caplog = make, patches, log
         self.clock = FakeClock()
         self.daemon = None
         self.tasks = {}
@@ -8372,6 +8380,7 @@ class Scene:
         self.begun = []
         self.waiters = {}
         self.spawned = []
+        self.forgotten = []
         self.signals = []
         signal_group = tr.Child.signal_group
 
@@ -8400,7 +8409,7 @@ class Scene:
     def do(self, verb, *words):
         """One step."""
         if not self.daemon and verb not in ("with", "task", "at"):
-            self.tasks = self.tasks or {"hold": HELD}
+            self.tasks = self.tasks or {"hold": dict(HELD)}
             self.restart()
         getattr(self, f"do_{verb}")(*words)
 
@@ -8409,7 +8418,8 @@ class Scene:
         self.daemon = self.make(self.tasks, self.clock, self.daemon)
 
         def note(_, run_id):
-            self.spawned.append(run_id)
+            row = self.daemon.store.find_run(run_id)
+            self.spawned.append(run_id if row.start_at else f"{run_id} too early")
             return False
 
         Gate(self.daemon.processes, "spawn", note)
@@ -8440,7 +8450,7 @@ class Scene:
             if name in self.runs:
                 run = find(name)
                 found = run and (run.end_reason or run.status)
-                if run and run.ended:
+                if run and run.ended and name not in self.forgotten:
                     assert self.daemon.store.find_run(run.id) == run
                     assert run.id not in self.daemon.live_ids()
             elif name in self.tasks:
@@ -8483,15 +8493,61 @@ class Scene:
         """Who has been asked to end."""
         return self.names(n for n, live in self.daemon._live.items() if live.cause)
 
+    def see_stored(self, run, task):
+        return self.daemon.store.count_runs(tr.RunFilter())
+
     def see_trash(self, run, task):
         return self.names(trash(self.daemon))
 
-    def see_log(self, run, task):
-        return bool(log_files(self.daemon, run))
+    def see_logs(self, run, task):
+        """Which runs have left files under logs/."""
+        return ",".join(n for n, r in self.runs.items() if log_files(self.daemon, r))
 
     def see_last(self, run, task):
+        """The last run of a task, if it is as it is now."""
         states = {state.task.name: state for state in self.daemon.task_states()}
-        return self.names([states[task].last_run.id] if states[task].last_run else [])
+        last = states[task].last_run
+        return (
+            self.names([last.id] if last == self.daemon.find_run(last.id) else "?")
+            if last
+            else ""
+        )
+
+    def see_row(self, run, task):
+        return self.daemon.store.find_run(run.id).status
+
+    def see_newest(self, run, task):
+        """The newest event, and of which run."""
+        event = self.daemon.events_after(0, 0)[-1]
+        return f"{event.name}:{self.names([event.run.id])}"
+
+    def see_sound(self, run, task):
+        check_store(self.daemon, [run.id for run in self.runs.values()])
+        return True
+
+    def see_ids(self, run, task):
+        """The runs in the order of their ids."""
+        return self.names(sorted(run.id for run in self.runs.values()))
+
+    def see_answered(self, run, task):
+        return ",".join(self.runs)
+
+    def see_waited(self, run, task):
+        """What a waiter without patience gets."""
+        return self.daemon.wait(run.id, 0, lambda: True).status
+
+    def see_draining(self, run, task):
+        return self.daemon.draining
+
+    def see_said(self, run, task):
+        return self.caplog.text
+
+    def see_of(self, run, task):
+        return self.names([run.retry_of_run_id])
+
+    def see_due(self, run, task):
+        """In how many seconds a run starts, or how long ago it did or ended."""
+        return f"{(utc_ms(run.end_at or run.start_at) - self.clock.ms) / 1000:g}s"
 
     # what is done
 
@@ -8502,6 +8558,7 @@ class Scene:
             key, sign, value = word.partition("=")
             if not sign:
                 key, value = "run", SCRIPTS[word]
+                task["params"] = HELD["params"] * ("$1" in value)
             task[key] = value
             with contextlib.suppress(ValueError):
                 task[key] = value if key == "run" else json.loads(value)
@@ -8517,8 +8574,10 @@ class Scene:
             name, _, task = name.partition("@")
             if name not in tr.Run._fields and not hasattr(self, f"see_{name}"):
                 task = task or "hold"
-                params = {"fifo": self.fifos[name]} if task == "hold" else {}
-                self.runs[name] = self.daemon.trigger(task, params, "api")
+                given = (
+                    {"fifo": self.fifos[name]} if self.tasks[task].get("params") else {}
+                )
+                self.runs[name] = self.daemon.trigger(task, given, "api")
             facts.append(name + sign + wanted)
         fault = self.fault(facts, self.runs.get)
         assert not fault, fault
@@ -8552,9 +8611,11 @@ class Scene:
     def do_finish(self, *words):
         """Trigger runs and let each end before the next: `finish a b=3`."""
         for word in words:
-            name, _, code = word.partition("=")
-            self.do_trigger(name)
-            self.do_free(word)
+            run, _, code = word.partition("=")
+            name, _, task = run.partition("@")
+            self.do_trigger(run)
+            if not task:
+                self.do_free(word)
             self.do_expect(f"{name}={'failed' if code else 'success'}")
 
     def do_leave(self, name):
@@ -8581,6 +8642,58 @@ class Scene:
     def do_date(self, text):
         """Somebody sets the date forward or back."""
         self.clock.set_date(float(text.rstrip("h")))
+
+    def do_drop(self, task):
+        """Declare a task no longer."""
+        del self.tasks[task]
+
+    def do_reload(self):
+        rewrite(self.daemon, self.tasks)
+
+    def do_limit(self, name, value):
+        """Change a constant of the module."""
+        self.patches.setattr(tr, name, json.loads(value))
+
+    def do_store(self, what):
+        """Let no commit find room, or only none that inserts, or let it work again."""
+
+        def full(batch):
+            texts = [sql for write in batch for sql, _ in write.statements]
+            if what == "full" or any("insert" in text for text in texts):
+                raise sqlite3.OperationalError("database or disk is full")
+            type(self.daemon.store)._commit(self.daemon.store, batch)
+
+        self.do_limit("STORE_RETRY_S", "0.01")
+        vars(self.daemon.store).pop("_commit", None)
+        if what != "works":
+            self.daemon.store._commit = full
+
+    def do_threads(self, what):
+        """Let no thread be had, or let there be some again."""
+
+        def refuse(_):
+            raise RuntimeError("can't start new thread")
+
+        start = refuse if what == "none" else START_THREAD
+        self.patches.setattr(threading.Thread, "start", start)
+
+    def do_forget(self, name):
+        """Take a run's row out of the history behind the daemon's back."""
+        self.forgotten.append(name)
+        delete = tr.Write(("delete from runs where id = ?", [self.runs[name].id]))
+        self.daemon.store.flush(self.daemon.store.enqueue(delete))
+
+    def do_fails(self, *words):
+        """A step fails because the store does."""
+        with pytest.raises(tr.StoreError, match="full"):
+            self.do(*words)
+
+    def do_pause(self):
+        """Ask for an upgrade, which is not possible at once."""
+        assert not self.daemon.pause(0.0)
+
+    def do_unpause(self):
+        self.daemon.unpause()
 
     def do_tick(self):
         self.sleep_s = self.daemon.tick()
@@ -8652,10 +8765,12 @@ class Scene:
 
     def do_delete(self, count, *names):
         """Delete so many of some runs."""
-        assert self.daemon.delete([self.id_of(n) for n in names]) == int(count)
+        ids = [self.runs[name].id for name in names]
+        assert self.daemon.delete([*ids, RUN_ID]) == int(count)
 
     def do_restore(self, count, *names):
-        assert self.daemon.restore([self.id_of(n) for n in names]) == int(count)
+        ids = [self.runs[name].id for name in names]
+        assert self.daemon.restore([*ids, RUN_ID]) == int(count)
 
     def do_restart(self):
         self.restart()
@@ -8675,9 +8790,9 @@ def scenes(text):
 
 
 @pytest.fixture
-def play(in_process, fifos, monkeypatch):
+def play(in_process, fifos, monkeypatch, caplog):
     """Play a scene."""
-    scene = Scene(in_process, fifos, monkeypatch)
+    scene = Scene(in_process, fifos, monkeypatch, caplog)
     yield scene.play
     scene.close()
 
@@ -8818,7 +8933,7 @@ a timeout counts from the start of the program
     reach b; pass 59s; now b=running heard=; free b; expect b=success
 
 a program that exits with 0 at its timeout has timed out
-    with polite timeout=1s; trigger a; reach a; pass 1s; now asked=a
+    with polite timeout=1s; trigger a; reach a; pass 1s; now a heard=SIGTERM,SIGCONT
     # Some shells look for signals only when a command is over.
     leave a; expect a=timeout exit_code=0
 
@@ -9769,17 +9884,6 @@ def test_wait_gives_up_with_the_run_as_it_is(in_process, fifos, monkeypatch):
         end_of(daemon, run)
 
 
-def test_wait_counts_the_time_in_the_queue(in_process, fifos):
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-    first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
-    waiter = in_thread(lambda: daemon.wait(queued.id, DEADLINE_S, lambda: True))
-    let_go(path)
-    end_of(daemon, first)
-    let_go(path, "6\n")
-    assert waiter().exit_code == 6
-
-
 def test_wait_for_an_ended_run_returns_at_once(in_process):
     daemon = in_process({"ok": {"run": "true"}})
     ended = end_of(daemon, daemon.trigger("ok", {}, "api"))
@@ -9805,29 +9909,6 @@ def test_wait_ends_when_the_caller_has_gone(in_process, fifos):
     assert SHIPPED_HANGUP_CHECK_S < 1
     let_go(path)
     assert end_of(daemon, run).end_reason == "success"
-
-
-def test_drain_lets_waiters_of_queued_runs_go(in_process, fifos):
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-    first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
-    waiters = [
-        in_thread(lambda r=run: daemon.wait(r.id, 3600, lambda: True))
-        for run in (first, queued)
-    ]
-    fd = reach(path)
-    daemon.drain(60)
-    os.close(fd)
-    of_first, of_queued = (waiter() for waiter in waiters)
-    assert of_first.end_reason == "daemon_stopped"
-    assert "daemon was stopped" in of_first.error
-    assert of_queued == queued == daemon.store.find_run(queued.id)
-    with pytest.raises(tr.Problem) as caught:
-        hold(daemon, "hold", path)
-    assert caught.value.status == 503
-    assert "Retry-After" in caught.value.headers
-    assert daemon.why_not_ready()
-    daemon.stop(queued.id)
 
 
 def test_follower_is_woken_as_soon_as_the_log_is_there(in_process, fifos):
@@ -9862,83 +9943,55 @@ def test_follower_sleeps_while_the_end_is_being_recorded(in_process, fifos):
     end_of(daemon, run)
 
 
-# -- nobody is told of what is not on the disk
+@scenes("""
+a wait counts the time in the queue
+    trigger a b; wait b; free a; expect a=success; free b=6
+    told b=failed exit_code=6
 
+a drain lets the waiters of queued runs go
+    trigger a b; wait a b; reach a; drain 60s
+    told a=daemon_stopped error~'daemon was stopped' b=pending
+    now b=pending row=pending
+    refused 503 'shutting down' trigger c; now unready~'shutting down'; stop b
 
-def test_trigger_is_not_answered_before_it_is_durable(in_process):
-    daemon = in_process({"ok": {"run": "true"}})
-    spawned = []
-    Gate(daemon.processes, "spawn", lambda _, run_id: spawned.append(run_id) or False)
-    gate = Gate(daemon.store, "flush", by_caller)
-    answered = threading.Event()
+a trigger is not answered before it is durable
+    gate flush caller; begin trigger a; meet flush
+    now answered= spawned= events= kept=; open flush; join
+    free a; expect a=success spawned=a
 
-    def trigger():
-        run = daemon.trigger("ok", {}, "api")
-        answered.set()
-        return run
+an end is durable before anybody is told
+    trigger a; wait a; gate flush daemon; free a; meet flush
+    now a=running waited=running events=created,started
+    open flush; told a=success; now a=success
 
-    outcome = in_thread(trigger)
-    gate.await_caller()
-    assert not answered.is_set()
-    assert not spawned
-    assert events_of(daemon) == []
-    assert daemon.store.count_runs(tr.RunFilter()) == 0
-    gate.open()
-    run = outcome()
-    end_of(daemon, run)
-    assert spawned == [run.id]
+a stop of a queued run is durable before anybody is told
+    trigger a b; gate flush caller; begin stop b; meet flush
+    now b=pending events=created; open flush; join; now b=stopped
+    free a; expect a=success
 
+a trigger that cannot be recorded leaves nothing
+    store inserts; refused 507 'disk is full' trigger a
+    now answered= live= hold=0+0 events= kept=; store works; pass 1s; now unready=
+    finish b
 
-def test_start_is_durable_before_the_program_runs(in_process, fifos):
-    daemon = in_process({"hold": HELD})
-    known = []
+an end without room is kept and its waiters get it once it is durable
+    trigger a; reach a; wait a; store full; free a
+    expect unready='runs cannot be recorded: database or disk is full'
+    now a=running; refused 507 full trigger b; store works; told a=success exit_code=0
+    pass 1s; now unready=; finish b
 
-    def look(_, run_id):
-        known.append(daemon.store.find_run(run_id))
-        return False
+retention without room is tried again soon and no timeout is missed
+    with timeout=2s; task ok keep_runs=1 run=true; finish x@ok y@ok z@ok
+    trigger a; reach a; store full
+    fails pass 1s; fails pass 1s; fails pass 1s; now kept=x,y,z,a; store works
+    expect a=timeout; pass 1s; now x=None y=None z=success
 
-    Gate(daemon.processes, "spawn", look)
-    path = fifos()
-    runs = [hold(daemon, "hold", path) for _ in range(3)]
-    for run in runs:
-        let_go(path)
-        end_of(daemon, run)
-    assert [(r and r.id, r and r.status) for r in known] == [
-        (run.id, "running") for run in runs
-    ]
-    assert all(r and r.start_at for r in known)
-
-
-def test_end_is_durable_before_anybody_is_told(in_process, fifos):
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-    run = hold(daemon, "hold", path)
-    waiter = in_thread(lambda: daemon.wait(run.id, DEADLINE_S, lambda: True))
-    gate = Gate(daemon.store, "flush", by_daemon)
-    let_go(path)
-    gate.await_caller()
-    assert state_of(daemon, run).status == "running"
-    assert daemon.wait(run.id, 0, lambda: True).status == "running"
-    assert "run.completed" not in events_of(daemon)
-    gate.open()
-    assert waiter().end_reason == "success"
-    assert daemon.store.find_run(run.id) == waiter()
-
-
-def test_stop_of_a_queued_run_is_durable_before_anybody_is_told(in_process, fifos):
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-    first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
-    gate = Gate(daemon.store, "flush", by_caller)
-    outcome = in_thread(lambda: daemon.stop(queued.id))
-    gate.await_caller()
-    assert state_of(daemon, queued).status == "pending"
-    assert events_of(daemon, queued) == ["run.created"]
-    gate.open()
-    assert outcome()
-    assert state_of(daemon, queued).end_reason == "stopped"
-    let_go(path)
-    end_of(daemon, first)
+trash without room is emptied soon after
+    with loud; finish a; delete 1 a; store full; fails pass 602s; store works
+    now trash=a; pass 1s; now trash=; restore 0 a
+""")
+def test_waits_and_records(play, scene):
+    play(scene)
 
 
 @contextlib.contextmanager
@@ -9954,40 +10007,6 @@ def refused_inserts(store):
     store._commit = full
     yield
     store._commit = commit
-
-
-def test_trigger_that_cannot_be_recorded_leaves_nothing(in_process, fifos):
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-
-    with refused_inserts(daemon.store), pytest.raises(tr.Problem) as caught:
-        hold(daemon, "hold", path)
-    assert caught.value.status == 507
-    assert "disk is full" in caught.value.detail
-    assert daemon.live_ids() == []
-    assert counts(daemon) == (0, 0)
-    assert events_of(daemon) == []
-    within(DEADLINE_S, lambda: not daemon.why_not_ready(), "room")
-    run = hold(daemon, "hold", path)
-    let_go(path)
-    assert end_of(daemon, run).end_reason == "success"
-
-
-def test_end_that_cannot_be_recorded_is_tried_again(in_process, monkeypatch):
-    monkeypatch.setattr(tr, "STORE_RETRY_S", 0.01)
-    daemon = in_process({"ok": {"run": "true"}})
-    commit, faults = daemon.store._commit, itertools.count()
-
-    def full(batch):
-        if "update" in batch[0].statements[0][0] and next(faults) < 3:
-            raise tr.sqlite3.OperationalError("database or disk is full")
-        commit(batch)
-
-    monkeypatch.setattr(daemon.store, "_commit", full)
-    run = end_of(daemon, daemon.trigger("ok", {}, "api"))
-    assert next(faults) >= 3
-    assert daemon.store.find_run(run.id) == run
-    assert run.end_reason == "success"
 
 
 # -- a disk without room
@@ -10314,30 +10333,6 @@ def test_log_stream_does_not_spin_while_the_end_has_no_room(
     assert follower() == -1
 
 
-def test_end_without_room_is_kept_and_its_waiters_get_it_once_it_is_durable(
-    in_process, monkeypatch, fifos
-):
-    daemon = in_process({"hold": HELD, "ok": {"run": "true"}})
-    path = fifos()
-    run = hold(daemon, "hold", path)
-    fd = reach(path)
-    waiter = in_thread(lambda: end_of(daemon, run))
-    has_room = store_without_room(daemon, monkeypatch)
-    os.close(fd)
-    why = "runs cannot be recorded: database or disk is full"
-    within(DEADLINE_S, lambda: daemon.why_not_ready() == why, "the refused record")
-    assert state_of(daemon, run).status == "running"
-    with pytest.raises(tr.Problem) as caught:
-        daemon.trigger("ok", {}, "api")
-    assert caught.value.status == 507
-    has_room.set()
-    ended = waiter()
-    assert (ended.end_reason, ended.exit_code) == ("success", 0)
-    assert daemon.store.find_run(run.id) == ended
-    within(DEADLINE_S, lambda: not daemon.why_not_ready(), "all as before")
-    assert end_of(daemon, daemon.trigger("ok", {}, "api")).end_reason == "success"
-
-
 def test_drain_does_not_wait_for_ever_for_an_end_without_room(
     in_process, monkeypatch, fifos, caplog
 ):
@@ -10354,45 +10349,6 @@ def test_drain_does_not_wait_for_ever_for_an_end_without_room(
     (said,) = [r.getMessage() for r in caplog.records if "will not know" in r.msg]
     assert said.endswith(f"task=hold run={run.id} reason=success exit_code=0")
     has_room.set()
-
-
-def test_retention_that_finds_no_room_is_tried_again_soon_and_no_timeout_missed(
-    in_process, monkeypatch, fifos
-):
-    clock = FakeClock()
-    tasks = {"ok": {"run": "true", "keep_runs": 1}, "hold": {**HELD, "timeout": "2s"}}
-    daemon = in_process(tasks, clock)
-    runs = [end_of(daemon, daemon.trigger("ok", {}, "api")) for _ in range(3)]
-    path = fifos()
-    held = hold(daemon, "hold", path)
-    fd = reach(path, daemon)
-    has_room = store_without_room(daemon, monkeypatch)
-    for _ in range(3):
-        clock.pass_time(1)
-        with pytest.raises(tr.StoreError, match="full"):
-            daemon.tick()
-    has_room.set()
-    assert end_of(daemon, held).end_reason == "timeout"
-    os.close(fd)
-    clock.pass_time(1)
-    daemon.tick()
-    assert [daemon.store.find_run(run.id) for run in runs] == [None, None, runs[2]]
-
-
-def test_trash_that_finds_no_room_is_emptied_soon_after(in_process, monkeypatch):
-    clock = FakeClock()
-    daemon = in_process({"ok": {"run": "echo x"}}, clock)
-    run = end_of(daemon, daemon.trigger("ok", {}, "api"))
-    assert daemon.delete([run.id]) == 1
-    has_room = store_without_room(daemon, monkeypatch)
-    clock.pass_time(tr.RESTORE_S + 2)
-    with pytest.raises(tr.StoreError, match="full"):
-        daemon.tick()
-    has_room.set()
-    clock.pass_time(1)
-    daemon.tick()
-    assert daemon.store.oldest_trash_ms() is None
-    assert daemon.restore([run.id]) == 0
 
 
 # -- a data directory that goes away
@@ -11332,165 +11288,84 @@ def test_result_file_of_somebody_else_is_refused(open_folder):
 # -- races between two threads, one step at a time
 
 
-def test_created_is_told_before_started(in_process, fifos):
-    """The end of another run frees a slot for a queued one while whoever triggered it
-    has not come to tell of it: it waits for that."""
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-    first = hold(daemon, "hold", path)
-    gate = Gate(daemon.store, "flush", by_caller, after=True)
-    outcome = in_thread(lambda: hold(daemon, "hold", path))
-    gate.await_caller()
-    let_go(path)
-    end_of(daemon, first)
-    assert counts(daemon) == (0, 1)
-    gate.open()
-    queued = outcome()
-    let_go(path)
-    end_of(daemon, queued)
-    names = events_of(daemon, queued)
-    assert names == ["run.created", "run.started", "run.completed"]
+@scenes("""
+created is told before started and a last run is not turned back
+    # The end of another run frees a slot for a queued one while whoever triggered it
+    # has not come to tell of it: it waits for that.
+    trigger a; gate flush caller after; begin trigger b; meet flush; free a
+    expect a=success hold=0+1; open flush; join; free b
+    expect b=success events=created,started,completed last=b
 
+the last run of a task follows a queued run
+    trigger a b; free a; expect a=success; reach b; now last=b b=running
+    free b; expect b=success
 
-def test_last_run_of_a_task_is_not_turned_back(in_process, fifos):
-    """As above; the task must not show an ended run as pending for ever."""
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-    first = hold(daemon, "hold", path)
-    gate = Gate(daemon.store, "flush", by_caller, after=True)
-    outcome = in_thread(lambda: hold(daemon, "hold", path))
-    gate.await_caller()
-    let_go(path)
-    end_of(daemon, first)
-    assert counts(daemon) == (0, 1)
-    gate.open()
-    queued = outcome()
-    let_go(path)
-    end_of(daemon, queued)
-    (state,) = daemon.task_states()
-    assert state.last_run == state_of(daemon, queued)
+a hurry before the drain has begun still ends runs as daemon_stopped
+    # Two signals in quick succession: the second must not be taken for a failure of the
+    # program, nor start what is queued.
+    trigger a b; reach a; hurry; expect a=daemon_stopped error='the daemon was stopped'
+    drain 60s; now b=pending; stop b
 
+a hurry reaches a program that is being started
+    with stubborn; gate spawn daemon after; trigger a; meet spawn; reach a early
+    begin drain 60s; expect draining=True; hurry; tick; open spawn
+    expect a=daemon_stopped signal=SIGKILL; join
 
-def test_last_run_of_a_task_follows_a_queued_run(in_process, fifos):
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-    first, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
-    let_go(path)
-    end_of(daemon, first)
-    fd = reach(path)
-    (state,) = daemon.task_states()
-    assert state.last_run == state_of(daemon, queued)
-    assert state.last_run.status == "running"
-    os.close(fd)
-    end_of(daemon, queued)
+the limit of a drain holds for a program that is being started
+    with stubborn graceful_stop=1h; gate spawn daemon after; trigger a; meet spawn
+    reach a early; begin drain 10s; expect draining=True live=a; open spawn; later 10s
+    expect a=daemon_stopped signal=SIGKILL; join
 
+a queued run is not promoted before its creation is durable
+    # Its program ran without a row, and its client was told that there is no run.
+    trigger a; reach a; store inserts; gate flush caller
+    begin refused 507 full trigger b; meet flush; free a=1; expect a=failed hold=0+1
+    open flush; join; now hold=0+0 live= spawned=a
 
-def test_hurry_before_the_drain_has_begun_still_ends_as_daemon_stopped(
-    in_process, fifos
-):
-    """Two signals in quick succession: the second must not be taken for a failure of
-    the program, nor start what is queued."""
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-    run, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
-    fd = reach(path)
-    daemon.hurry()
-    ended = end_of(daemon, run)
-    os.close(fd)
-    daemon.drain(60)
-    assert (ended.end_reason, ended.error) == (
-        "daemon_stopped",
-        "the daemon was stopped",
-    )
-    assert state_of(daemon, queued).status == "pending"
-    daemon.stop(queued.id)
+a start of a run whose row has vanished starts nothing
+    trigger a b; reach a; wait b; forget b; free a; expect a=success
+    told b=start_failed error='its record has vanished'; now hold=0+0 live= spawned=a
 
+a pause that was taken back leaves no run to nobody
+    # Its thread was about to leave it, and everybody else had gone on already.
+    trigger a; reach a; gate park daemon; begin pause; meet park; join
+    unpause; open park; free a; expect a=success
 
-def test_hurry_reaches_a_program_that_is_being_started(in_process, fifos):
-    daemon = in_process({"hold": STUBBORN}, FakeClock())
-    path = fifos()
-    gate = Gate(daemon.processes, "spawn", by_daemon, after=True)
-    run = hold(daemon, "hold", path)
-    gate.await_caller()
-    fd = reach(path)
-    drained = in_thread(lambda: daemon.drain(60))
-    within(DEADLINE_S, lambda: daemon.draining, "draining")
-    daemon.hurry()
-    daemon.tick()
-    gate.open()
-    try:
-        assert end_of(daemon, run).signal == "SIGKILL"
-    finally:
-        os.close(fd)
-    drained()
+an attempt is found by a stop while its row is on its way
+    with retry_attempts=1; trigger a; reach a; gate flush daemon after; free a=1
+    meet flush; find b; begin stop b; expect asked=b; open flush; join
+    expect b=stopped events=created,failed live= of=a
 
+an attempt is found by a reload while its row is on its way
+    # It was left to a task that is gone.
+    with retry_attempts=1; task ok run=true; trigger a; reach a; gate flush daemon after
+    free a=1; meet flush; find b; drop hold; begin reload; expect asked=b; open flush
+    join; expect b=skipped events=created,failed live= of=a
 
-def test_drain_limit_holds_for_a_program_that_is_being_started(in_process, fifos):
-    clock = FakeClock()
-    daemon = in_process({"hold": {**STUBBORN, "graceful_stop": "1h"}}, clock)
-    path = fifos()
-    gate = Gate(daemon.processes, "spawn", by_daemon, after=True)
-    run = hold(daemon, "hold", path)
-    gate.await_caller()
-    fd = reach(path)
-    drained = in_thread(lambda: daemon.drain(10))
-    within(DEADLINE_S, lambda: daemon.draining, "draining")
-    assert daemon.live_ids() == [run.id], "behind the mutex: the limit is set"
-    gate.open()
-    clock.pass_time(10)
-    try:
-        assert end_of(daemon, run).signal == "SIGKILL"
-    finally:
-        os.close(fd)
-    drained()
+a million expired runs do not hold up what is due
+    # One batch a round, be it of expired runs, of the trash or of keys.
+    with keep_runs=1; limit RETENTION_BATCH_RUNS 2; finish a b c d e f g
+    pass 1s; now stored=5; pass 1s; now stored=3; pass 1s; now kept=g
+    pass 1s; now kept=g
 
+a drain is not held by a trigger that could not be recorded
+    store inserts; gate flush caller; begin refused 507 full trigger a; meet flush
+    begin drain 60s; expect draining=True; open flush; join
 
-def test_queued_run_is_not_promoted_before_its_creation_is_durable(
-    in_process, fifos, tmp_path
-):
-    """Its program ran without a row, and its client was told that there is no run."""
-    ran = tmp_path / "ran"
-    daemon = in_process({"hold": {**HELD, "run": HELD["run"] + f"\n: >{ran}"}})
-    path = fifos()
-    first = hold(daemon, "hold", path)
-    held = reach(path)
-    with refused_inserts(daemon.store):
-        gate = Gate(daemon.store, "flush", by_caller)
-        outcome = in_thread(lambda: hold(daemon, "hold", path))
-        gate.await_caller()
-        finish_with(held, "1\n")
-        end_of(daemon, first)
-        assert counts(daemon) == (0, 1)
-        gate.open()
-        with pytest.raises(tr.Problem) as caught:
-            outcome()
-    assert caught.value.status == 507
-    assert (counts(daemon), daemon.live_ids()) == ((0, 0), [])
-    assert not ran.exists()
+runs superseded by a trigger that failed still end
+    # They must not stay for ever neither queued nor ended.
+    with stubborn on_overlap=terminate; trigger a; reach a; trigger b
+    store inserts; refused 507 full trigger c; store works; pass 5s
+    expect a=stopped b=stopped live=
 
-
-def test_start_of_a_run_whose_row_has_vanished_starts_nothing(
-    in_process, fifos, tmp_path
-):
-    ran = tmp_path / "ran"
-    daemon = in_process({"hold": {**HELD, "run": f": >>{ran}\n" + HELD["run"]}})
-    path = fifos()
-    first = hold(daemon, "hold", path)
-    held = reach(path)
-    queued = hold(daemon, "hold", path)
-    waiter = in_thread(lambda: daemon.wait(queued.id, DEADLINE_S, lambda: True))
-    delete = tr.Write(("delete from runs where id = ?", [queued.id]))
-    daemon.store.flush(daemon.store.enqueue(delete))
-    ran.unlink()
-    finish_with(held, "0\n")
-    end_of(daemon, first)
-    ended = waiter()
-    assert (ended.end_reason, ended.error) == (
-        "start_failed",
-        "its record has vanished",
-    )
-    assert (counts(daemon), daemon.live_ids()) == ((0, 0), [])
-    assert not ran.exists()
+a run whose thread cannot be started ends
+    # At the limit of processes of the user or the container.
+    threads none; trigger a; threads ok; expect a=start_failed error~thread live=
+    finish b
+""")
+def test_races(play, scene):
+    """Between two threads, one step at a time."""
+    play(scene)
 
 
 @pytest.mark.parametrize(
@@ -11525,49 +11400,6 @@ def test_what_fails_after_the_end_of_a_program_does_not_cost_its_outcome(
     assert (ended.end_reason, ended.exit_code) == ("failed", 3)
     assert "Too many open files" in ended.error
     daemon.drain(60)
-
-
-def test_pause_that_was_taken_back_leaves_no_run_to_nobody(in_process, fifos):
-    """Its thread was about to leave it, and everybody else had gone on already."""
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-    run = hold(daemon, "hold", path)
-    held = reach(path)
-    gate = Gate(daemon, "park", lambda *_: True)
-    paused = in_thread(lambda: daemon.pause(0.0))
-    gate.await_caller()
-    assert not paused()
-    daemon.unpause()
-    gate.open()
-    finish_with(held, "0\n")
-    assert end_of(daemon, run).end_reason == "success"
-
-
-@pytest.mark.parametrize("by", ["stop", "reload"])
-def test_attempt_is_found_while_its_row_is_on_its_way(in_process, fifos, tmp_path, by):
-    """A stop found no such run, a reload left it to a task that is gone."""
-    daemon = in_process({"hold": {**HELD, "retry_attempts": 1}, "ok": {"run": "true"}})
-    path = fifos()
-    run = hold(daemon, "hold", path)
-    held = reach(path)
-    gate = Gate(daemon.store, "flush", by_daemon, after=True)
-    finish_with(held, "1\n")
-    gate.await_caller()
-    next_id = daemon.store.next_attempt(run.id)
-    assert next_id
-    if by == "stop":
-        outcome = in_thread(lambda: daemon.stop(next_id))
-    else:
-        Path(daemon.config.path).write_text('{"tasks": {"ok": {"run": "true"}}}')
-        outcome = in_thread(daemon.reload)
-    doomed = daemon._live[next_id]
-    within(DEADLINE_S, lambda: doomed.cause, "the stop")
-    gate.open()
-    outcome()
-    ended = end_of(daemon, daemon.find_run(next_id))
-    assert ended.end_reason == {"stop": "stopped", "reload": "skipped"}[by]
-    assert events_of(daemon, ended) == ["run.created", "run.failed"]
-    assert daemon.live_ids() == []
 
 
 def test_reload_while_ticks_are_fired_does_not_miss_them_again(in_process):
@@ -11613,21 +11445,6 @@ def test_schedule_goes_on_when_no_thread_is_to_be_had(in_process, monkeypatch, f
     let_go(path)
 
 
-def test_a_million_expired_runs_do_not_hold_up_what_is_due(in_process, monkeypatch):
-    """One batch a round, be it of expired runs, of the trash or of keys."""
-    monkeypatch.setattr(tr, "RETENTION_BATCH_RUNS", 2)
-    clock = FakeClock()
-    daemon = in_process({"a": {"run": "true", "keep_runs": 1}}, clock)
-    for _ in range(7):
-        end_of(daemon, daemon.trigger("a", {}, "api"))
-    left = []
-    for _ in range(5):
-        clock.pass_time(tr.RETENTION_PAUSE_S)
-        daemon.tick()
-        left.append(daemon.store.count_runs(tr.RunFilter()))
-    assert left == [5, 3, 1, 1, 1]
-
-
 def test_closing_twice_harms_nobody(tmp_path):
     """The number of a descriptor that was closed may be a stranger's by then."""
     folder = tr.DataFolder(str(tmp_path / "data"))
@@ -11655,61 +11472,6 @@ def test_closing_twice_harms_nobody(tmp_path):
         close()
     for fd in strangers:
         os.close(fd)
-
-
-def test_drain_is_not_held_by_a_trigger_that_could_not_be_recorded(in_process):
-    daemon = in_process({"ok": {"run": "true"}})
-    with refused_inserts(daemon.store):
-        gate = Gate(daemon.store, "flush", by_caller)
-        outcome = in_thread(lambda: daemon.trigger("ok", {}, "api"))
-        gate.await_caller()
-        drained = in_thread(lambda: daemon.drain(60))
-        within(DEADLINE_S, lambda: daemon.draining, "draining")
-        gate.open()
-        with pytest.raises(tr.Problem):
-            outcome()
-        drained()
-
-
-def test_runs_superseded_by_a_trigger_that_failed_still_end(in_process, fifos):
-    """Under on_overlap terminate a queued run gave way to one that could not be
-    recorded; it must not stay for ever neither queued nor ended."""
-    clock = FakeClock()
-    daemon = in_process({"hold": {**STUBBORN, "on_overlap": "terminate"}}, clock)
-    path = fifos()
-    old = hold(daemon, "hold", path)
-    fd = reach(path)
-    queued = hold(daemon, "hold", fifos())
-    with refused_inserts(daemon.store), pytest.raises(tr.Problem):
-        hold(daemon, "hold", path)
-    clock.pass_time(5)
-    end_of(daemon, old)
-    os.close(fd)
-    now = state_of(daemon, queued)
-    if now.status == "running":
-        clock.pass_time(5)
-        daemon.stop(queued.id)
-        clock.pass_time(5)
-    assert end_of(daemon, queued).end_reason == "stopped"
-    assert daemon.live_ids() == []
-
-
-def test_run_whose_thread_cannot_be_started_ends(in_process, monkeypatch):
-    """At the limit of processes of the user or the container."""
-    daemon = in_process({"ok": {"run": "true"}})
-
-    def refuse(_):
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        with contextlib.suppress(RuntimeError, tr.Problem):
-            daemon.trigger("ok", {}, "api")
-    within(DEADLINE_S, lambda: not daemon.live_ids(), "the end of the run")
-    (run,) = daemon.store.list_runs(tr.RunFilter(), ("created_at", "desc"), 10)
-    assert run.end_reason == "start_failed"
-    assert "thread" in run.error
-    assert end_of(daemon, daemon.trigger("ok", {}, "api")).end_reason == "success"
 
 
 def test_journal_that_cannot_be_written_loses_no_program(
@@ -12245,88 +12007,71 @@ def kept_ids(daemon):
     return [run.id for run in runs]
 
 
-def test_keep_runs_forgets_the_oldest_after_a_run_has_ended(in_process):
-    clock = FakeClock()
-    daemon = in_process({"ok": {"run": "echo output", "keep_runs": 2}}, clock)
-    runs = finished(daemon, 5)
-    assert len(kept_ids(daemon)) == 5
-    assert log_files(daemon, runs[0])
-    clock.pass_time(tr.RETENTION_PAUSE_S)
-    daemon.tick()
-    assert kept_ids(daemon) == [run.id for run in runs[3:]]
-    assert [bool(log_files(daemon, run)) for run in runs] == [False] * 3 + [True] * 2
-    assert daemon.find_run(runs[0].id) is None
+@scenes("""
+keep_runs forgets the oldest after a run has ended
+    with loud keep_runs=2; finish a b c d e; now kept=a,b,c,d,e logs=a,b,c,d,e
+    pass 1s; now kept=d,e logs=d,e a=None
+
+keep_runs spares runs that have not ended
+    with keep_runs=1 max_concurrent=2; trigger a; finish b c d; pass 2s; now kept=a,d
+    free a; expect a=success
+
+keep_for forgets by age every hour
+    with loud keep_for=2d; task other run=true; finish a x@other; pass 86400s; finish b
+    pass 86340s; now kept=a,x,b; pass 3660s; now kept=x,b logs=b
+
+a deleted run can be restored
+    with loud; finish a b; delete 1 a; now a=None logs=a,b newest=run.deleted:a
+    delete 0 a; restore 1 a; now a=success newest=run.updated:a; restore 0 a
+    now sound=True
+
+a delete spares runs that have not ended
+    trigger a b; delete 0 a b; free a; expect a=success; free b; expect b=success
+
+a delete of the newest run changes the last run of its task
+    finish a b; delete 1 b; now last=a; restore 1 b; now last=b; delete 2 a b; now last=
+
+the trash is emptied after ten minutes
+    with loud; tick; finish a; delete 1 a; pass 599s; now trash=a logs=a
+    pass 3s; now trash= logs=; restore 0 a
+
+the trash is emptied in time also when other runs end meanwhile
+    with keep_runs=9; tick; finish a; delete 1 a; finish b; pass 1s; pass 602s
+    now trash=
+""")
+def test_retention(play, scene):
+    play(scene)
 
 
-def test_keep_runs_spares_runs_that_have_not_ended(in_process, fifos):
-    clock = FakeClock()
-    daemon = in_process({"hold": {**HELD, "keep_runs": 1, "max_concurrent": 2}}, clock)
-    old_path, path = fifos(), fifos()
-    old = hold(daemon, "hold", old_path)
-    for _ in range(3):
-        newest = hold(daemon, "hold", path)
-        let_go(path)
-        end_of(daemon, newest)
-    clock.pass_time(2)
-    daemon.tick()
-    assert kept_ids(daemon) == [old.id, newest.id]
-    let_go(old_path)
-    end_of(daemon, old)
+# -- the date is set back or forward by hours (I7)
 
 
-def test_keep_for_forgets_by_age_every_hour(in_process):
-    clock = FakeClock()
-    daemon = in_process(
-        {"ok": {"run": "echo x", "keep_for": "2d"}, "other": {"run": "true"}}, clock
-    )
-    (old,) = finished(daemon, 1)
-    (other,) = finished(daemon, 1, "other")
-    clock.pass_time(86_400)
-    (young,) = finished(daemon, 1)
-    clock.pass_time(86_400 - 60)
-    daemon.tick()
-    assert kept_ids(daemon) == [old.id, other.id, young.id]
-    clock.pass_time(3660)
-    daemon.tick()
-    assert kept_ids(daemon) == [other.id, young.id]
-    assert not log_files(daemon, old)
-    assert log_files(daemon, young)
+@pytest.mark.parametrize("hours", [-7, 7])
+@scenes("""
+a set date changes no timeout and no grace period
+    with stubborn timeout=90s graceful_stop=20s; trigger a; reach a; now a due=0s
+    date AWAY; pass 89.9s; sleeps 0.2s; now asked=; later 0.2s; date BACK
+    tick; now asked=a a heard=SIGTERM,SIGCONT; date AWAY; pass 19.9s
+    now a=running heard=SIGTERM,SIGCONT; later 0.2s; expect a=timeout signal=SIGKILL
+    # The duration is what has passed, whatever the dates of start and end say.
+    now a duration=110200000000 due=0s
 
+a set date keeps runs in the order of their triggers
+    trigger a; date AWAY; trigger b; date AWAY; trigger c; date AWAY; trigger d
+    date AWAY; now kept=a,b,c,d ids=a,b,c,d; free a; expect a=success last~d; free b
+    expect b=success last=d; free c; expect c=success last=d; free d; expect d=success
+    now last=d started=a,b,c,d
 
-def test_deleted_run_can_be_restored(in_process):
-    daemon = in_process({"ok": {"run": "echo x"}}, FakeClock())
-    first, second = finished(daemon, 2)
-    assert daemon.delete([first.id, RUN_ID]) == 1
-    assert daemon.find_run(first.id) is None
-    assert log_files(daemon, first)
-    assert events_of(daemon, first)[-1] == "run.deleted"
-    assert daemon.delete([first.id]) == 0
-    assert daemon.restore([first.id, RUN_ID]) == 1
-    assert daemon.find_run(first.id) == first
-    assert events_of(daemon, first)[-1] == "run.updated"
-    assert daemon.restore([first.id]) == 0
-    check_store(daemon, [first.id, second.id])
+a set date empties the trash neither early nor late
+    with keep_runs=9; tick; finish a b; delete 2 a b; date AWAY; finish c; pass 599s
+    now trash=a,b; restore 1 a; pass 3s; now trash= a=success
 
-
-def test_delete_spares_runs_that_have_not_ended(in_process, fifos):
-    daemon = in_process({"hold": HELD})
-    path = fifos()
-    running, queued = hold(daemon, "hold", path), hold(daemon, "hold", path)
-    assert daemon.delete([running.id, queued.id]) == 0
-    for run in (running, queued):
-        let_go(path)
-        assert end_of(daemon, run).end_reason == "success"
-
-
-def test_delete_of_the_newest_run_changes_the_last_run_of_its_task(in_process):
-    daemon = in_process({"ok": {"run": "true"}})
-    first, second = finished(daemon, 2)
-    daemon.delete([second.id])
-    assert daemon.task_states()[0].last_run == first
-    daemon.restore([second.id])
-    assert daemon.task_states()[0].last_run == second
-    daemon.delete([first.id, second.id])
-    assert daemon.task_states()[0].last_run is None
+a set date keeps the newest runs and looks every hour
+    with keep_runs=2; task aged run=true keep_for=1d; tick; finish x@aged a b
+    date AWAY; finish c; pass 1s; now kept=x,b,c; date BACK; pass 90000s; now kept=b,c
+""")
+def test_set_date(play, scene, hours):
+    play(scene.replace("AWAY", f"{hours}h").replace("BACK", f"{-hours}h"))
 
 
 def trash(daemon):
@@ -12334,70 +12079,9 @@ def trash(daemon):
     return [run_id for _, run_id in daemon.store.trashed_before(1 << 60)]
 
 
-def test_trash_is_emptied_after_ten_minutes(in_process):
-    clock = FakeClock()
-    daemon = in_process({"ok": {"run": "echo x"}}, clock)
-    daemon.tick()
-    (run,) = finished(daemon, 1)
-    daemon.delete([run.id])
-    clock.pass_time(599)
-    daemon.tick()
-    assert trash(daemon) == [run.id]
-    assert log_files(daemon, run)
-    clock.pass_time(3)
-    daemon.tick()
-    assert trash(daemon) == []
-    assert not log_files(daemon, run)
-    assert daemon.restore([run.id]) == 0
-
-
-def test_trash_is_emptied_in_time_also_when_other_runs_end_meanwhile(in_process):
-    clock = FakeClock()
-    daemon = in_process({"ok": {"run": "echo x", "keep_runs": 9}}, clock)
-    daemon.tick()
-    (run,) = finished(daemon, 1)
-    daemon.delete([run.id])
-    finished(daemon, 1)
-    clock.pass_time(tr.RETENTION_PAUSE_S)
-    daemon.tick()
-    clock.pass_time(tr.RESTORE_S + 2)
-    daemon.tick()
-    assert trash(daemon) == []
-
-
 # -- the date is set back or forward by hours (I7)
 
 JUMPS = pytest.mark.parametrize("hours", [-7, 7])
-
-
-@JUMPS
-def test_set_date_changes_no_timeout_and_no_grace_period(in_process, fifos, hours):
-    clock = FakeClock()
-    task = {**STUBBORN, "timeout": "90s", "graceful_stop": "20s"}
-    daemon = in_process({"hold": task}, clock)
-    path = fifos()
-    run = hold(daemon, "hold", path)
-    fd = reach(path, daemon)
-    clock.set_date(hours)
-    clock.pass_time(89.9)
-    assert 0 < daemon.tick() <= 0.2
-    assert daemon._live[run.id].cause is None
-    clock.pass_time(0.2)
-    clock.set_date(-hours)
-    daemon.tick()
-    assert daemon._live[run.id].cause == "timeout"
-    clock.set_date(hours)
-    clock.pass_time(19.9)
-    daemon.tick()
-    assert state_of(daemon, run).status == "running"
-    clock.pass_time(0.2)
-    ended = end_of(daemon, run)
-    os.close(fd)
-    assert (ended.end_reason, ended.signal) == ("timeout", "SIGKILL")
-    # The duration is what has passed, whatever the dates of start and end say.
-    assert ended.duration == 110_200_000_000
-    assert ended.start_at == tr.time_text(clock.ms - int(hours * 3_600_000) - 110_200)
-    assert ended.end_at == tr.time_text(clock.ms)
 
 
 @JUMPS
@@ -12431,66 +12115,6 @@ def test_set_date_loses_no_waiter(in_process, fifos, monkeypatch, hours):
     ended = end_of(daemon, run)
     assert ended.end_reason == "success"
     assert waiter() == ended
-
-
-@JUMPS
-def test_set_date_keeps_runs_in_the_order_of_their_triggers(in_process, fifos, hours):
-    clock = FakeClock()
-    daemon = in_process({"hold": HELD}, clock)
-    paths = [fifos() for _ in range(4)]
-    runs = []
-    for path in paths:
-        runs.append(hold(daemon, "hold", path))
-        clock.set_date(hours)
-    ids = [run.id for run in runs]
-    assert ids == sorted(ids)
-    assert [run.id for run, _ in daemon.store.unended_runs()] == ids
-    for run, path in zip(runs, paths):
-        let_go(path)
-        assert end_of(daemon, run).end_reason == "success"
-        assert daemon.task_states()[0].last_run.id >= run.id
-    assert daemon.task_states()[0].last_run.id == ids[-1]
-
-
-@JUMPS
-def test_set_date_empties_the_trash_neither_early_nor_late(in_process, hours):
-    clock = FakeClock()
-    daemon = in_process({"ok": {"run": "echo x", "keep_runs": 9}}, clock)
-    daemon.tick()
-    runs = finished(daemon, 2)
-    daemon.delete([run.id for run in runs])
-    clock.set_date(hours)
-    finished(daemon, 1)
-    clock.pass_time(tr.RESTORE_S - 1)
-    daemon.tick()
-    assert trash(daemon) == [run.id for run in runs]
-    assert daemon.restore([runs[0].id]) == 1
-    clock.pass_time(3)
-    daemon.tick()
-    assert trash(daemon) == []
-    assert daemon.find_run(runs[0].id) == runs[0]
-
-
-@JUMPS
-def test_set_date_keeps_the_newest_runs_and_looks_every_hour(in_process, hours):
-    clock = FakeClock()
-    tasks = {
-        "ok": {"run": "true", "keep_runs": 2},
-        "aged": {"run": "true", "keep_for": "1d"},
-    }
-    daemon = in_process(tasks, clock)
-    daemon.tick()
-    aged = finished(daemon, 1, "aged")
-    runs = finished(daemon, 2)
-    clock.set_date(hours)
-    runs += finished(daemon, 1)
-    clock.pass_time(tr.RETENTION_PAUSE_S)
-    daemon.tick()
-    kept = [run.id for run in (*aged, *runs[1:])]
-    assert sorted(kept_ids(daemon)) == sorted(kept)
-    clock.pass_time(86_400 - hours * 3600 + 3600)
-    daemon.tick()
-    assert sorted(kept_ids(daemon)) == sorted(kept[1:])
 
 
 # -- restart: a dead daemon's folder, made by hand
@@ -13572,25 +13196,31 @@ def pending_retry(daemon, task="a"):
     return within(DEADLINE_S, look, "a pending attempt")
 
 
-def test_failed_run_is_retried_until_its_attempts_are_used(in_process):
-    clock = FakeClock()
-    daemon = in_process({"a": FLAKY}, clock)
-    first = daemon.trigger("a", {}, "api")
-    second = pending_retry(daemon)
-    assert (second.retry_attempt, second.retry_of_run_id) == (1, first.id)
-    assert second.start_at == tr.time_text(clock.ms + 10_000)
-    assert daemon.store.find_run(second.id) == second
-    clock.pass_time(9.9)
-    daemon.tick()
-    assert daemon.find_run(second.id) == second
-    clock.pass_time(0.1)
-    assert end_of(daemon, second).end_reason == "failed"
-    third = pending_retry(daemon)
-    assert third.retry_of_run_id == second.id
-    clock.pass_time(10)
-    assert end_of(daemon, third).retry_attempt == 2
-    assert len(past_runs(daemon, "a")) == 3
-    assert events_of(daemon, third) == ["run.created", "run.started", "run.failed"]
+@scenes("""
+a failed run is retried until its attempts are used
+    with retry_attempts=2 retry_delay=10s; trigger a; free a=7; next b of a
+    now b=pending retry_attempt=1 of=a due=10s row=pending; pass 9.9s; now b=pending
+    pass 0.1s; free b=7; expect b=failed; next c of b; now c of=b; pass 10s; free c=7
+    expect c=failed retry_attempt=2 events=created,started,failed kept=a,b,c live=
+
+a retry survives a restart
+    with retry_attempts=1 retry_delay=10s; trigger a; free a=7; next b of a; later 4s
+    restart; pass 5s; now b=pending due=1s; pass 1s; free b=7
+    expect b=failed retry_attempt=1
+
+a stopped attempt ends the chain
+    with retry_attempts=2 retry_delay=10s; trigger a; free a=7; next b of a; stop b
+    now b=stopped start_at=None; pass 60s; now kept=a,b live=
+
+a stopped program is not retried
+    with retry_attempts=3; trigger a; stop a; expect a=stopped live= kept=a
+
+a retry waits for a slot and then starts
+    with retry_attempts=1; trigger a; free a=9; next b of a; trigger c=running
+    pass 5s; now hold=1+1; free c; expect c=success; free b; expect b=success of=a
+""")
+def test_retries(play, scene):
+    play(scene)
 
 
 def test_retry_keeps_parameters_secrets_and_tick(in_process):
@@ -13623,43 +13253,6 @@ def test_retry_carries_the_trace_of_the_first_attempt(in_process):
     ended = end_of(daemon, retry)
     text = Path(daemon.log_of(ended) + ".log").read_text()
     assert text == f"of a client {TRACEPARENT}\n"
-
-
-def test_retry_survives_a_restart(in_process):
-    clock = FakeClock()
-    first = in_process({"a": FLAKY}, clock)
-    first.trigger("a", {}, "api")
-    retry = pending_retry(first)
-    clock.pass_time(4)
-    second = in_process({"a": FLAKY}, clock, after=first)
-    clock.pass_time(5)
-    second.tick()
-    assert second.find_run(retry.id) == retry
-    clock.pass_time(1)
-    ended = end_of(second, retry)
-    assert (ended.end_reason, ended.retry_attempt) == ("failed", 1)
-
-
-def test_stopped_attempt_ends_the_chain(in_process):
-    clock = FakeClock()
-    daemon = in_process({"a": FLAKY}, clock)
-    daemon.trigger("a", {}, "api")
-    retry = pending_retry(daemon)
-    assert daemon.stop(retry.id)
-    stopped = daemon.find_run(retry.id)
-    assert (stopped.end_reason, stopped.start_at) == ("stopped", None)
-    assert daemon.store.find_run(retry.id) == stopped
-    clock.pass_time(60)
-    daemon.tick()
-    assert len(past_runs(daemon, "a")) == 2
-
-
-def test_stopped_program_is_not_retried(in_process, fifos):
-    daemon = in_process({"hold": {**HELD, "retry_attempts": 3}})
-    run = hold(daemon, "hold", fifos())
-    daemon.stop(run.id)
-    assert end_of(daemon, run).end_reason == "stopped"
-    assert daemon.live_ids() == []
 
 
 def test_waiter_of_the_first_gets_the_last_attempt(serve, tmp_path):
@@ -13721,25 +13314,6 @@ def test_log_tells_of_an_end_before_anybody_else(in_process, monkeypatch, fifos)
     assert told == [("queue_full", False), ("stopped", False), ("success", False)]
 
 
-def test_retry_waits_for_a_slot_and_then_starts(in_process, fifos):
-    clock = FakeClock()
-    fail, stay = fifos(), fifos()
-    daemon = in_process({"hold": {**HELD, "retry_attempts": 1}}, clock)
-    first = hold(daemon, "hold", fail)
-    Path(fail).write_text("9\n")
-    retry = pending_retry(daemon)
-    other = hold(daemon, "hold", stay)
-    assert other.status == "running"
-    clock.pass_time(5)
-    daemon.tick()
-    assert counts(daemon) == (1, 1)
-    Path(stay).write_text("0\n")
-    assert end_of(daemon, other).end_reason == "success"
-    Path(fail).write_text("0\n")
-    ended = end_of(daemon, retry)
-    assert (ended.end_reason, ended.retry_of_run_id) == ("success", first.id)
-
-
 # -- reload
 
 
@@ -13779,34 +13353,19 @@ def test_reload_of_a_faulty_file_changes_nothing(in_process):
     assert tr.config_differs(before)
 
 
-def test_reload_leaves_live_runs_alone_and_redefines_queued_ones(in_process, fifos):
-    daemon = in_process({"hold": HELD, "gone": HELD})
-    fifo, other, gone = fifos(), fifos(), fifos()
-    live, queued = hold(daemon, "hold", fifo), hold(daemon, "hold", other)
-    busy, dropped = hold(daemon, "gone", gone), hold(daemon, "gone", gone)
-    rewrite(daemon, {"hold": {**HELD, "run": 'read -r code <"$1"; exit 9'}})
-    skipped = end_of(daemon, dropped)
-    assert (skipped.end_reason, skipped.error) == (
-        "skipped", "the task is no longer declared",
-    )  # fmt: skip
-    Path(fifo).write_text("0\n")
-    assert end_of(daemon, live).end_reason == "success"
-    Path(other).write_text("0\n")
-    assert end_of(daemon, queued).exit_code == 9
-    Path(gone).write_text("0\n")
-    assert end_of(daemon, busy).end_reason == "success"
+@scenes("""
+a reload leaves live runs alone and redefines queued ones
+    with; task gone held; trigger a b c@gone d@gone; with nine; drop gone; reload
+    expect d=skipped error='the task is no longer declared'
+    free a; expect a=success; free b; expect b=failed exit_code=9
+    free c; expect c=success
 
-
-def test_reload_with_more_slots_starts_queued_runs(in_process, fifos):
-    daemon = in_process({"hold": HELD})
-    fifo = [fifos() for _ in range(3)]
-    runs = [hold(daemon, "hold", path) for path in fifo]
-    assert counts(daemon) == (1, 2)
-    rewrite(daemon, {"hold": {**HELD, "max_concurrent": 3}})
-    assert counts(daemon) == (3, 0)
-    for path in fifo:
-        Path(path).write_text("0\n")
-    assert {end_of(daemon, run).end_reason for run in runs} == {"success"}
+a reload with more slots starts queued runs
+    trigger a b c; now hold=1+2; with max_concurrent=3; reload; now hold=3+0
+    free a b c; expect a=success b=success c=success
+""")
+def test_reloads(play, scene):
+    play(scene)
 
 
 def test_reload_neither_runs_on_start_nor_catches_up(in_process):
