@@ -3310,8 +3310,9 @@ class Counted(NamedTuple):
 
 
 # Of all runs by kind: those that have ended from the tallies, the others as they are.
+# The plus signs keep a condition on a kind from choosing another index than theirs.
 _BY_KIND = f"""(select task_name, state, triggered_by, runs from tallies
-    union all select task_name, {_STATE}, triggered_by, 1 from runs
+    union all select +task_name, +{_STATE}, triggered_by, 1 from runs
     where {_STATE} in {_LIVE_STATES})"""
 _SUMMED = ("started", "ticks", "dropped_bytes", "duration", *_TOOK)
 _ENDED_KINDS = """select task_name, state, triggered_by, ended,
@@ -3338,21 +3339,19 @@ def _states(which: RunFilter) -> list[str]:
     return sorted({word.strip() for word in (which.status or "").split(",")} - {""})
 
 
-def _state_condition(states: list[str], *, of_task: bool) -> _Condition:
-    """SQL that means runs in some states. For a single state it leads SQLite to the
-    index with the fewest runs to pass over: of a task that is runs_by_task for
-    successes, runs_unsuccessful for other ends, and runs_by_state for what is live."""
-    if len(states) == 1 and ENDED not in states and of_task:
-        if states[0] == SUCCESS:
-            return f"+{_STATE} = ?", states
-        if states[0] in END_REASONS:
-            return f"end_reason = ? and end_reason <> '{SUCCESS}'", states
-    sql, values = _one_of(_STATE, [state for state in states if state != ENDED])
-    return sql + (" or status = 'ended'" if ENDED in states else ""), values
+def _task_condition(task_name: str, states: list[str]) -> _Condition:
+    """SQL that means runs of a task, and leads SQLite to the index with the fewest runs
+    to pass over: runs_by_state for those that have not ended, runs_unsuccessful for one
+    end that is no success, else runs_by_task."""
+    if states and {*states} <= {PENDING, RUNNING}:
+        return "+task_name = ?", [task_name]
+    if len(states) == 1 and states[0] in END_REASONS and states[0] != SUCCESS:
+        sql = f"task_name = ? and end_reason = ? and end_reason <> '{SUCCESS}'"
+        return sql, [task_name, *states]
+    return "task_name = ?", [task_name]
 
 
 _PLAIN_CONDITIONS = {
-    "task_name": "task_name = ?",
     "triggered_by": "triggered_by = ?",
     "exit_code_min": "exit_code >= ?",
     "exit_code_max": "exit_code <= ?",
@@ -3362,6 +3361,9 @@ _PLAIN_CONDITIONS = {
 def _conditions(which: RunFilter) -> list[_Condition]:
     """The filter as SQL."""
     found: list[_Condition] = []
+    states = _states(which)
+    if which.task_name is not None:
+        found.append(_task_condition(which.task_name, states))
     for name, sql in _PLAIN_CONDITIONS.items():
         value = getattr(which, name)
         if value is not None:
@@ -3374,8 +3376,11 @@ def _conditions(which: RunFilter) -> list[_Condition]:
     if which.created_before:
         found.append(("created_at < ?", [time_text(parse_time(which.created_before))]))
     if which.status:
+        # The condition on the task is to choose the index, if it does: hence the plus.
         of_task = which.task_name is not None
-        found.append(_state_condition(_states(which), of_task=of_task))
+        sign = "+" if of_task and not {*states} <= {PENDING, RUNNING} else ""
+        sql, those = _one_of(sign + _STATE, [word for word in states if word != ENDED])
+        found.append((sql + " or status = 'ended'" * (ENDED in states), those))
     if which.retries_only:
         found.append(("retry_attempt > 0", []))
     if which.search:
@@ -4006,19 +4011,21 @@ class Store:
         )
         where, values = _where(_conditions(which))
         page = f" order by {order} limit ? offset ?"
-        values += [limit, offset]
-        states = _states(which)
-        if column == "id" and len(states) > 1 and ENDED not in states:
-            # One by one, and then merged: SQLite would sort all runs in them.
-            most = limit + offset if limit >= 0 else limit
+        ids, states = f"select id from runs{where}", _states(which)
+        is_merged = column == "id" and len(states) > 1 and ENDED not in states
+        if is_merged:
+            # SQLite would sort all runs in these states, so ask for each of them.
             queries, values = [], []
             for state in states:
-                of_state, found = _where(_conditions(which._replace(status=state)))
-                ids = f"select id from runs{of_state} order by {order} limit ?"
-                queries.append(f"select id from ({ids})")
-                values += [*found, most]
-            where = f" where id in ({' union all '.join(queries)}{page})"
-            page, values = f" order by {order}", [*values, limit, offset]
+                where, found = _where(_conditions(which._replace(status=state)))
+                first = f"select id from runs{where} order by {order} limit ?"
+                queries.append(f"select id from ({first})")
+                values += [*found, limit + offset if limit >= 0 else limit]
+            ids = " union all ".join(queries)
+        values += [limit, offset]
+        if is_merged or column in ("start_at", "exit_code", "duration"):
+            # Without an index it sorts all, which is quicker with the ids alone.
+            where, page = f" where id in ({ids}{page})", f" order by {order}"
         sql = f"select {_LISTED_COLUMNS} from runs{where}{page}"
         return [_run_from_row(row) for row in self._rows(sql, values)]
 
