@@ -3501,8 +3501,8 @@ def write_claimed(claim: Claim) -> Write:
     """The record that a key made or joined a run, if that has a record; one that has
     expired makes room for it."""
     insert = "insert or replace into claims (key, fingerprint, run_id, claimed_ms)"
-    those = "select ?1, ?2, ?3, ?4 where exists (select 1 from runs where id = ?3)"
-    return Write((f"{insert} {those}", list(claim)))
+    those = "select ?, ?, ?, ? where exists (select 1 from runs where id = ?)"
+    return Write((f"{insert} {those}", [*claim, claim.run_id]))
 
 
 def write_unclaimed(until_ms: int) -> Write:
