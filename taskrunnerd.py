@@ -1006,6 +1006,11 @@ def _zone_source(etc_path: str) -> tuple[str, list[str]]:
     return path, names if named[:1] in ("", "/") else [named, *names]
 
 
+def local_zone_name() -> str:
+    """What TZ, else /etc/localtime calls the system's zone."""
+    return next(iter(_zone_source("/etc")[1]), LOCAL)
+
+
 def _beginning(path: str, size_bytes: int) -> bytes:
     try:
         with open(path, "rb") as file:
@@ -1201,13 +1206,13 @@ class _Kind(NamedTuple):
     schema: JsonSchema
     shown: JsonSchema | None = None  # if the API has another form
     read: Callable[[Any], Any] | None = _same
-    show: Callable[[Any], Any] = _same
+    show: Callable[[Any], Any] | None = _same
     restore: Callable[[Any], Any] = _same
 
 
-def _made(schema: JsonSchema) -> _Kind:
+def _made(schema: JsonSchema, show: Callable[[Any], str | None] | None = None) -> _Kind:
     """Values that section 6 makes, from several keys or with the folder of the file."""
-    return _Kind(schema, read=None)
+    return _Kind(schema, _text(""), read=None, show=show)
 
 
 def _between(minimum: int, maximum: int) -> _Kind:
@@ -1339,18 +1344,22 @@ class Task(NamedTuple):
         {},
         secrets_file=_text("Like env_file, for secrets"),
     )
-    working_dir: str = _key("Working directory", _made(_text("")), ".")
+    working_dir: str = _key("Working directory", _made(_text(""), _same), ".")
     shell: tuple[str, ...] = _key(
         "Program that runs a script; list: with the arguments before it",
-        _made({**_WORDS, "items": {"type": "string", "minLength": 1}}),
+        _made({**_WORDS, "items": {"type": "string", "minLength": 1}}, " ".join),
         "/bin/sh",
     )
     umask: int = _key(
-        "File mode mask in octal", _made(_text("", pattern="^0?[0-7]{3}$"))
+        "File mode mask in octal",
+        _made(
+            _text("", pattern="^0?[0-7]{3}$"),
+            lambda mask: f"{mask:03o}" if mask >= 0 else None,
+        ),
     )
     account: Account | None = _key(
         "Run as user or user:group; needs root",
-        _made(_text("", minLength=1)),
+        _made(_text("", minLength=1), lambda account: account.name),
         key="user",
     )
     api_trigger: bool = _key("Whether HTTP clients may trigger the task", _FLAG, True)
@@ -1447,8 +1456,9 @@ TASK_KEYS: dict[str, JsonSchema] = {
     for row in TASK_FIELDS.values()
     for key, schema in {row.key: row.schema, **row.also}.items()
 }
-_SHOWN_KEYS = {row.key: row.shown for row in TASK_FIELDS.values() if row.kind.read}
+_SHOWN_KEYS = {row.key: row.shown for row in TASK_FIELDS.values() if row.kind.show}
 
+PARAM_KINDS = ("env", "arg", "option", "flag")
 _PARAM_FIELDS: dict[str, JsonSchema] = {
     "env": _text("Pass as this environment variable", pattern=_VARIABLE),
     "arg": _text("Pass the value as an argument", minLength=1),
@@ -1523,6 +1533,9 @@ _TASK_ANSWER = _answer(
     params=_list("Declared parameters", _ref("Param")),
     **_SHOWN_KEYS,
     **_SCHEDULE,
+    kind=_choice("Always task", ("task",)),
+    parameters=_list("The same as params, otherwise told", _ref("TaskParam")),
+    autostart=_flag("Always true"),
     coalesce=_flag("Whether a trigger joins a run that waits with its parameters"),
     next_run_at=_time("When its next scheduled run starts, jitter included"),
     running=_integer("Runs running now"),
@@ -1536,6 +1549,16 @@ _LOG_LINE_FIELDS: dict[str, JsonSchema] = {
     "stream": _choice("Where the line came from", STREAMS),
     "text": _text("The line without its newline", format="any-text"),
 }
+
+_MEMORY = {
+    "mem_total": _integer("Bytes of the machine's memory; 0 if unknown"),
+    "mem_used": _integer("Bytes of it that are in use; 0 if unknown"),
+}
+_PARAM_FACTS = ("required", "choices", "allow_custom", "secret", "description")
+_BRIEF = (
+    "name", "kind", "group", "cron", "catch_up", "api_trigger", "parameters",
+    "max_concurrent", "on_overlap",
+)  # fmt: skip
 
 _STATUS_WORD = f" *(?:{'|'.join(STATUSES + END_REASONS)}) *"
 _FILTER_FIELDS: dict[str, JsonSchema] = {
@@ -1585,15 +1608,30 @@ SCHEMAS: dict[str, JsonSchema] = {
     ),
     "RunSummary": _answer(
         "Totals over the history",
-        "last_failure",
+        "last_failure last_failure_run",
         total=_integer("Runs in the history"),
         success=_integer("Ended with success"),
         failed=_integer("Ended as " + ", ".join(FAILURES)),
         missed=_integer("Ticks missed"),
-        last_failure=_ref("Run"),
+        last_failure=_time("When the newest run that failed ended"),
+        last_failure_run=_ref("Run"),
     ),
     "Param": {**_object("A declared parameter"), "properties": _PARAM_FIELDS},
+    "TaskParam": _object(
+        "A declared parameter as RunWisp 0.x tells it",
+        "default choices allow_custom",
+        key=_text("What identifies it"),
+        kind=_choice("How it is passed", PARAM_KINDS),
+        type=_choice("Type of the value", ("string", "number")),
+        default=_text("Value when the trigger gives none"),
+        **{name: _PARAM_FIELDS[name] for name in _PARAM_FACTS},
+    ),
     "Task": _TASK_ANSWER,
+    "TaskBrief": _object(
+        "The least of a declared task",
+        "cron",
+        **{key: _TASK_ANSWER["properties"][key] for key in _BRIEF},
+    ),
     "Tasks": _list("The declared tasks, in the order of tasks.json", _ref("Task")),
     "Tick": _object(
         "A coming tick of a schedule",
@@ -1693,18 +1731,27 @@ SCHEMAS: dict[str, JsonSchema] = {
         "The runs that were started, one per task",
         affected=_integer("Runs started"),
         runs=_list("The new runs", _ref("Run")),
+        triggered=_list("Their ids", _ref("TriggeredRun")),
         refused=_list("Tasks that could not be run again", _ref("BulkRefusal")),
     ),
+    "TriggeredRun": _object("A new run", run_id=_RUN_ID, task_name=_TASK_NAME),
     "Reload": _answer(
         "What a new configuration changed",
         added=_list("Tasks that are new", _TASK_NAME),
         removed=_list("Tasks that are gone", _TASK_NAME),
-        changed=_map(
-            "Keys that changed, by task",
-            {"type": "array", "items": {"type": "string"}},
-        ),
+        changed=_list("Tasks that are defined otherwise", _ref("ChangedTask")),
     ),
-    "RunEvent": _object("The data of a run event", run=_ref("Run")),
+    "ChangedTask": _object(
+        "A task that is defined otherwise",
+        name=_TASK_NAME,
+        reasons=_list("Keys that changed", {"type": "string"}),
+    ),
+    "RunEvent": _object(
+        "The data of a run event",
+        run_id=_RUN_ID,
+        task_name=_TASK_NAME,
+        run=_ref("Run"),
+    ),
     "Info": _answer(
         "What this daemon is",
         name=_text("Program name"),
@@ -1712,11 +1759,23 @@ SCHEMAS: dict[str, JsonSchema] = {
         python=_text("Python version"),
         pid=_integer("Process id"),
         started_at=_time("When the daemon started"),
-        tasks=_integer("Declared tasks"),
+        task_count=_integer("Declared tasks"),
+        tasks=_list("The declared tasks", _ref("TaskBrief")),
         config_path=_text("The tasks.json in use"),
         config_loaded_at=_time("When it was loaded"),
         config_changed=_flag("Whether the file differs from what was loaded"),
+        config_stale=_flag("The same as config_changed"),
         data_dir=_text("Where state is kept"),
+        fingerprint=_text("The same for as long as data_dir is"),
+        port=_integer("TCP port at which clients are awaited; 0 for none"),
+        external_url=_text("Always empty"),
+        resolved_timezone=_text("Time zone of the schedules that name none"),
+        timezone_source=_choice("Who says so", ("config", "system")),
+        scheduling_active=_flag("Whether schedules start runs"),
+        service_managed=_flag("Whether systemd has started the daemon"),
+        auth_disabled=_flag("Whether no token is needed"),
+        capabilities=_list("Always empty", _text("")),
+        cloud_enabled=_flag("Always false"),
         tracking=_choice(
             "How the processes of a run are found: it has a cgroup of its own, or they "
             "have its process group or its id in their environment",
@@ -1727,8 +1786,19 @@ SCHEMAS: dict[str, JsonSchema] = {
     "SystemStats": _answer(
         "The daemon and its machine, now",
         "cpu_seconds rss_bytes mem_total_bytes mem_available_bytes",
-        uptime=_integer(f"Time since the daemon started, {_NS}"),
+        name=_text("Program name"),
+        version=_text("Program version"),
+        host=_text("Name of the machine"),
+        os=_text("Its operating system, in lower case"),
+        arch=_text("Its processors, as uname -m tells them"),
+        work_dir=_text("Working directory of the daemon"),
+        uptime=_text("Time since the daemon started: 0m, 3h 12m, 4d 1h"),
+        uptime_ns=_integer(f"The same, {_NS}"),
         cpu_count=_integer("Processors"),
+        cpu_cores=_integer("The same as cpu_count"),
+        cpu_usage=_real("Percent of them in use in the last sample; 0 before"),
+        **_MEMORY,
+        mem_usage=_real("Percent of it in use; 0 if unknown"),
         load_average=_list("1, 5 and 15 minutes", {"type": "number"}),
         cpu_seconds=_real("CPU time of the daemon"),
         rss_bytes=_integer("Resident memory of the daemon"),
@@ -1744,10 +1814,11 @@ SCHEMAS: dict[str, JsonSchema] = {
     "SystemHistory": _list("The last hour, oldest first", _ref("SystemSample")),
     "SystemSample": _object(
         f"The machine and the daemon in {SAMPLE_EVERY_S:.0f} seconds",
-        "cpu mem rss_bytes",
         at=_time("When they were over"),
-        cpu=_real("Percent of the machine's processors in use"),
-        mem=_real("Percent of the machine's memory in use"),
+        ts=_integer("The same as Unix time in seconds"),
+        cpu=_real("Percent of the machine's processors in use; 0 if unknown"),
+        mem=_real("Percent of the machine's memory in use; 0 if unknown"),
+        **_MEMORY,
         daemon_cpu=_real("Percent of one processor that the daemon used"),
         rss_bytes=_integer("Resident memory of the daemon"),
     ),
@@ -1757,6 +1828,7 @@ SCHEMAS: dict[str, JsonSchema] = {
         ts=_integer("Unix time in milliseconds"),
         level=_choice("How bad it is", ("debug", "info", "warning", "error")),
         text=_text("The line as on stderr, without time and level"),
+        line=_text("The line as on stderr"),
     ),
     "Health": _answer(
         "Whether the daemon works",
@@ -2226,6 +2298,8 @@ class Config(NamedTuple):
     tasks: Mapping[str, Task]
     checksum: int = 0  # of the file's text
     warnings: Sequence[ConfigFault] = ()  # what is allowed but looks like a mistake
+    zone_name: str = ""  # of schedules that name none, if the file names it
+    local_name: str = ""  # of the system's zone, if a schedule needs it
 
 
 REPEATED = "repeated; each name may stand only once"
@@ -2361,7 +2435,6 @@ def _read_config(path: str) -> str:
 
 _MERGED_KEYS = ("env", "secrets")
 _DEFAULTS = {key: x["default"] for key, x in TASK_KEYS.items() if "default" in x}
-_PARAM_KINDS = ("env", "arg", "option", "flag")
 _JSON_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
@@ -2397,14 +2470,14 @@ def _build_params(
     params: dict[str, Param] = {}
     for index, given in enumerate(declared):
         here = (*at, index)
-        kinds = [kind for kind in _PARAM_KINDS if kind in given]
+        kinds = [kind for kind in PARAM_KINDS if kind in given]
         if len(kinds) != 1:
             source.fault(here, "must have exactly one of env, arg, option, flag")
             continue
         fields = {
             name: given.get(name, schema.get("default"))
             for name, schema in SCHEMAS["Param"]["properties"].items()
-            if name not in _PARAM_KINDS
+            if name not in PARAM_KINDS
         }
         if not isinstance(fields["default"], (str, type(None))):
             fields["default"] = json.dumps(fields["default"])
@@ -2763,7 +2836,8 @@ def load_config(path: str) -> Config:
     }
     warnings = source.checked_warnings()
     whole = {name: task for name, task in tasks.items() if task}
-    return Config(path, whole, zlib.crc32(source.text.encode()), warnings)
+    checksum = zlib.crc32(source.text.encode())
+    return Config(path, whole, checksum, warnings, zone_name or "", source.local_name)
 
 
 def config_differs(config: Config) -> bool:
@@ -2781,13 +2855,13 @@ def changed_keys(old: Task, new: Task) -> list[str]:
 
 
 def shown_settings(task: Task) -> dict[str, Any]:
-    """The keys of a task as the API shows them, but for those that are made."""
+    """The keys of a task as the API shows them; never its command and environment."""
     shown = {}
     for name, row in TASK_FIELDS.items():
         value = getattr(task, name)
-        if row.kind.read and value is not None:
+        if row.kind.show and value is not None:
             shown[row.key] = row.kind.show(value)
-    return shown
+    return {key: value for key, value in shown.items() if value is not None}
 
 
 _UNTIL_END = {name: row.kind for name, row in TASK_FIELDS.items() if row.until_end}
@@ -6666,9 +6740,14 @@ _MEMORY_FIELDS = {
 }
 
 
-def memory_bytes() -> dict[str, int]:
+def _percent(part: float, whole: float) -> float:
+    """From 0 to 100; 0 of what is not known."""
+    return round(min(max(100 * part / whole, 0), 100), 1) if whole > 0 else 0.0
+
+
+def memory_use() -> dict[str, Any]:
     """Memory of the daemon and the machine, where there is a /proc; in kB there."""
-    found: dict[str, int] = {}
+    found: dict[str, Any] = {}
     for path, fields in _MEMORY_FIELDS.items():
         try:
             with open(path, encoding="ascii", errors="replace") as file:
@@ -6678,7 +6757,10 @@ def memory_bytes() -> dict[str, int]:
         for name, _, rest in lines:
             if name in fields:
                 found[fields[name]] = int(rest.split()[0]) * KIB
-    return found
+    total = found.get("mem_total_bytes", 0)
+    used = total - found.get("mem_available_bytes", total)
+    of_all = {"mem_total": total, "mem_used": used, "mem_usage": _percent(used, total)}
+    return {**found, **of_all}
 
 
 def _machine_ticks() -> tuple[int, int]:
@@ -6693,13 +6775,16 @@ def _machine_ticks() -> tuple[int, int]:
 
 
 class Sample(NamedTuple):
-    """How the machine and the daemon did in the time before; None is not known."""
+    """How the machine and the daemon did in the time before."""
 
     at: str
-    cpu: float | None
-    mem: float | None
+    cpu: float
+    mem: float
     daemon_cpu: float
     rss_bytes: int | None
+    # Not told by versions before.
+    mem_used: int = 0
+    mem_total: int = 0
 
 
 class MachineWatch:
@@ -6719,17 +6804,16 @@ class MachineWatch:
         )  # fmt: skip
         before_s, before_cpu_s, before = self._before
         self._before, self.due_s = (now_s, cpu_s, ticks), now_s + SAMPLE_EVERY_S
-        memory = memory_bytes()
-        total, free = memory.get("mem_total_bytes"), memory.get("mem_available_bytes")
-        passed = ticks[1] - before[1]
-        cpu = 100 * (ticks[0] - before[0]) / passed if passed > 0 else None
+        memory = memory_use()
         took_s = max(now_s - before_s, 0.001)
         sample = Sample(
             at=time_text(self._clock.wall_ms()),
-            cpu=None if cpu is None else round(min(max(cpu, 0), 100), 1),
-            mem=round(100 - 100 * free / total, 1) if total and free else None,
+            cpu=_percent(ticks[0] - before[0], ticks[1] - before[1]),
+            mem=memory["mem_usage"],
             daemon_cpu=round(100 * (cpu_s - before_cpu_s) / took_s, 1),
             rss_bytes=memory.get("rss_bytes"),
+            mem_used=memory["mem_used"],
+            mem_total=memory["mem_total"],
         )
         self.samples.append(sample)
 
@@ -6973,7 +7057,7 @@ class Reload(NamedTuple):
 
     added: list[str]
     removed: list[str]
-    changed: dict[str, list[str]]
+    changed: list[Any]
 
 
 def _compared(old: Mapping[str, Task], new: Mapping[str, Task]) -> Reload:
@@ -6982,7 +7066,7 @@ def _compared(old: Mapping[str, Task], new: Mapping[str, Task]) -> Reload:
     return Reload(
         [name for name in new if name not in old],
         [name for name in old if name not in new],
-        {name: changed for name, changed in keys.items() if changed},
+        [{"name": name, "reasons": keys[name]} for name in both if keys[name]],
     )
 
 
@@ -8966,6 +9050,8 @@ class ServerFacts(NamedTuple):
     waiting: int
     answered: Mapping[tuple[str, int], int]
     page: str
+    port: int = 0
+    socket_path: str = ""
 
 
 class Wait(NamedTuple):
@@ -9052,6 +9138,14 @@ def _param_document(param: Param) -> dict[str, Any]:
     return {**document, "secret": param.secret, "description": param.description}
 
 
+def _parameter_document(param: Param) -> dict[str, Any]:
+    """A parameter as RunWisp 0.x tells it, which knows two types."""
+    document = _param_document(param)
+    del document[param.kind]
+    kind = "string" if param.type == "string" else "number"
+    return {"key": param.key, "kind": param.kind, **document, "type": kind}
+
+
 def _schedule_document(task: Task) -> dict[str, Any]:
     """A task's schedule as JSON, nothing without one."""
     if not task.cron:
@@ -9077,12 +9171,15 @@ def next_document(
 
 
 def task_document(state: TaskState) -> dict[str, Any]:
-    """A task as JSON, without its command and environment."""
+    """A task as JSON."""
     task = state.task
     document = {
         "name": task.name,
         **shown_settings(task),
+        "kind": "task",
+        "autostart": True,
         "params": [_param_document(param) for param in task.params],
+        "parameters": [_parameter_document(param) for param in task.params],
         **_schedule_document(task),
         "coalesce": task.on_overlap == COALESCE,
         "running": state.running,
@@ -9535,7 +9632,8 @@ def get_run_summary(daemon: Daemon, request: Request) -> Answer:
     }
     last_failure = daemon.store.last_failure()
     if last_failure:
-        document["last_failure"] = run_document(last_failure)
+        document["last_failure"] = last_failure.end_at
+        document["last_failure_run"] = run_document(last_failure)
     return Answer(200, document)
 
 
@@ -9630,8 +9728,9 @@ def bulk_rerun_runs(daemon: Daemon, request: Request) -> Answer:
             refused.append({**refusal, "detail": detail})
         else:
             started.append(run_document(fresh))
-    document = {"affected": len(started), "runs": started, "refused": refused}
-    return Answer(200, document)
+    triggered = [{"run_id": r["id"], "task_name": r["task_name"]} for r in started]
+    document = {"affected": len(started), "runs": started, "triggered": triggered}
+    return Answer(200, {**document, "refused": refused})
 
 
 def _first_line(log: LogReader, start: int) -> int:
@@ -9869,7 +9968,9 @@ def _run_events(daemon: Daemon, after: int) -> Iterator[bytes]:
             ping_s = now_s
             yield event_text("ping", {"time": time_text(daemon.clock.wall_ms())})
         for event in events:
-            yield event_text(event.name, {"run": run_document(event.run)}, event.id)
+            names = {"run_id": event.run.id, "task_name": event.run.task_name}
+            document = {**names, "run": run_document(event.run)}
+            yield event_text(event.name, document, event.id)
         if not events:
             yield b""
 
@@ -9886,21 +9987,43 @@ def stream_runs(daemon: Daemon, request: Request) -> Stream:
 
 def get_info(daemon: Daemon, request: Request) -> Answer:
     """Say what this daemon is."""
+    facts, config = request.server_facts(), daemon.config
+    is_stale, brief = config_differs(config), SCHEMAS["TaskBrief"]["properties"]
+    tasks = [task_document(state) for state in daemon.task_states()]
+    by_systemd = os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
     document = {
         "name": PROGRAM,
         "version": VERSION,
         "python": PYTHON_VERSION,
         "pid": os.getpid(),
         "started_at": time_text(daemon.started_ms),
-        "tasks": len(daemon.config.tasks),
+        "task_count": len(tasks),
+        "tasks": [{k: v for k, v in task.items() if k in brief} for task in tasks],
         "config_path": daemon.config_path,
-        "config_changed": config_differs(daemon.config),
+        "config_changed": is_stale,
+        "config_stale": is_stale,
         "config_loaded_at": time_text(daemon.config_loaded_ms),
         "data_dir": daemon.folder.path,
+        "fingerprint": f"{zlib.crc32(os.fsencode(daemon.folder.path)):08x}",
+        "port": facts.port,
+        "resolved_timezone": config.zone_name or config.local_name or local_zone_name(),
+        "timezone_source": "config" if config.zone_name else "system",
+        "scheduling_active": not daemon.rests,
+        "service_managed": by_systemd or "NOTIFY_SOCKET" in os.environ,
         "tracking": CGROUP if daemon.processes.cgroups.path else MARK,
-        "auth_required": request.server_facts().auth_required,
+        "auth_required": facts.auth_required,
+        "auth_disabled": not facts.auth_required,
     }
-    return Answer(200, document)
+    # What RunWisp 0.x has and this does not.
+    without = {"capabilities": [], "cloud_enabled": False, "external_url": ""}
+    return Answer(200, {**document, **without})
+
+
+def _uptime_text(daemon: Daemon) -> str:
+    """How long the daemon has been up: 0m, 3h 12m, 4d 1h."""
+    m = int(daemon.uptime_s()) // 60
+    h, d = m // 60, m // 1440
+    return f"{d}d {h % 24}h" if d else f"{h}h {m % 60}m" if h else f"{m}m"
 
 
 def get_system_stats(daemon: Daemon, request: Request) -> Answer:
@@ -9908,9 +10031,22 @@ def get_system_stats(daemon: Daemon, request: Request) -> Answer:
     states = daemon.task_states()
     disk = shutil.disk_usage(daemon.folder.path)
     used = resource.getrusage(resource.RUSAGE_SELF)
+    samples, cores = daemon.samples(), os.cpu_count() or 1
+    machine, work_dir = os.uname(), ""
+    with contextlib.suppress(FileNotFoundError):  # removed since
+        work_dir = os.getcwd()
     document = {
-        "uptime": nanoseconds(daemon.uptime_s()),
-        "cpu_count": os.cpu_count() or 1,
+        "name": PROGRAM,
+        "version": VERSION,
+        "host": machine.nodename,
+        "os": machine.sysname.lower(),
+        "arch": machine.machine,
+        "work_dir": work_dir,
+        "uptime": _uptime_text(daemon),
+        "uptime_ns": nanoseconds(daemon.uptime_s()),
+        "cpu_count": cores,
+        "cpu_cores": cores,
+        "cpu_usage": samples[-1].cpu if samples else 0.0,
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
         "disk_free_bytes": disk.free,
@@ -9920,14 +10056,18 @@ def get_system_stats(daemon: Daemon, request: Request) -> Answer:
         "http_waiting": request.server_facts().waiting,
         "threads": threading.active_count(),
     }
-    return Answer(200, {**document, **memory_bytes()})
+    return Answer(200, {**document, **memory_use()})
+
+
+def _sample_document(sample: Sample) -> dict[str, Any]:
+    # A program before this one may have handed over None for what it did not know.
+    known = {name: value or 0 for name, value in sample._asdict().items()}
+    return {"ts": parse_time(sample.at) // 1000, **known}
 
 
 def get_metrics_history(daemon: Daemon, request: Request) -> Answer:
     """List how the daemon and its machine did in the last hour."""
-    samples = [sample._asdict() for sample in daemon.samples()]
-    known = [{k: v for k, v in s.items() if v is not None} for s in samples]
-    return Answer(200, known)
+    return Answer(200, [_sample_document(sample) for sample in daemon.samples()])
 
 
 def _daemon_log_events(daemon: Daemon, n: int) -> Iterator[bytes]:
@@ -9936,7 +10076,8 @@ def _daemon_log_events(daemon: Daemon, n: int) -> Iterator[bytes]:
         for line in lines:
             if line.n > n + 1:
                 yield event_text("dropped", {"dropped_lines": line.n - n - 1})
-            yield event_text("line", line._asdict(), line.n)
+            whole = f"{time_text(line.ts)} {line.level} {line.text}"
+            yield event_text("line", {**line._asdict(), "line": whole}, line.n)
             n = line.n
         now_s = daemon.clock.monotonic_s()
         silent = not lines and now_s - heard_s >= STREAM_COMMENT_S
@@ -10129,7 +10270,7 @@ def get_metrics(daemon: Daemon, request: Request) -> Stream:
     return Stream(200, media, iter([raw]), len(raw), {"Vary": "Accept"})
 
 
-def reload_config(daemon: Daemon, request: Request) -> Answer:
+def reload(daemon: Daemon, request: Request) -> Answer:
     """Load tasks.json again, all of it or nothing."""
     try:
         return Answer(200, daemon.reload()._asdict())
@@ -10277,7 +10418,7 @@ ROUTES = (
     Route("POST", "/api/runs/bulk/rerun", bulk_rerun_runs, "BulkRerun",
           headers="traceparent", body="BulkSelector", check=check_selector,
           needs_body=True),
-    Route("POST", "/api/reload", reload_config, "Reload"),
+    Route("POST", "/api/reload", reload, "Reload"),
     Route("GET", "/api/info", get_info, "Info"),
     Route("GET", "/api/system", get_system_stats, "SystemStats"),
     Route("GET", "/api/system/history", get_metrics_history, "SystemHistory"),
@@ -11839,7 +11980,9 @@ class Server(http.server.ThreadingHTTPServer):
     def facts(self) -> ServerFacts:
         """Facts about this server for the answers of operations."""
         token, page = self.options.token, self.options.page
-        return ServerFacts(bool(token), len(self.busy), self.answered(), page)
+        counts = (len(self.busy), self.answered())
+        port, path = self.server_address[1], self.places().get("socket", "")
+        return ServerFacts(bool(token), *counts, page, int(port), path)
 
     def put_to_use(self, options: Options, tls: ssl.SSLContext | None) -> None:
         """Use the options and certificate of a reload from the next request on."""
@@ -13272,10 +13415,10 @@ def _health_text(health: Mapping[str, Any]) -> str:
 
 def _status_lines(place: str, found: Mapping[str, Any]) -> Iterator[str]:
     screen, info, system = _screen(), found["info"], found["system"]
-    up = duration_text(system["uptime"] / 1e9)
+    up = duration_text(system["uptime_ns"] / 1e9)
     yield f"{PROGRAM} {info['version']}  pid {info['pid']}  up {up}  {place}"
-    changed = ", changed since it was loaded" if info["config_changed"] else ""
-    yield f"config  {info['config_path']}, {info['tasks']} tasks{changed}"
+    changed = ", changed since it was loaded" if info["config_stale"] else ""
+    yield f"config  {info['config_path']}, {info['task_count']} tasks{changed}"
     free = size_text(system["disk_free_bytes"])
     yield f"data    {info['data_dir']}, {free} free"
     yield f"health  {_health_text(found['health'])}"

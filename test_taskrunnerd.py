@@ -13335,8 +13335,9 @@ def test_reload_lists_what_changed(in_process):
     changes = rewrite(daemon, {"new": plain, "same": plain, "other": other})
     assert changes.added == ["new"]
     assert changes.removed == ["gone"]
-    assert set(changes.changed) == {"other"}
-    assert set(changes.changed["other"]) == {"run", "timeout", "env", "log_max_size"}
+    (changed,) = changes.changed
+    assert changed["name"] == "other"
+    assert set(changed["reasons"]) == {"run", "timeout", "env", "log_max_size"}
     assert [s.task.name for s in daemon.task_states()] == ["new", "same", "other"]
     ended = end_of(daemon, daemon.trigger("other", {}, "api"))
     assert ended.end_reason == "failed"
@@ -13397,7 +13398,7 @@ def test_reload_over_http_signal_and_command(serve):
     assert daemon.get("/api/info").json["config_changed"] is True
     reply = daemon.request("POST", "/api/reload")
     assert (reply.status, reply.json["added"]) == (200, ["b"])
-    assert reply.json["changed"] == {"a": ["group"]}
+    assert reply.json["changed"] == [{"name": "a", "reasons": ["group"]}]
     daemon.write_tasks({"a": {"run": 5}})
     refused = daemon.request("POST", "/api/reload")
     assert refused.status == 422
@@ -13419,7 +13420,7 @@ def test_reload_over_http_signal_and_command(serve):
 
     daemon.write_tasks({"d": {"run": "true"}})
     answer = json.loads(reload().stdout)
-    assert answer == {"added": ["d"], "removed": ["c"], "changed": {}}
+    assert answer == {"added": ["d"], "removed": ["c"], "changed": []}
     daemon.write_tasks({f"task{n}": {"run": 5} for n in range(60)})
     done = reload()
     assert done.returncode == 78 and done.stderr.count("must be text or a list") == 50
@@ -13553,8 +13554,8 @@ def test_machine_is_watched_for_an_hour(in_process):
     assert samples[0].at == tr.time_text(newest_ms - 3_590_000)
     for sample in samples:
         assert sample.daemon_cpu >= 0
-        assert sample.cpu is None or 0 <= sample.cpu <= 100
-        assert sample.mem is None or 0 < sample.mem < 100
+        assert 0 <= sample.cpu <= 100
+        assert 0 <= sample.mem < 100
 
 
 def test_machine_without_proc_is_watched_as_far_as_it_can_be(monkeypatch):
@@ -13564,7 +13565,8 @@ def test_machine_without_proc_is_watched_as_far_as_it_can_be(monkeypatch):
     clock.pass_time(tr.SAMPLE_EVERY_S)
     watch.look()
     (sample,) = watch.samples
-    assert (sample.cpu, sample.mem, sample.rss_bytes) == (None, None, None)
+    assert (sample.cpu, sample.mem, sample.rss_bytes) == (0.0, 0.0, None)
+    assert (sample.mem_used, sample.mem_total) == (0, 0)
     assert sample.daemon_cpu >= 0
 
 
@@ -14545,8 +14547,10 @@ def test_summary_counts_by_outcome(ops):
     after = ops.get("/api/runs/summary").json
     grown = {k: after[k] - before[k] for k in ("total", "success", "failed", "missed")}
     assert grown == {"total": 3, "success": 1, "failed": 2, "missed": 0}
-    assert after["last_failure"] == {k: v for k, v in absent.items() if k != "$schema"}
-    assert bad["id"] < after["last_failure"]["id"]
+    assert after["last_failure"] == absent["end_at"]
+    absent = {k: v for k, v in absent.items() if k != "$schema"}
+    assert after["last_failure_run"] == absent
+    assert bad["id"] < after["last_failure_run"]["id"]
 
 
 def test_summary_of_an_empty_history_has_no_last_failure(serve):
@@ -15241,7 +15245,9 @@ def test_info_says_what_the_daemon_is(shared):
     info = shared.get("/api/info").json
     assert shared.process and info["pid"] == shared.process.pid
     assert (info["name"], info["version"]) == ("taskrunnerd", tr.VERSION)
-    assert (info["tasks"], info["auth_required"]) == (len(SHARED_TASKS), False)
+    assert (info["task_count"], info["auth_required"]) == (len(SHARED_TASKS), False)
+    assert [task["name"] for task in info["tasks"]] == list(SHARED_TASKS)
+    assert info["port"] == shared.port
     assert os.path.realpath(info["config_path"]) == os.path.realpath(
         shared.folder / "tasks.json"
     )
@@ -15258,7 +15264,7 @@ def test_system_counts_runs_and_waiting_requests(ops, fifo):
             ops.stop(run)
     assert (stats["runs_active"], stats["runs_queued"]) == (1, 2)
     assert stats["http_waiting"] >= 1 and stats["threads"] > 1
-    assert stats["uptime"] > 0 and len(stats["load_average"]) == 3
+    assert stats["uptime_ns"] > 0 and len(stats["load_average"]) == 3
     assert 0 < stats["disk_free_bytes"] <= stats["disk_total_bytes"]
 
 
@@ -15685,6 +15691,269 @@ def test_upcoming_ticks_end_with_the_calendar():
     ticks = list(tr.upcoming(tr.parse_cron("@yearly"), utc_s("9990-01-01 00:00")))
     assert len(ticks) < 12
     assert utc_text(ticks[0].at_s) == "9991-01-01 00:00"
+
+
+# -- clients of RunWisp 0.x
+
+# What they decode: the fields of each type, those with ? may be missing.
+# fmt: off
+TYPES_OF_0X = {
+    "BulkAffectedBody": "affected:whole",
+    "BulkRerunBody": "triggered:[TriggeredRunRef]",
+    "CapInfo": "available:flag name:text",
+    "ConfigStaleSSEEvent": "stale:flag",
+    "DaemonInfo": """
+        auth_disabled:flag capabilities:[CapInfo] cloud_enabled:flag
+        config_loaded_at:time config_stale:flag external_url:text fingerprint:text
+        port:whole resolved_timezone:text scheduling_active:flag service_managed:flag
+        tasks:[TaskBrief] timezone_source:config|system version:text
+    """,
+    "DaemonLogLineEvent": "line:text",
+    "EndReason": "success|failed|stopped|timeout|crashed|skipped|log_overflow|"
+                 "queue_full|dst_skipped|daemon_stopped|missed|start_failed",
+    "ErrorDetail": "location?:text message?:text value?:any",
+    "ErrorModel": """
+        detail?:text errors?:[ErrorDetail] instance?:text status?:whole title?:text
+        type:text
+    """,
+    "InstanceInfo": """
+        app:text config_path:text data_dir:text fingerprint:text pid:whole
+        socket_path:text version:text
+    """,
+    "LogDoneEvent": "final_line:whole status:text",
+    "LogDroppedEvent": "after:whole count:whole",
+    "LogLineEntry": """
+        continued?:flag frame_count?:whole n:whole stream:text text:text ts:whole
+    """,
+    "LogPageBody": """
+        finalized:flag first_available:whole lines:[LogLineEntry] total_lines:whole
+        truncated:flag
+    """,
+    "LogRotatedEvent": "first_available:whole",
+    "LogSearchBody": """
+        exhausted:flag hits:[LogSearchHit] next_cursor?:text scanned_runs:whole
+    """,
+    "LogSearchHit": "n:whole run_id:text stream:text text:text ts:whole",
+    "MetricsSample": """
+        cpu:number mem:number mem_total:whole mem_used:whole ts:whole
+    """,
+    "PingEvent": "",
+    "ReloadResult": "added:[text] changed:[ReloadTaskChange] removed:[text]",
+    "ReloadTaskChange": "name:text reasons:[text]",
+    "Run": """
+        created_at:time end_at?:time end_reason?:EndReason
+        exit_code:whole external_execution_id?:text id:text instance_index:whole
+        params?:{text} retry_attempt:whole retry_of_run_id?:text start_at?:time
+        status:pending|running|ended task_name:text
+        triggered_by:cron|api|cloud|service|startup
+    """,
+    "RunDeletedSSEEvent": "run_id:text task_name:text",
+    "RunEvent": "error?:text run:Run",
+    "RunSummary": """
+        failed:whole last_failure?:time missed:whole success:whole total:whole
+    """,
+    "RunsResponseBody": "runs:[Run] total:whole",
+    "StopRunOutputBody": "message:text",
+    "SystemSampleSSEEvent": "sample:MetricsSample uptime:text",
+    "SystemStats": """
+        arch:text cpu_cores:whole cpu_usage:number host:text mem_total:whole
+        mem_usage:number mem_used:whole name:text os:text uptime:text version:text
+        work_dir:text
+    """,
+    "TaskBrief": """
+        api_trigger:flag catch_up?:text compose?:TaskComposeRef cron?:text
+        depends_on?:[text] group?:text instances?:whole kind?:task|service
+        max_concurrent?:whole name:text on_overlap?:text parameters?:[TaskParam]
+        restart?:text staged?:flag
+    """,
+    "TaskComposeRef": "file:text project_name:text service?:text",
+    "TaskParam": """
+        allow_custom?:flag choices?:[text] default?:text description?:text key:text
+        kind:env|arg|option|flag required?:flag type?:string|number
+    """,
+    "TaskResponse": """
+        api_trigger:flag autostart:flag catch_up?:latest|all|skip
+        compose?:TaskComposeRef cron?:text depends_on?:[text] description?:text
+        env?:{text} env_file?:text exit_codes?:[whole] graceful_stop?:whole group?:text
+        healthy_after?:whole instances?:whole jitter?:whole keep_for?:whole
+        keep_runs?:whole kind?:task|service log_max_size?:whole
+        log_on_full?:drop_new|drop_old|kill_task max_catch_up_runs?:whole
+        max_concurrent?:whole name:text next_run_at?:text
+        on_overlap?:queue|skip|terminate parameters?:[TaskParam] priority?:whole
+        queue_max?:whole restart?:never|always|on_failure
+        restart_backoff?:constant|linear|exponential restart_delay?:whole
+        retry_attempts?:whole retry_backoff?:constant|linear|exponential
+        retry_delay?:whole run_on_start?:flag secrets_file?:text shell?:text
+        staged?:flag start_retries?:whole
+        stop_signal?:SIGTERM|SIGINT|SIGQUIT|SIGHUP|SIGKILL|SIGUSR1|SIGUSR2
+        timeout?:whole timezone?:text umask?:text user?:text working_dir?:text
+    """,
+    "TriggeredRunRef": "run_id:text task_name:text",
+}
+PLAIN_OF_0X = {
+    "text": [str], "whole": [int], "number": [int, float], "flag": [bool],
+    "any": [str, int, float, bool, list, dict],
+}
+ROUTES_OF_0X = {
+    "POST /api/tasks/ask/run": "Run", "GET /api/tasks/ask/runs/{id}": "Run",
+    "GET /api/runs/{id}": "Run", "GET /api/runs": "RunsResponseBody",
+    "GET /api/tasks/ask/runs": "RunsResponseBody",
+    "GET /api/runs/summary": "RunSummary", "GET /api/tasks": "[TaskResponse]",
+    "GET /api/tasks/ask/runs/{id}/log": "LogPageBody",
+    "GET /api/tasks/ask/log/search?q=5": "LogSearchBody",
+    "GET /api/info": "DaemonInfo", "GET /api/system": "SystemStats",
+    "GET /api/system/history": "[MetricsSample]", "POST /api/reload": "ReloadResult",
+    "POST /api/runs/bulk/cancel": "BulkAffectedBody",
+    "POST /api/runs/bulk/rerun": "BulkRerunBody",
+    "POST /api/runs/bulk/delete": "BulkAffectedBody",
+    "POST /api/runs/bulk/restore": "BulkAffectedBody",
+    "GET /api/runs/no": "ErrorModel",
+}
+EVENTS_OF_0X = {
+    "ping": "PingEvent", "run.created": "RunEvent", "run.started": "RunEvent",
+    "run.updated": "RunEvent", "run.completed": "RunEvent", "run.failed": "RunEvent",
+    "run.deleted": "RunDeletedSSEEvent",
+}
+LOG_EVENTS_OF_0X = {
+    "line": "LogLineEntry", "rotated": "LogRotatedEvent", "dropped": "LogDroppedEvent",
+    "done": "LogDoneEvent",
+}
+# fmt: on
+
+
+def fields_of_0x(kind):
+    """(field, whether it must be there, its type) of each field of a type."""
+    for word in TYPES_OF_0X[kind].split():
+        field, _, inner = word.partition(":")
+        yield field.rstrip("?"), not field.endswith("?"), inner
+
+
+def is_plain_of_0x(kind, value):
+    """Whether a value is one of a type without parts."""
+    words = TYPES_OF_0X.get(kind, kind)
+    if "|" in words:
+        return value in words.split("|")
+    if kind == "time":
+        pattern = r"\d{4}(-\d\d){2}T\d\d(:\d\d){2}(\.\d+)?Z"
+        return isinstance(value, str) and re.fullmatch(pattern, value)
+    return type(value) in PLAIN_OF_0X.get(kind, ())
+
+
+def faults_of_0x(kind, value, at=""):
+    """Where a value breaks the schema of a type; it may have more members."""
+    if kind in TYPES_OF_0X and isinstance(value, dict):
+        for field, needed, inner in fields_of_0x(kind):
+            if field in value:
+                yield from faults_of_0x(inner, value[field], f"{at}.{field}")
+            elif needed:
+                yield f"{at}.{field} is missing"
+    elif kind[0] == "[" and isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from faults_of_0x(kind[1:-1], entry, f"{at}[{index}]")
+    elif kind[0] == "{" and isinstance(value, dict):
+        for name, entry in value.items():
+            yield from faults_of_0x(kind[1:-1], entry, f"{at}.{name}")
+    elif not is_plain_of_0x(kind, value):
+        yield f"{at} is no {kind}: {value!r}"
+
+
+def decoded_of_0x(kind, value):
+    """A value as a strict client gets it: of the fields that it knows. Raises KeyError
+    for one that is missing, TypeError and ValueError for one of another type."""
+    if kind in TYPES_OF_0X and kind != "EndReason":
+        known = {
+            field: decoded_of_0x(inner, value[field])
+            for field, needed, inner in fields_of_0x(kind)
+            if needed or field in value
+        }
+        return types.SimpleNamespace(**known)
+    if kind[0] == "[":
+        return [decoded_of_0x(kind[1:-1], entry) for entry in value]
+    if kind[0] == "{":
+        return {k: decoded_of_0x(kind[1:-1], entry) for k, entry in value.items()}
+    if kind == "time":
+        return datetime.fromisoformat(re.sub("Z$", "+00:00", value))
+    if type(value) not in PLAIN_OF_0X.get(kind, [str]):
+        raise TypeError(f"{value!r} is no {kind}")
+    return value
+
+
+@pytest.fixture
+def told_to_0x(serve_here):
+    """(what was asked or happened, type, JSON) of each shared route and each event."""
+    ask = {
+        "run": 'echo "$N $1"; exit "$N"', "cron": "@yearly", "group": "g",
+        "umask": "027", "timeout": "9s", "keep_for": "2d", "keep_runs": 9,
+        "on_overlap": "coalesce", "params": [
+            {"env": "N", "type": "integer", "default": 5},
+            {"arg": "A", "choices": ["a"], "allow_custom": True, "default": "b"}],
+    }  # fmt: skip
+    much = {"run": "seq 20000", "log_max_size": "70kb"}
+    tasks = {"ask": ask, "much": much, "hold": {"run": ["sleep", "600"]}}
+    client = serve_here(tasks, clock=FakeClock())
+    client.daemon.clock.pass_time(tr.SAMPLE_EVERY_S)
+    client.daemon.tick()
+    told = []
+    with client.events("/api/runs/stream") as events:
+        run, much, hold = client.run("ask"), client.run("much"), client.trigger("hold")
+        stopped = client.stop(hold)
+        told.append(("stop", "StopRunOutputBody", stopped.json))
+        client.run("ask", {"N": "0"})
+        bodies = {"/api/runs/bulk": {"ids": [run["id"]]}}
+        for asked, kind in ROUTES_OF_0X.items():
+            method, path = asked.format(id=run["id"]).split()
+            body = bodies.get(path.rpartition("/")[0])
+            told.append((asked, kind, client.request(method, path, body).json))
+        wanted = set(EVENTS_OF_0X)
+        while wanted:
+            event = next(events)
+            wanted.discard(event.name)
+            told.append((event.name, EVENTS_OF_0X[event.name], event.data))
+    with client.events(place(much) + "/log/stream") as events:
+        told += [(e.name, LOG_EVENTS_OF_0X[e.name], e.data) for e in events]
+    say(client.daemon.log_tail, 2, "info", "ready")
+    with client.events("/api/daemon/log-stream") as events:
+        told.append(("daemon", "DaemonLogLineEvent", next(events).data))
+    return told
+
+
+def test_answers_and_events_satisfy_the_schemas_of_0x(told_to_0x):
+    for what, kind, value in told_to_0x:
+        assert not list(faults_of_0x(kind, value)), what
+
+
+def test_strict_client_of_0x_decodes_answers_and_events(told_to_0x):
+    told = {what: decoded_of_0x(kind, value) for what, kind, value in told_to_0x}
+    task, *_ = told["GET /api/tasks"]
+    assert (task.timeout, task.umask, task.on_overlap) == (9 * 10**9, "027", "queue")
+    assert (task.kind, task.autostart, task.shell) == ("task", True, "/bin/sh -e -c")
+    number, choice = ({**vars(param)} for param in task.parameters)
+    assert number == {"key": "N", "kind": "env", "type": "number", "default": "5",
+                      "required": False, "description": ""}  # fmt: skip
+    assert choice == {"key": "A", "kind": "arg", "type": "string", "choices": ["a"],
+                      "allow_custom": True, "default": "b", "required": False,
+                      "description": ""}  # fmt: skip
+    info, system = told["GET /api/info"], told["GET /api/system"]
+    assert [brief.name for brief in info.tasks] == ["ask", "much", "hold"]
+    assert info.auth_disabled and info.scheduling_active and not info.config_stale
+    assert system.uptime == "0m" and system.host == os.uname().nodename
+    (sample,) = told["GET /api/system/history"]
+    assert sample.ts == 1_800_000_000 + tr.SAMPLE_EVERY_S
+    assert system.mem_total == sample.mem_total
+    assert told["GET /api/runs/summary"].last_failure.year == 2027
+    (again,) = told["POST /api/runs/bulk/rerun"].triggered
+    deleted, run = told["run.deleted"], told["GET /api/runs/{id}"]
+    assert (again.task_name, deleted.run_id) == ("ask", run.id)
+    assert (run.exit_code, run.params) == (5, {"N": "5", "A": "b"})
+    assert told["daemon"].line == "1970-01-01T00:00:00.002Z info ready"
+
+
+@pytest.mark.parametrize("seconds, text", [
+    (59, "0m"), (3599, "59m"), (11_520, "3h 12m"), (86_399, "23h 59m"),
+    (4 * 86_400 + 7199, "4d 1h"),
+])  # fmt: skip
+def test_uptime_reads_as_in_0x(seconds, text):
+    assert tr._uptime_text(types.SimpleNamespace(uptime_s=lambda: seconds)) == text
 
 
 # ---- 13. OpenAPI: the API described by its own tables -----------------------
