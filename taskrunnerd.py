@@ -348,6 +348,8 @@ RETENTION_PAUSE_S = 1.0
 RETENTION_BATCH_PAUSE_S = 0.1
 RETENTION_EVERY_S = 3600.0
 RETENTION_BATCH_RUNS = 500
+SPARE_PAGES = 256  # of the database, 4 KiB each, that it keeps for what comes
+SHRINK_STEP_PAGES = 64  # a few milliseconds
 RESTORE_S = 600.0
 # Upper limits of the histogram of durations. They are columns of the store.
 DURATION_BUCKETS_S = (
@@ -4192,6 +4194,10 @@ class Store:
             found += self._rows(sql, [task_name, before, RETENTION_BATCH_RUNS])
         return sorted({row[0] for row in found})
 
+    def unused_pages(self) -> int:
+        """How many pages of the database are free."""
+        return int(self._rows("pragma freelist_count")[0][0])
+
     def oldest_trash_ms(self) -> int | None:
         """When the run longest in the trash was deleted; None if there is none."""
         oldest = self._rows("select min(deleted_at) from trash")[0][0]
@@ -4223,6 +4229,12 @@ def write_restored(run_ids: Sequence[str]) -> Write:
         move = f"insert into runs ({_COLUMNS}) select {_COLUMNS} {those}"
         statements += [(move, values), (f"delete {those}", values)]
     return Write(*statements)
+
+
+def write_shrunk() -> Write:
+    """A database that has fewer free pages; its file shrinks when the write-ahead log
+    is folded in. A cursor without columns is not stepped on, hence one at a time."""
+    return Write(*[("pragma incremental_vacuum(1)", ())] * SHRINK_STEP_PAGES)
 
 
 def write_forgotten(run_ids: Sequence[str]) -> Write:
@@ -7250,7 +7262,7 @@ class Housekeeper:
         try:
             # One batch a round: deadlines and ticks wait meanwhile.
             busy = self._forget_expired(daemon) or self._empty_trash()
-            if busy or self._forget_keys():
+            if busy or self._forget_keys() or self._shrink():
                 self.expect(RETENTION_BATCH_PAUSE_S)
         except StoreError:
             # Not in an hour: this is what makes room on a full disk.
@@ -7288,6 +7300,14 @@ class Housekeeper:
             return False
         self._store.flush(self._store.enqueue(write_unclaimed(until_ms)))
         return True
+
+    def _shrink(self) -> bool:
+        """Give room in the database back to the disk; False if there is little."""
+        unused = self._store.unused_pages()
+        if unused <= SPARE_PAGES:
+            return False
+        self._store.flush(self._store.enqueue(write_shrunk()))
+        return self._store.unused_pages() < unused
 
     def _remove(self, runs: list[tuple[str, str]]) -> None:
         """Remove (task name, run id) pairs for good: the logs first, so that a crash in

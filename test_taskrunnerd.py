@@ -10916,6 +10916,29 @@ def test_key_that_has_expired_is_pruned(in_process, monkeypatch):
     assert claims(daemon) == ["young"]
 
 
+def test_room_of_what_was_forgotten_goes_back_to_the_disk_in_steps(in_process):
+    clock = FakeClock()
+    daemon = in_process({"ok": {"run": "true", "keep_runs": 1}}, clock)
+    store = daemon.store
+    record(store, *[as_ended(new_run("ok"), summary="x" * 4000) for _ in range(450)])
+    store.fold("truncate")
+    full_bytes = os.path.getsize(store._path)
+    unused = []
+    for _ in range(9):
+        clock.pass_time(tr.RETENTION_EVERY_S if not unused else tr.RETENTION_PAUSE_S)
+        daemon.tick()
+        unused.append(store.unused_pages())
+    assert store.count_runs(ANY) == 1
+    assert unused[0] > 420 and unused[-1] == unused[-2] <= tr.SPARE_PAGES
+    steps = [more - less for more, less in zip(unused, unused[1:]) if more > less]
+    assert len(steps) > 2 and {*steps} == {tr.SHRINK_STEP_PAGES}
+    store.fold("truncate")
+    saved_bytes = full_bytes - os.path.getsize(store._path)
+    assert saved_bytes >= sum(steps) * 4096
+    (sound,) = store._rows("pragma integrity_check")
+    assert sound == ("ok",)
+
+
 @pytest.mark.parametrize("hours", [-72, -1, 1, 72])
 def test_key_does_not_notice_when_the_date_is_set(in_process, hours):
     clock = FakeClock()
