@@ -52,9 +52,9 @@ Threads and locks
     tick; each running run has a thread, which then waits for another run; reload, drain
     and the line for stdout have one while they last; watchdog, if systemd wants it,
     sees whether main, accept and schedule go round.
-    All changing state is in one Daemon behind one mutex. Every live run has a Condition
-    on that mutex, so that its end wakes those who wait for it and nobody else. Whatever
-    happens to a run is one Change, which takes five steps:
+    All changing state is in one Daemon behind one mutex. Whoever waits for a live run
+    adds a gate to it, which its end opens, so that it wakes those and nobody else, once
+    the mutex is free. Whatever happens to a run is one Change, which takes five steps:
         decide   with the mutex: what shall be, by the rules of section 7
         enqueue  with the mutex, _decide: the record is in line for the store (I2)
         flush    without it: one durable commit, shared with everybody in line
@@ -6098,13 +6098,34 @@ def _is_new(pid: int, from_s: float) -> bool:
     return not stat or stat.parent == own
 
 
+class Permits:
+    """So many may be in its block at a time. As threading.BoundedSemaphore, which is
+    written in Python around a Condition and costs ten times as much."""
+
+    def __init__(self, count: int) -> None:
+        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(count):
+            self._free.put(None)
+
+    @property
+    def free(self) -> int:
+        """How many more may enter now."""
+        return self._free.qsize()
+
+    def __enter__(self) -> None:
+        self._free.get()
+
+    def __exit__(self, *_: object) -> None:
+        self._free.put(None)
+
+
 class Processes:
     """Starts programs and remembers, for the next daemon, which ones were started. The
     journal has a line each: run id, pid, started between and, boot id. Enough to
     recognise a leftover after a crash, and not to mistake a stranger for one."""
 
     def __init__(self, folder: str) -> None:
-        self._spawning = threading.BoundedSemaphore(SPAWNS_AT_ONCE)
+        self._spawning = Permits(SPAWNS_AT_ONCE)
         self._null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._journal_path = os.path.join(folder, "processes")
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -6149,7 +6170,7 @@ class Processes:
         fault = self.cgroups.use()
         if not fault:
             # So that it is clear by whom somebody is who turns up beside the daemon.
-            self._spawning = threading.BoundedSemaphore(1)
+            self._spawning = Permits(1)
         return fault
 
     def halt(self) -> None:
@@ -6466,7 +6487,7 @@ class Processes:
 
 # ---- 11. Daemon: the monitor of all live state, and its loops ---------------
 # Owns every run that has not ended, the queues and the deadlines, behind one mutex;
-# each live run has a Condition on that mutex (I3). Relies on 2, 3 and 5 to 10; does
+# each who waits for a live run has a gate at it. Relies on 2, 3 and 5 to 10; does
 # not know that HTTP exists. Public methods of Daemon lock; `_methods` assume the lock
 # unless they say otherwise.
 
@@ -6522,6 +6543,7 @@ class Ring:
 
     def __init__(self, kept: int, first_n: int, lock: Any = None) -> None:
         self.added = threading.Condition(lock or threading.Lock())
+        self._waiting = 0
         self.first_n, self.newest_n = first_n, first_n - 1
         self._entries: collections.deque[Any] = collections.deque(maxlen=kept)
 
@@ -6529,12 +6551,17 @@ class Ring:
         """Add an entry and wake those who wait for one."""
         self.newest_n += 1
         self._entries.append(kind(self.newest_n, *fields))
-        self.added.notify_all()
+        if self._waiting:
+            self.added.notify_all()
 
     def after(self, n: int, timeout_s: float = 0) -> list[Any]:
         """Those kept with a number above one; waits a time for one at most."""
         if self.newest_n <= n and timeout_s > 0:
-            self.added.wait(timeout_s)
+            self._waiting += 1
+            try:
+                self.added.wait(timeout_s)
+            finally:
+                self._waiting -= 1
         newer = itertools.takewhile(lambda x: x[0] > n, reversed(self._entries))
         return list(newer)[::-1]
 
@@ -6885,16 +6912,15 @@ class LiveRun:
     `log` and reading from `child`, which belong to the run's own thread. `cause` is why
     the daemon ends the run, once it does; `kill_at_s` when its patience is over."""
 
-    def __init__(
-        self, run: Run, lane: Lane, values: dict[str, str], mutex: Any
-    ) -> None:
+    def __init__(self, run: Run, lane: Lane, values: dict[str, str]) -> None:
         self.run = run
         self.lane = lane
         # A reload gives the lane another task; a run that has begun keeps its own.
         self.task = lane.task
         self.environ = lane.environ
         self.values = values
-        self.changed = threading.Condition(mutex)
+        # Of each who waits for a change of it; a word in it wakes.
+        self.gates: list[queue.SimpleQueue[None]] = []
         self.child: Child | None = None
         self.log: LogWriter | None = None
         self.started_s = 0.0
@@ -6921,6 +6947,11 @@ class LiveRun:
         self.parked = False
         # Somebody waits for its log to be there.
         self.awaited = False
+
+    def wake(self) -> None:
+        """Have those who wait for a change look again."""
+        for gate in self.gates:
+            gate.put(None)
 
     def record(self) -> dict[str, Any]:
         """Everything about a parked run that is not in the store, as JSON."""
@@ -7137,28 +7168,34 @@ class Crew:
 
     def __init__(self, body: Callable[[Any], None]) -> None:
         self._body = body
-        self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        # One permit for every thread that waits for a job and was not promised one.
-        self._idle = threading.Semaphore(0)
+        # Of each thread that waits and was not promised a job; the last one comes next.
+        # Adding to a list and taking out of it are atomic.
+        self._idle: list[queue.SimpleQueue[Any]] = []
 
     def do(self, job: Any) -> None:
         """Have a thread do the job."""
-        if self._idle.acquire(blocking=False):
-            self._jobs.put(job)
-        else:
+        try:
+            jobs = self._idle.pop()
+        except IndexError:
             threading.Thread(target=self._work, args=(job,), daemon=True).start()
+        else:
+            jobs.put(job)
 
     def _work(self, job: Any) -> None:
+        jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
         while True:
             self._body(job)
-            self._idle.release()
+            self._idle.append(jobs)
             try:
-                job = self._jobs.get(timeout=CREW_IDLE_S)
+                job = jobs.get(timeout=CREW_IDLE_S)
             except queue.Empty:
-                if self._idle.acquire(blocking=False):
+                try:
+                    self._idle.remove(jobs)
+                except ValueError:
+                    # Promised a job in this very moment.
+                    job = jobs.get()
+                else:
                     return
-                # Promised a job in this very moment.
-                job = self._jobs.get()
 
 
 def log_end(run: Run) -> None:
@@ -7402,7 +7439,7 @@ class Daemon:
         # Event ids go on growing over restarts.
         self._events = Ring(EVENTS_KEPT, self.started_ms * 1000 + 1, self._mutex)
         self._housekeeper = Housekeeper(folder, self.store, self.processes, clock)
-        self.following = threading.BoundedSemaphore(FOLLOWERS_AT_ONCE)
+        self.following = Permits(FOLLOWERS_AT_ONCE)
         # A leaf, so that two readers do not repair the same log.
         self._repairing = threading.Lock()
         # What ended, as far as it was read; the tasks of which more did since. Another
@@ -7411,7 +7448,7 @@ class Daemon:
         self._uncounted: set[str] = set()
         self._counting = threading.Lock()
         self._deadlines = Deadlines()
-        self.pumping = threading.BoundedSemaphore(PUMPS_AT_ONCE)
+        self.pumping = Permits(PUMPS_AT_ONCE)
         self._crew = Crew(self.conduct)
         self._ids = Ulids(self.store.newest_id())
         # Keys of triggers that are being looked up or recorded, one thread for each.
@@ -7590,18 +7627,41 @@ class Daemon:
             if not run:
                 raise Problem(404, f"no run {run_id}")
             return run
-        while True:
-            with self._mutex:
-                left_s = give_up_s - self.clock.monotonic_s()
-                queued = live.run.status == PENDING
-                undone = self.draining and (queued or self._gives_up())
-                leaving = self.pausing or undone
-                changed = seen not in (ENDED, live.run.status)
-                if live.run.ended or changed or left_s <= 0 or leaving:
-                    return live.run
-                live.changed.wait(min(left_s, HANGUP_CHECK_S))
-            if not live.run.ended and not still_there():
+        left_s = give_up_s - self.clock.monotonic_s()
+
+        def is_over(live: LiveRun) -> bool:
+            queued = live.run.status == PENDING
+            undone = self.draining and (queued or self._gives_up())
+            leaving = self.pausing or undone
+            changed = seen not in (ENDED, live.run.status)
+            return live.run.ended or changed or left_s <= 0 or leaving
+
+        while not self._await_change(live, is_over, min(left_s, HANGUP_CHECK_S)):
+            if not still_there():
                 raise CallerGone
+            left_s = give_up_s - self.clock.monotonic_s()
+        return live.run
+
+    def _await_change(
+        self, live: LiveRun, is_over: Callable[[LiveRun], Any], timeout_s: float | None
+    ) -> bool:
+        """Wait for a change of a live run, or a time, unless the wait is over, which is
+        asked under the mutex; returns whether it was, or the run has ended."""
+        gate: queue.SimpleQueue[None] = queue.SimpleQueue()
+        with self._mutex:
+            if is_over(live):
+                return True
+            live.gates.append(gate)
+        # Not a Condition: whoever is woken need not have the mutex at once, which is
+        # with the one who tells of the change, and has one lock less to make.
+        with contextlib.suppress(queue.Empty):
+            gate.get(timeout=timeout_s)
+        if live.run.ended:
+            # Nobody looks at its gates any more.
+            return True
+        with self._mutex:
+            live.gates.remove(gate)
+        return False
 
     def _gives_up(self) -> bool:
         """Whether all that is left are records that the store has refused too long."""
@@ -7618,11 +7678,13 @@ class Daemon:
             if size_bytes > seen or not live.log.closed:
                 return size_bytes
         if live:
-            with self._mutex:
-                # Not begun, or at its end while that is being recorded.
-                live.awaited = True
-                if not live.run.ended and (not live.log or live.log.closed):
-                    live.changed.wait(timeout_s)
+            # Not begun, or at its end while that is being recorded.
+            live.awaited = True
+            self._await_change(
+                live,
+                lambda live: live.run.ended or (live.log and not live.log.closed),
+                max(0.0, timeout_s),
+            )
         return -1
 
     # -- events
@@ -7701,6 +7763,7 @@ class Daemon:
             self._flush(changes)
             more: list[Change] = []
             begun: list[LiveRun] = []
+            gates: list[queue.SimpleQueue[None]] = []
             with self._mutex:
                 for change in changes:
                     if change.recorded:
@@ -7709,13 +7772,18 @@ class Daemon:
                         more += self._undo(change)
                     else:
                         refused.append(change)
+                        continue
+                    gates += change.live.gates
+            # They find the mutex free.
+            for gate in gates:
+                gate.put(None)
             for live in begun:
                 if kept == []:
                     kept.append(live)
                 else:
                     more += self._begin(live)
             changes = more
-        if self._free_disk(refused):
+        if refused and self._free_disk(refused):
             return self._settle_again(refused, kept)
         for change in refused:
             self._note_refused(change)
@@ -7754,7 +7822,6 @@ class Daemon:
             live.known = True
             self._events.add(Event, "run.created", run)
             self.note_last_run(run)
-        live.changed.notify_all()
         if run.ended:
             self._tell_end(live)
         elif run.status == RUNNING:
@@ -7784,7 +7851,6 @@ class Daemon:
         else:
             ended = self._ended_early(live.run, START_FAILED, "its record has vanished")
             ends = [self._decide(live, ended, write_ended(ended))]
-        live.changed.notify_all()
         self._idle.notify_all()
         return ends + self._promote(lane)
 
@@ -7875,10 +7941,9 @@ class Daemon:
             ]
             changes = self._end_queued(queued, _NOT_STARTED)
         self._settle(changes)
-        with self._mutex:
-            for live in queued:
-                while live.doom and live.change:
-                    live.changed.wait()
+        for live in queued:
+            while live.doom and live.change:
+                self._await_change(live, lambda x: not (x.doom and x.change), None)
         return len(asked) + len(stopped) + len(queued)
 
     def request_stop(self, live: LiveRun, cause: str, error: str) -> None:
@@ -8050,7 +8115,8 @@ class Daemon:
         if live.task.keep_runs is not None or live.task.keep_for_s is not None:
             self._housekeeper.expect(RETENTION_PAUSE_S, live.task)
             self._due.notify()
-        self._idle.notify_all()
+        if self.draining or self.pausing:
+            self._idle.notify_all()
 
     # -- triggers
 
@@ -8184,7 +8250,7 @@ class Daemon:
             self._ids.make(now_ms), task.name, PENDING, triggered_by, now, params=params
         )
         run = run._replace(scheduled_at=scheduled_at)
-        live = LiveRun(run, lane, values, self._mutex)
+        live = LiveRun(run, lane, values)
         like = self._like_waiting(lane, values)
         queued = len(lane.queue)
         decision = admit(task, len(lane.active), queued, like_waits=bool(like))
@@ -8257,7 +8323,7 @@ class Daemon:
             if live.task.timeout_s is not None:
                 self._add_deadline(now_s + live.task.timeout_s, live, TIMEOUT)
             if live.awaited:
-                live.changed.notify_all()
+                live.wake()
         log_info(f"run started task={live.task.name} run={live.run.id} pid={child.pid}")
 
     def park(self, live: LiveRun) -> bool:
@@ -8493,7 +8559,7 @@ class Daemon:
             request_id=ended.request_id,
             traceparent=ended.traceparent,
         )
-        retry = LiveRun(run, live.lane, live.values, self._mutex)
+        retry = LiveRun(run, live.lane, live.values)
         retry.enters_s = self.clock.monotonic_s() + delay_s
         return retry
 
@@ -8651,7 +8717,7 @@ class Daemon:
         run = Run(run_id, lane.task.name, PENDING, "cron", now)
         run = self._ended_early(run, end_reason, error)
         run = run._replace(scheduled_at=scheduled_at)
-        return LiveRun(run, lane, {}, self._mutex)
+        return LiveRun(run, lane, {})
 
     # -- which schedules there are
 
@@ -8763,7 +8829,7 @@ class Daemon:
         Before any thread, or under the mutex."""
         name = ended.task_name
         lane = self._lanes.get(name) or Lane(undeclared_task(name), None)
-        live = LiveRun(ended, lane, {}, self._mutex)
+        live = LiveRun(ended, lane, {})
         live.known = True
         return self._decide(live, ended, write_ended(ended))
 
@@ -8783,7 +8849,7 @@ class Daemon:
             # What is no longer declared is not tried again.
             task = {**task, "retry_attempts": 0}
         values = {**(run.params or {}), **secret}
-        live = LiveRun(run, lane, values, self._mutex)
+        live = LiveRun(run, lane, values)
         live.known = True
         live.task = with_record(lane.task, task)
         live.log = LogWriter.resumed(self.log_of(run), record["log"])
@@ -8810,7 +8876,7 @@ class Daemon:
             # One whose record is damaged could get other parameters than were given.
             ended = self._ended_early(run, SKIPPED, run.error or _UNDECLARED)
             return [self.decide_left(ended)]
-        live = LiveRun(run, lane, {**(run.params or {}), **secret}, self._mutex)
+        live = LiveRun(run, lane, {**(run.params or {}), **secret})
         live.known = True
         self._live[run.id] = live
         if run.start_at:
@@ -8949,7 +9015,7 @@ class Daemon:
                 live.kill_at_s = min(live.kill_at_s or kill_at_s, kill_at_s)
                 self._add_deadline(live.kill_at_s, live, None)
             for live in self._live.values():
-                live.changed.notify_all()
+                live.wake()
             self._events.added.notify_all()
             halted = False
             while self._running() and not self._gives_up():
@@ -8986,7 +9052,7 @@ class Daemon:
             self.pausing = True
             self.processes.halt()
             for live in self._live.values():
-                live.changed.notify_all()
+                live.wake()
             self._events.added.notify_all()
             while not all(live.parked for live in self._running()):
                 left_s = give_up_s - self.clock.monotonic_s()

@@ -27,6 +27,7 @@ import multiprocessing
 import os
 import platform
 import py_compile
+import queue
 import random
 import re
 import resource
@@ -8068,7 +8069,7 @@ def processes(tmp_path):
 
 def see_off(child):
     """Wait for the end of a program, and let go of it."""
-    within(DEADLINE_S, lambda: child.read(1) == [] and child.exited, "its end")
+    within(DEADLINE_S, lambda: child.exited or child.read(1) is None, "its end")
     child.reap()
     child.close()
 
@@ -8193,7 +8194,7 @@ def test_spawns_that_wait_for_others_have_no_open_files(processes, tmp_path):
     program = tr.Command(["true"], {}, str(tmp_path), -1, None)
     spawns = [in_thread(lambda: processes.spawn(program, RUN_ID)) for _ in range(50)]
     gate.await_caller()
-    within(DEADLINE_S, lambda: processes._spawning._value == 0, "no more may start")
+    within(DEADLINE_S, lambda: processes._spawning.free == 0, "no more may start")
     assert open_files() <= before + 4 * tr.SPAWNS_AT_ONCE
     gate.open()
     for child in [spawn() for spawn in spawns]:
@@ -11888,6 +11889,31 @@ def play_under_a_fault(daemon):
     for run_id in taken[-2:]:
         daemon.stop(run_id)
     return taken
+
+
+def test_thread_that_is_about_to_leave_does_the_job_it_is_promised(monkeypatch):
+    done, threads = [], []
+
+    class Jobs(queue.SimpleQueue):
+        """In the moment in which nobody has given its thread a job, somebody does."""
+
+        def get(self, block=True, timeout=None):
+            if timeout is None:
+                return super().get()
+            if done == ["first"]:
+                crew.do("second")
+            raise queue.Empty
+
+    def do(job):
+        done.append(job)
+        threads.append(threading.current_thread())
+
+    monkeypatch.setattr(tr.queue, "SimpleQueue", Jobs)
+    crew = tr.Crew(do)
+    crew.do("first")
+    within(DEADLINE_S, lambda: len(threads) == 2, "both jobs are done")
+    threads[0].join(DEADLINE_S)
+    assert (done, len(set(threads)), crew._idle) == (["first", "second"], 1, [])
 
 
 def is_idle(daemon):
