@@ -1572,9 +1572,9 @@ _FILTER_FIELDS: dict[str, JsonSchema] = {
     "task_name": _TASK_NAME,
     "triggered_by": _choice("How the run was triggered", TRIGGERS),
     "created_after": _text("Created at or after (RFC 3339)", format="date-time"),
-    "created_before": _text("Created before (RFC 3339)", format="date-time"),
-    "exit_code_min": _number("Smallest exit code", -1, 255),
-    "exit_code_max": _number("Largest exit code", -1, 255),
+    "created_before": _text("Created at or before (RFC 3339)", format="date-time"),
+    "exit_code_min": _number("Smallest exit code", -(2**63), 2**63 - 1),
+    "exit_code_max": _number("Largest exit code", -(2**63), 2**63 - 1),
     "retries_only": _flag("Only second and later attempts"),
     "search": _text(
         "Part of a task name or run id",
@@ -1695,7 +1695,7 @@ SCHEMAS: dict[str, JsonSchema] = {
     "BulkFilter": _object("Which runs", " ".join(_FILTER_FIELDS), **_FILTER_FIELDS),
     "BulkSelector": {
         **_request(
-            "Either ids, or match_all with a filter",
+            "Either ids, or match_all with a filter and except_ids",
             ids=_list("Run ids", _RUN_ID, minItems=1, maxItems=BULK_MAX_IDS),
             match_all=_flag("All runs that match the filter"),
             filter=_ref("BulkFilter"),
@@ -1705,11 +1705,7 @@ SCHEMAS: dict[str, JsonSchema] = {
         "oneOf": [
             {
                 "required": ["ids"],
-                "properties": {
-                    "match_all": {"const": False},
-                    "filter": False,
-                    "except_ids": False,
-                },
+                "properties": {"match_all": {"const": False}},
             },
             {
                 "required": ["match_all"],
@@ -1904,6 +1900,8 @@ PARAMS: dict[str, JsonSchema] = {
         pattern=CURSOR_PATTERN,
     ),
 }
+# Of these an empty text means that they are absent.
+MAY_BE_BLANK = {*_FILTER_FIELDS, "sort_field", "sort_direction", "run_id", "cursor"}
 PATH_PARAMS: dict[str, JsonSchema] = {
     "task_name": _TASK_NAME,
     "run_id": _RUN_ID,
@@ -2202,6 +2200,23 @@ def parse_boolean(text: str) -> bool:
     if word in _FALSE:
         return False
     raise ValueError(f'"{text}" is not true or false')
+
+
+_BLANKS = {"string": "", "array": []}
+
+
+def without_blanks(schema: JsonSchema, value: Any) -> Any:
+    """A JSON value without the members that are null, or an empty text or list where
+    the schema has one: so clients of RunWisp 0.x write that a member is absent."""
+    fields = resolved(schema).get("properties", {})
+    if not isinstance(value, dict):
+        return value
+    kept = {}
+    for name, member in value.items():
+        field = resolved(fields.get(name, {"type": "unknown"}))
+        if name not in fields or member not in (None, _BLANKS.get(field["type"])):
+            kept[name] = without_blanks(field, member)
+    return kept
 
 
 def coerced(schema: JsonSchema, text: str) -> Any:
@@ -3450,7 +3465,7 @@ def _conditions(which: RunFilter) -> list[_Condition]:
         values = [ulid_text(max(0, after_ms) << 80), time_text(after_ms)]
         found.append(("id >= ? and created_at >= ?", values))
     if which.created_before:
-        found.append(("created_at < ?", [time_text(parse_time(which.created_before))]))
+        found.append(("created_at <= ?", [time_text(parse_time(which.created_before))]))
     if which.status:
         # The condition on the task is to choose the index, if it does: hence the plus.
         of_task = which.task_name is not None
@@ -9679,7 +9694,7 @@ def stop_run(daemon: Daemon, request: Request) -> Answer:
 
 def _run_filter(values: Mapping[str, Any]) -> RunFilter:
     given = {name: values.get(name) for name in RunFilter._fields}
-    return RunFilter(**{k: v for k, v in given.items() if v is not False and v != ""})
+    return RunFilter(**{k: v for k, v in given.items() if v is not False})
 
 
 def get_all_runs(daemon: Daemon, request: Request) -> Answer:
@@ -9729,18 +9744,14 @@ def get_run_summary(daemon: Daemon, request: Request) -> Answer:
 def check_selector(
     daemon: Daemon, request: Request, faults: list[Fault]
 ) -> list[Fault]:
-    """Check that a selector has either ids, or match_all and its members."""
+    """Check that a selector has either ids or match_all."""
     body = request.body
     if not isinstance(body, dict):
         return faults
     if ("ids" in body) == bool(body.get("match_all")):
         message = 'must have either "ids" or "match_all": true'
         return [Fault(("body",), message), *faults]
-    extra = [
-        name for name in ("filter", "except_ids") if name in body and "ids" in body
-    ]
-    message = 'goes with "match_all": true'
-    return [*faults, *(Fault(("body", name), message) for name in extra)]
+    return faults
 
 
 def _selected_ids(
@@ -10440,7 +10451,8 @@ _LIVE = (TEXT, EVENT_STREAM)
 class Route(NamedTuple):
     """One row of the API. `query` names PARAMS, `headers` names HEADERS, `body` and
     `answer` name SCHEMAS; `check` finds faults that a schema cannot; `also` are the
-    media types that a client may prefer to `media`."""
+    media types that a client may prefer to `media`; with `takes_blanks`, members of the
+    body that are blank are absent."""
 
     method: str
     path: str
@@ -10455,6 +10467,7 @@ class Route(NamedTuple):
     also: tuple[str, ...] = ()
     needs_body: bool = False
     needs_query: str = ""
+    takes_blanks: bool = False
     open_to_all: bool = False
 
     @property
@@ -10496,14 +10509,17 @@ ROUTES = (
           query="wait wait_timeout output", also=_LIVE,
           headers="Prefer If-None-Match Last-Event-ID"),
     Route("POST", "/api/runs/bulk/cancel", bulk_cancel_runs, "BulkAffected",
-          body="BulkSelector", check=check_selector, needs_body=True),
+          body="BulkSelector", check=check_selector, needs_body=True,
+          takes_blanks=True),
     Route("POST", "/api/runs/bulk/delete", bulk_delete_runs, "BulkAffected",
-          body="BulkSelector", check=check_selector, needs_body=True),
+          body="BulkSelector", check=check_selector, needs_body=True,
+          takes_blanks=True),
     Route("POST", "/api/runs/bulk/restore", bulk_restore_runs, "BulkAffected",
-          body="BulkSelector", check=check_selector, needs_body=True),
+          body="BulkSelector", check=check_selector, needs_body=True,
+          takes_blanks=True),
     Route("POST", "/api/runs/bulk/rerun", bulk_rerun_runs, "BulkRerun",
           headers="traceparent", body="BulkSelector", check=check_selector,
-          needs_body=True),
+          needs_body=True, takes_blanks=True),
     Route("POST", "/api/reload", reload, "Reload"),
     Route("GET", "/api/info", get_info, "Info"),
     Route("GET", "/api/system", get_system_stats, "SystemStats"),
@@ -10881,6 +10897,7 @@ def _bind_query(
     """Typed query values with their defaults, and their faults."""
     values: dict[str, Any] = {}
     faults: list[Fault] = []
+    given = {k: text for k, text in given.items() if text or k not in MAY_BE_BLANK}
     for key in route.query.split():
         schema, name = PARAMS[key], key.partition(":")[0]
         if name not in given:
@@ -10945,7 +10962,9 @@ def _bind_body(
     except ValueError as error:
         reason = str(error)
     else:
-        return body, [*faults, *find_faults(SCHEMAS[route.body], body, ("body",))]
+        schema = SCHEMAS[route.body]
+        body = without_blanks(schema, body) if route.takes_blanks else body
+        return body, [*faults, *find_faults(schema, body, ("body",))]
     fault = Fault(("body",), f"not JSON: {reason}")
     raise Problem(400, "the body is not JSON", faults=[fault])
 
