@@ -150,9 +150,9 @@ from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 if TYPE_CHECKING:
     import ssl
 
-if __name__ == "__main__" and "ssl" not in sys.modules:
+if __name__ == "__main__" and not ("ssl" in sys.modules or "notify" in sys.argv):
     # http.client wants OpenSSL at once, if it is there: 4 MB of each daemon and a tenth
-    # of its start, for what only TLS needs. That imports it itself.
+    # of its start, for what only TLS needs. That imports it itself, but for `notify`.
     sys.modules["ssl"] = cast("Any", None)
     import http.client
     import http.server
@@ -193,6 +193,7 @@ CGROUP, MARK = TRACKINGS = ("cgroup", "mark")
 CONSTANT, LINEAR, EXPONENTIAL = BACKOFFS = ("constant", "linear", "exponential")
 CATCH_LATEST, CATCH_ALL, CATCH_SKIP = CATCH_UPS = ("latest", "all", "skip")
 SEPARATE, MERGE = STDERR_WAYS = ("separate", "merge")
+AS_CHAT, AS_JSON, AS_TEXT = NOTIFY_FORMATS = ("chat", "json", "text")
 STDOUT, STDERR, SYSTEM = range(3)
 STREAMS = ("stdout", "stderr", "system")
 NO_EXIT_CODE = -1
@@ -202,6 +203,7 @@ TOKEN_VARIABLE = "TASKRUNNERD_TOKEN"
 RUN_ID_VARIABLE = "TASKRUNNERD_RUN_ID"
 REQUEST_ID_VARIABLE = "TASKRUNNERD_REQUEST_ID"
 RESULT_VARIABLE = "TASKRUNNERD_RESULT"
+NOTIFY_VARIABLE = "TASKRUNNERD_NOTIFY"
 REQUEST_ID_HEADER = "X-Request-Id"
 KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
@@ -367,6 +369,12 @@ SELFTEST_LOG_MAX_BYTES = 128 * KIB
 # How long after its runs were killed the daemon itself may take to end.
 STOP_SLACK_S = 10.0
 NOTIFY_WAIT_S = 2.0
+NOTICE_TRY_S = 10.0
+NOTICE_AGAIN_MAX_S = 60.0  # that a Retry-After is waited for
+NOTICE_REDIRECTS_MAX = 4
+NOTICE_LINES = 8  # of the output; with the rest, a message for Discord has 2000
+NOTICE_LINE_MAX_CHARS = 150
+NOTICE_MAX_CHARS = 2000
 STDOUT_WAIT_S = 1.0
 WATCHDOG_S = 60
 DOCKER_GRACE_S = 10.0
@@ -1322,6 +1330,16 @@ class Task(NamedTuple):
     run: str | tuple[str, ...] = _key(
         "Text: a shell script. List: a program and its arguments",
         _made({**_WORDS, "items": {"type": "string"}}),
+    )
+    notify: Mapping[str, Any] | None = _key(
+        "In place of run: whom to tell; https://…, http://…, mailto:…, or a list",
+        _made({**_WORDS, "items": {"type": "string"}}),
+        notify_format=_choice(
+            "chat: for Slack, Discord and such; json: the document; text: plain text",
+            NOTIFY_FORMATS,
+            default=AS_CHAT,
+        ),
+        smtp=_text("Mail server for mailto: smtp://USER:PASSWORD@HOST:587, smtps://…"),
     )
     description: str = _key("What the task does, for people", _TEXT, "")
     group: str = _key("Heading under which the task is listed", _TEXT, "")
@@ -2452,6 +2470,9 @@ def _read_config(path: str) -> str:
 
 _MERGED_KEYS = ("env", "secrets")
 _DEFAULTS = {key: x["default"] for key, x in TASK_KEYS.items() if "default" in x}
+_NOTIFY_DEFAULTS = {
+    "retry_attempts": 4, "retry_backoff": EXPONENTIAL, "retry_delay": "10s",
+}  # fmt: skip
 _JSON_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
@@ -2562,7 +2583,11 @@ def _check_run(
 ) -> None:
     at: Where = ("tasks", name, "run")
     run = setting.get("run")
-    if at in source.misshapen:
+    if at in source.misshapen or (*at[:2], "notify") in source.misshapen:
+        return
+    if "notify" in setting:
+        if run is not None:
+            source.fault(at, "must not be there: notify stands in its place")
         return
     if run is None:
         message = "must be there: a shell script, or a list of a program and arguments"
@@ -2585,6 +2610,64 @@ def _check_run(
     if "-e" in words and "pipefail" not in f"{words}{run}" and has_pipe:
         seen = f'"{words[0]} -e" sees a failure of the last command of a pipe only'
         source.warn(at, f'{seen}; "shell": "bash" sees all (pipefail)')
+
+
+# Python clears __file__ once the script's body has ended.
+OWN_FILE = os.path.abspath(__file__)
+
+
+def own_program() -> list[str]:
+    """How this program is started: the interpreter with its flags, and the file."""
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return [sys.executable, *flags, OWN_FILE]
+
+
+def _url_fault(url: str, schemes: str) -> bool:
+    """Whether a URL is none that can be used."""
+    try:
+        parts = urlsplit(url if re.fullmatch(f"(?:{schemes})://[!-~]+", url) else "")
+        return not parts.hostname or parts.port == 0
+    except ValueError:
+        return True
+
+
+def target_fault(target: str) -> str:
+    """What is wrong with a target of `notify`, without showing it: it is a secret."""
+    addresses = re.fullmatch("mailto:[!-+.-~]+(?:,[!-+.-~]+)*", target)
+    if addresses or not _url_fault(target, "https?"):
+        return ""
+    return "must be https://…, http://… or mailto:ADDRESS"
+
+
+def notify_secrets(notify: Mapping[str, Any]) -> list[str]:
+    """The texts by which targets and the password of `smtp` could be known."""
+    found = [*notify["targets"], notify["smtp"]]
+    for url in found[:]:
+        parts = urlsplit(url)
+        password = parts.password or ""
+        rest = parts._replace(scheme="", netloc="").geturl()
+        found += [password, unquote(password), rest, *parts.path.split(",")]
+    return found
+
+
+def _read_notify(
+    source: _Source, at: Callable[[str], Where], setting: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `notify`, `notify_format` and `smtp` say: targets, format, smtp."""
+    given, smtp = setting["notify"], setting.get("smtp", "")
+    targets = [given] if isinstance(given, str) else given
+    for index, target in enumerate(targets):
+        fault = target_fault(target)
+        if fault:
+            place = at("notify") if isinstance(given, str) else (*at("notify"), index)
+            source.fault(place, fault)
+    if smtp and _url_fault(smtp, "smtps?"):
+        message = "must be smtp://USER:PASSWORD@HOST:587, or smtps://…"
+        source.fault(at("smtp"), message)
+    if any(param.get("env") is None for param in setting["params"]):
+        message = "of a task with notify must be env; its program takes no arguments"
+        source.fault(at("params"), message)
+    return {"targets": targets, "format": setting["notify_format"], "smtp": smtp}
 
 
 def _find_account(user: str) -> Account:
@@ -2781,7 +2864,8 @@ def _build_task(
 ) -> Task | None:
     """The task, or None when it has a fault, which the source then knows."""
     before = len(source.faults)
-    setting = {**_DEFAULTS, **defaults, **own}
+    preset = _NOTIFY_DEFAULTS if "notify" in own else {}
+    setting = {**_DEFAULTS, **preset, **defaults, **own}
 
     def at(key: str) -> Where:
         """Where a key's value comes from, so that its fault is shown there."""
@@ -2793,6 +2877,7 @@ def _build_task(
         source.faults.append(Fault(("tasks", name), message, of_name=True))
     params = _build_params(source, at("params"), setting["params"])
     _check_run(source, name, setting, params)
+    notify = _read_notify(source, at, setting) if "notify" in setting else None
     cron = _build_cron(source, at, setting)
     account = None
     try:
@@ -2806,14 +2891,18 @@ def _build_task(
         for place, settings in ((("defaults",), shared), (("tasks", name), own))
         for key in _MERGED_KEYS
     )
-    if len(source.faults) > before or "run" not in setting:
+    if len(source.faults) > before or not {"run", "notify"} & {*setting}:
         return None
     working_dir = _plain_path(os.path.join(source.folder, setting["working_dir"]))
     base = _base_environment(setting["env_base"], account, working_dir)
     secrets = [*secret.values(), *own_secret.values()]
-    run = setting["run"]
+    run = setting.get("run", "")
+    if notify:
+        secrets += notify_secrets(notify)
+        run = [*own_program(), "notify"]
     fields: dict[str, Any] = {
         "run": run if isinstance(run, str) else tuple(run),
+        "notify": notify,
         "params": params,
         "environ": {**base, **plain, **secret, **own_plain, **own_secret},
         # Shorter ones would take too much out of the output.
@@ -2840,8 +2929,8 @@ def load_config(path: str) -> Config:
     source.misshapen = {f.at[:n] for f in source.faults for n in range(1, 4)}
     top = document if isinstance(document, dict) else {}
     defaults = source.sound(top.get("defaults"), ("defaults",))
-    if "run" in defaults:
-        source.fault(("defaults", "run"), "belongs to a task, not to the defaults")
+    for key in {"run", "notify"} & {*defaults}:
+        source.fault(("defaults", key), "belongs to a task, not to the defaults")
     zone_name = source.sound(top, ()).get("timezone")
     if zone_name:
         source.zone_name = _checked_zone(source, ("timezone",), zone_name)
@@ -3036,10 +3125,14 @@ def verdict(task: Task, cause: str | None, returncode: int) -> Verdict:
     return Verdict(SUCCESS if accepted else FAILED, exit_code, name)
 
 
-def retry_delay_s(task: Task, end_reason: str | None, attempt: int) -> float | None:
+def retry_delay_s(
+    task: Task, end_reason: str | None, attempt: int, exit_code: int = NO_EXIT_CODE
+) -> float | None:
     """How long to wait after an attempt, counted from 0, until the next one; None when
     there is none. No back-off makes it longer than BACKOFF_MAX_S."""
     if end_reason not in RETRIED or attempt >= task.retry_attempts:
+        return None
+    if task.notify and exit_code == EX_UNAVAILABLE:
         return None
     factors = {CONSTANT: 1, LINEAR: attempt + 1, EXPONENTIAL: 1 << attempt}
     grown_s = task.retry_delay_s * factors[task.retry_backoff]
@@ -7168,6 +7261,11 @@ def _command(live: LiveRun, result_path: str) -> Command:
     if run.traceparent:
         # A parameter of that name was given on purpose.
         own.setdefault("TRACEPARENT", run.traceparent)
+    if task.notify:
+        # Neither `ps` nor other users see it there.
+        left = range(run.retry_attempt, task.retry_attempts)
+        delays_s = [retry_delay_s(task, FAILED, attempt) for attempt in left]
+        own[NOTIFY_VARIABLE] = json.dumps({**task.notify, "delays_s": delays_s})
     argv = command_line(task, arguments)
     whole = {**live.environ, **encoded_environ(own)}
     merges = task.stderr == MERGE
@@ -8557,7 +8655,8 @@ class Daemon:
 
     def _next_attempt(self, live: LiveRun, ended: Run, wall_ms: int) -> LiveRun | None:
         """The attempt after one that ended, if there is to be one."""
-        delay_s = retry_delay_s(live.task, ended.end_reason, ended.retry_attempt)
+        how, attempt = ended.end_reason, ended.retry_attempt
+        delay_s = retry_delay_s(live.task, how, attempt, ended.exit_code)
         if delay_s is None or live.task.name not in self._lanes:
             return None
         run = Run(
@@ -12641,6 +12740,282 @@ def _print_import(settings: dict[str, str], arguments: argparse.Namespace) -> in
 # -- asking a running daemon
 
 
+# -- notify
+
+
+class _Undelivered(Exception):
+    """Why a target was not told; `is_final` if it would refuse the same message again,
+    `wait_s` if it says how long to wait."""
+
+    def __init__(
+        self, why: str, *, is_final: bool = False, wait_s: float = 0.0
+    ) -> None:
+        super().__init__(why)
+        self.is_final = is_final
+        self.wait_s = wait_s
+
+
+@contextlib.contextmanager
+def _time_limit(limit_s: float) -> Iterator[None]:
+    """Raise TimeoutError in the block once a time is over, and again in what it does
+    for its end. Sockets only limit each single receive and send."""
+
+    def give_up(number: int, frame: Any) -> None:
+        raise TimeoutError(f"no answer within {duration_text(limit_s)}")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, limit_s, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _stays(old: SplitResult, new: SplitResult) -> bool:
+    """Whether a redirect leads to the same host, and not out of TLS."""
+    upgrade = (old.scheme, new.scheme) == ("http", "https")
+    return old[:2] == new[:2] or (upgrade and old.hostname == new.hostname)
+
+
+def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
+    """POST to a URL, through a proxy if the environment names one. A redirect within
+    the host is followed by another POST. Raises _Undelivered and OSError."""
+    import urllib.error
+    import urllib.request
+    from urllib.parse import urljoin
+
+    parts = urlsplit(url)
+    user_info, _, host = parts.netloc.rpartition("@")
+    if user_info:
+        code = binascii.b2a_base64(unquote(user_info).encode(), newline=False).decode()
+        headers = {**headers, "Authorization": f"Basic {code}"}
+    url = parts._replace(netloc=host, fragment="").geturl()
+    no_redirect = urllib.request.HTTPRedirectHandler()
+    # It would make a GET of the POST, and go to any host.
+    no_redirect.redirect_request = lambda *_: None  # type: ignore[method-assign]
+    opener = urllib.request.build_opener(no_redirect)
+    for _ in range(NOTICE_REDIRECTS_MAX):
+        try:
+            # Checked: it is http or https.
+            opener.open(urllib.request.Request(url, body, headers)).close()  # noqa: S310
+            return
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                status, found = refusal.code, refusal.headers
+                words = refusal.read(ECHO_MAX_CHARS).decode("utf-8", "replace").split()
+        why = " ".join([str(status), *words])
+        if status not in (301, 302, 307, 308):
+            is_final = status < 500 and status not in (408, 429)
+            asked = re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", found["Retry-After"] or "0")
+            wait_s = float(asked[0]) if asked else 0.0
+            raise _Undelivered(why, is_final=is_final, wait_s=wait_s)
+        before, url = urlsplit(url), urljoin(url, found["Location"] or "")
+        if not _stays(before, urlsplit(url)):
+            why = f"{status}: the redirect leads to another host and is not followed"
+            raise _Undelivered(why, is_final=True)
+    raise _Undelivered("too many redirects", is_final=True)
+
+
+def _send_by_server(url: str, message: Any) -> None:
+    """Give a mail to the server that `smtp` names. Raises _Undelivered and OSError."""
+    import smtplib
+    import ssl
+    from urllib.parse import parse_qs
+
+    parts, tls = urlsplit(url), ssl.create_default_context()
+    host, user = parts.hostname or "", unquote(parts.username or "")
+    sender = parse_qs(parts.query).get("from", [user])[0]
+    # An EHLO with the name by DNS may have to wait for that.
+    name = socket.gethostname()
+    message["From"] = sender if "@" in sender else f"{PROGRAM}@{name}"
+    try:
+        if parts.scheme == "smtps":
+            port = parts.port or smtplib.SMTP_SSL_PORT
+            server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, name, context=tls)
+        else:
+            server = smtplib.SMTP(host, parts.port or (587 if user else 25), name)
+        with contextlib.closing(server):
+            server.ehlo()
+            if parts.scheme == "smtp" and (user or server.has_extn("starttls")):
+                server.starttls(context=tls)
+            if user:
+                server.login(user, unquote(parts.password or ""))
+            if server.send_message(message):
+                raise _Undelivered("some addresses were refused", is_final=True)
+            with contextlib.suppress(OSError):  # it has the mail
+                server.quit()
+    except smtplib.SMTPException as refusal:
+        # Either the answer to a command, or one for each recipient; or none.
+        answers = getattr(refusal, "recipients", {}).values()
+        codes = [code for code, _ in answers] or [getattr(refusal, "smtp_code", 0)]
+        is_final = isinstance(refusal, smtplib.SMTPNotSupportedError)
+        is_final = is_final or min(codes) >= 500
+        raise _Undelivered(str(refusal), is_final=is_final) from None
+
+
+def _mail(addresses: str, title: str, text: str, smtp: str) -> None:
+    """Send a mail, without a server by the local sendmail. Raises _Undelivered and
+    OSError."""
+    from email.message import EmailMessage
+    from email.utils import make_msgid
+
+    message = EmailMessage()
+    message["Subject"], message["To"] = title, unquote(addresses)
+    message["Date"] = formatdate(localtime=True)
+    message["Message-ID"] = make_msgid(domain=socket.gethostname())
+    message.set_content(text, cte="quoted-printable")
+    if smtp:
+        _send_by_server(smtp, message)
+        return
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/lib"
+    sendmail = shutil.which("sendmail", path=path)
+    if not sendmail:
+        raise _Undelivered("no sendmail here: name a server in smtp", is_final=True)
+    argv = [sendmail, "-oi", "-t"]
+    told = subprocess.run(
+        argv, input=bytes(message), stderr=subprocess.PIPE, check=False
+    )
+    if told.returncode:
+        words = told.stderr.decode("utf-8", "replace")
+        raise _Undelivered(f"sendmail: exit code {told.returncode} {words}")
+
+
+def _notice(document: Mapping[str, Any], fence: str = "") -> tuple[str, str]:
+    """Title and text that tell of a run, for somebody with a phone: the outcome first.
+    The last lines are those of stderr, if there are any."""
+    run, failures = document["run"], document.get("failures") or 0
+    outcome = [run["end_reason"].replace("_", " ")] if "end_reason" in run else []
+    in_row = f" ({failures} in a row)" if failures > 1 else ""
+    title = ": ".join([*outcome, run["task_name"]]) + in_row
+    output = document.get("output") or []
+    errors = [line for line in output if line["stream"] == STREAMS[STDERR]]
+    tail = [line["text"] for line in (errors or output)[-NOTICE_LINES:]]
+    tail = [text[:NOTICE_LINE_MAX_CHARS].replace("```", "'''") for text in tail]
+    if fence and tail:
+        tail = [fence, *tail, fence]
+    summary = (run.get("summary") or "")[: 2 * NOTICE_LINE_MAX_CHARS]
+    text = "\n".join(filter(None, [summary, *tail, document.get("url")]))
+    # Output may have half a surrogate pair in it, which no message can.
+    return title, text.encode("utf-8", "replace").decode()
+
+
+# What a chat takes for a mention or for a link of its own.
+_CHAT_MARK = re.compile(r"<|(?<!\w)@(?=\w)")
+
+
+def _deliver(
+    target: str, given: Mapping[str, Any], document: Mapping[str, Any]
+) -> None:
+    """Tell one target of a run. Raises _Undelivered and OSError."""
+    title, text = _notice(document)
+    if target.startswith("mailto:"):
+        _mail(target.partition(":")[2], title, text, given["smtp"])
+        return
+    headers = {"User-Agent": f"{PROGRAM}/{VERSION}", "Content-Type": "application/json"}
+    if given["format"] == AS_TEXT:
+        headers.update({"Content-Type": "text/plain; charset=utf-8", "Title": title})
+        body = (text or title).encode()
+    elif given["format"] == AS_JSON:
+        body = json.dumps(document).encode()
+    else:
+        told = "\n".join(_notice(document, "```"))
+        told = _CHAT_MARK.sub(lambda mark: f"{mark[0]}\u200b", told)[:NOTICE_MAX_CHARS]
+        # Discord takes `content`, and this to mention nobody; the others take `text`.
+        more = {"text": told, "content": told, "allowed_mentions": {"parse": []}}
+        body = json.dumps({**more, "run": document["run"]}).encode()
+    _post(target, body, headers)
+
+
+def _deliver_in_time(
+    target: str, given: Mapping[str, Any], document: Mapping[str, Any]
+) -> _Undelivered | None:
+    """Tell one target of a run, and stderr why that did not work."""
+    parts = urlsplit(target)
+    host = parts.netloc.rpartition("@")[2]
+    shown = f"{parts.scheme}://{host}/…" if host else "mailto:…"
+    try:
+        with _time_limit(NOTICE_TRY_S):
+            _deliver(target, given, document)
+    except _Undelivered as error:
+        failure = error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        # urllib and smtplib wrap what the network says.
+        failure = _Undelivered(str(getattr(error, "reason", error)) or repr(error))
+    else:
+        _print(f"told {shown}")
+        return None
+    _say(f"{shown} not told: {failure}")
+    return failure
+
+
+def _document_to_send(task_name: str) -> dict[str, Any]:
+    """What stdin says of a run. A text of another kind, or a sample in place of none,
+    is said by this run, which has not ended."""
+    raw = b""
+    if not (task_name or sys.stdin.isatty()):
+        raw = sys.stdin.buffer.read(BODY_MAX_BYTES)
+    with contextlib.suppress(ValueError):
+        document = json_value(raw)
+        if isinstance(document, dict) and isinstance(document.get("run"), dict):
+            return document
+    now = time_text(Clock().wall_ms())
+    name = task_name or os.environ.get("TASKRUNNERD_TASK", "notify")
+    summary = raw.decode("utf-8", "replace").strip() or "a sample: nothing has failed"
+    run_id = os.environ.get(RUN_ID_VARIABLE) or Ulids().make(Clock().wall_ms())
+    run = Run(run_id, name, RUNNING, "api", now, summary=summary)
+    return {"run": run_document(run), "output": [], "failures": 0, "url": None}
+
+
+def _given_notify(
+    settings: dict[str, str], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Targets, format and so on: of the command line, of a task, or from the daemon."""
+    if arguments.test:
+        task = load_config(settings["config"]).tasks.get(arguments.test)
+        if not task or not task.notify:
+            raise UsageError(f'no task "{arguments.test}" with notify', EX_USAGE)
+        return {**task.notify, "delays_s": []}
+    if not arguments.targets and NOTIFY_VARIABLE in os.environ:
+        found: dict[str, Any] = json.loads(os.environ[NOTIFY_VARIABLE])
+        return found
+    if not arguments.targets:
+        raise UsageError("name a target, or --test TASK", EX_USAGE)
+    for target in arguments.targets:
+        fault = target_fault(target)
+        if fault:
+            raise UsageError(f"a target {fault}", EX_USAGE)
+    smtp = os.environ.get("TASKRUNNERD_SMTP", "")
+    how = {"format": arguments.format, "smtp": smtp, "delays_s": []}
+    return {"targets": arguments.targets, **how}
+
+
+def _send_notices(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Tell targets of the run on stdin. EX_TEMPFAIL: nobody was told, and another
+    attempt may help; EX_UNAVAILABLE: somebody was not told, and it would not, or it
+    would tell others again."""
+    given = _given_notify(settings, arguments)
+    document = _document_to_send(arguments.test or "")
+    delays_s, left = given["delays_s"], list(dict.fromkeys(given["targets"]))
+    told = refused = waited = False
+    while True:
+        failures = [(x, _deliver_in_time(x, given, document)) for x in left]
+        left = [x for x, failed in failures if failed and not failed.is_final]
+        told |= any(not failed for _, failed in failures)
+        refused |= any(failed and failed.is_final for _, failed in failures)
+        if not left:
+            return EX_UNAVAILABLE if refused else EX_OK
+        wait_s = max(failed.wait_s for _, failed in failures if failed)
+        if told and delays_s:
+            # Another attempt would tell the others again.
+            wait_s = max(delays_s.pop(0), min(wait_s, NOTICE_AGAIN_MAX_S))
+        elif told or waited or not 0 < wait_s <= NOTICE_AGAIN_MAX_S:
+            return EX_UNAVAILABLE if told else EX_TEMPFAIL
+        else:
+            waited = True
+        time.sleep(wait_s)
+
+
 class _NoAnswer(UsageError):
     """The daemon cannot be reached, or asks for another try later. `sent`: it may have
     received the request."""
@@ -13645,16 +14020,6 @@ def _upgrade_daemon(settings: dict[str, str], arguments: argparse.Namespace) -> 
 # -- deployment: systemd-unit, dockerfile
 
 
-# Python clears __file__ once the script's body has ended.
-_FILE = os.path.abspath(__file__)
-
-
-def _own_program() -> list[str]:
-    """How this program is started: the interpreter with its flags, and the file."""
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return [sys.executable, *flags, _FILE]
-
-
 _UNIT = """\
 # Made by `taskrunnerd.py systemd-unit` for this installation. As root:
 #   {make} >/etc/systemd/system/taskrunnerd.service
@@ -13779,15 +14144,16 @@ def _print_unit(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     own_socket = "" if "socket" in given else "--socket=%t/taskrunnerd/socket"
     data = given.get("data", "/var/lib/taskrunnerd")
     config = given.get("config", "/etc/taskrunnerd/tasks.json")
-    own = [path for p in (sys.executable, _FILE) for path in (p, os.path.realpath(p))]
+    mine = (sys.executable, OWN_FILE)
+    own = [path for p in mine for path in (p, os.path.realpath(p))]
     needed = [*own, data, config]
     stop_s = _shutdown_s(settings) + STOP_SLACK_S
     unit = _UNIT.format(
-        program=_unit_words(_own_program()),
+        program=_unit_words(own_program()),
         flags=" ".join(filter(None, [_unit_words(flags), own_socket])),
         data=_unit_words([data]),
-        make=shlex.join([*_own_program(), "systemd-unit"]),
-        upgrade=shlex.join([*_own_program(), "upgrade", "--data", data]),
+        make=shlex.join([*own_program(), "systemd-unit"]),
+        upgrade=shlex.join([*own_program(), "upgrade", "--data", data]),
         config=config,
         stop_s=math.ceil(stop_s),
         watchdog_s=WATCHDOG_S,
@@ -14237,7 +14603,7 @@ def _rehearsal_command() -> list[str]:
             # The program could take the value of a flag it does not know for a command.
             flags[-1] += f"={word}"
     flags = [flag for flag in flags if flag != "--"]
-    return [*_own_program(), *flags, "validate", "--json"]
+    return [*own_program(), *flags, "validate", "--json"]
 
 
 def _check_first_answer(rehearsal: Rehearsal) -> None:
@@ -14281,7 +14647,7 @@ def _replace(
         with daemon.handover() as record:
             copy = json.dumps({**record, **facts}).encode()
         rehearsal.tell(copy, REHEARSAL_ANSWER_S)
-        argv = [*_own_program(), *sys.argv[1:]]
+        argv = [*own_program(), *sys.argv[1:]]
         for fd in signals:
             os.set_inheritable(fd, True)
         with daemon.handover() as record:
@@ -14575,7 +14941,7 @@ def _serve(settings: dict[str, str], page: str) -> Callable[[], NoReturn]:
         server, signals = _prepare(settings, page, rehearses=False)
     except Exception:
         if not is_new:
-            LOG.error("the upgrade has failed; %s program=%s", _BACK, _FILE)
+            LOG.error("the upgrade has failed; %s program=%s", _BACK, OWN_FILE)
         raise
     _start_thread(server.daemon.run_schedule, "schedule")
     _start_thread(server.serve_forever, "accept")
@@ -14761,7 +15127,7 @@ class _TestedDaemon:
         with open(os.path.join(self.folder, "stderr"), "ab") as stderr:
             # In a session of its own: Ctrl-C reaches the selftest, which then ends it.
             self.process = subprocess.Popen(
-                [sys.executable, _FILE, "--port", "0", "--shutdown-timeout", "2s"],
+                [sys.executable, OWN_FILE, "--port", "0", "--shutdown-timeout", "2s"],
                 cwd=self.folder,
                 env=environment_of_others(),
                 stdin=subprocess.DEVNULL,
@@ -15055,6 +15421,13 @@ exit code:
   130  stopped by Ctrl-C; 143 by SIGTERM
   137  killed, or the daemon died while the program ran
 """
+_NOTIFY_CODES = """
+stdin is the JSON that hooks get, or plain text. TASKRUNNERD_SMTP names the server for
+mailto:, as smtp in tasks.json does; without it there has to be a sendmail.
+exit code:
+  69   somebody was not told, and another attempt would not help
+  75   nobody was told, and another attempt may help
+"""
 _RUN_NAMES = " RUN is an id, its beginning or end, last, or TASK/last."
 
 
@@ -15160,6 +15533,20 @@ _COMMANDS: dict[str, _Command] = {
     ),
     "dockerfile": _plain(
         "print a Dockerfile, and a compose file in its comments", _print_dockerfile
+    ),
+    "notify": _plain(
+        "tell somebody of the run that stdin describes",
+        _send_notices,
+        _arg("targets", nargs="*", metavar="TARGET", help="https://…, mailto:ADDRESS"),
+        _arg(
+            "--format",
+            choices=NOTIFY_FORMATS,
+            default=AS_CHAT,
+            help="of what is posted",
+        ),
+        _arg("--test", metavar="TASK", help="send a sample to the targets of a task"),
+        _own("config", "FILE", "for --test"),
+        epilog=_NOTIFY_CODES,
     ),
     "next": _plain(
         *("print the coming ticks of schedules", _print_next),
@@ -15268,7 +15655,7 @@ def speak_utf8() -> None:
     tasks.json and of requests is UTF-8, and so are file names in it and what is
     printed. Bytes of the environment that are not UTF-8 pass unchanged."""
     if sys.getfilesystemencoding() != "utf-8":
-        python, *more = _own_program()
+        python, *more = own_program()
         # If an option is given twice, the first one counts.
         os.execv(python, [python, "-X", "utf8", *more, *sys.argv[1:]])
 

@@ -21,6 +21,8 @@ import functools
 import gc
 import hashlib
 import http.client
+import http.server
+import io
 import itertools
 import json
 import multiprocessing
@@ -36,6 +38,7 @@ import shlex
 import shutil
 import signal
 import socket
+import socketserver
 import sqlite3
 import ssl
 import stat
@@ -174,7 +177,7 @@ def serve_in_fork(
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = argv
-    tr._FILE = argv[0]
+    tr.OWN_FILE = argv[0]
     with open(1, "w") as sys.stdout, open(2, "w") as sys.stderr:
         try:
             outcome = tr.main(page=tr.PAGE)
@@ -2379,13 +2382,17 @@ def task_of(folder, defaults=None, /, **settings):
 
 def one_setting(key, value):
     """A tasks.json with a setting on line 2, its value from column len(key) + 5."""
-    run = "" if key == "run" else '"run": "true",'
+    run = "" if key in ("run", "notify") else '"run": "true",'
     return f'{{"tasks": {{"a": {{{run}\n"{key}": {json.dumps(value)}}}}}}}'
 
 
 GOOD_SETTINGS = [
     ("run", "echo hello", "run", "echo hello"),
     ("run", ["df", "-k"], "run", ("df", "-k")),
+    ("notify", "https://a.b/c", "notify", {"targets": ["https://a.b/c"],
+        "format": "chat", "smtp": ""}),
+    ("notify_format", "text", "notify", None),
+    ("smtp", "smtps://u:p@h", "notify", None),
     ("description", "Backs up", "description", "Backs up"),
     ("group", "system", "group", "system"),
     ("env_base", "clean", "name", "a"),
@@ -2454,6 +2461,7 @@ def test_task_without_settings_has_the_defaults(tmp_path):
     assert task == tr.Task(
         name="a",
         run="true",
+        notify=None,
         description="",
         group="",
         params=(),
@@ -2526,6 +2534,7 @@ def test_schedule_wants_defaults_for_required_parameters(tmp_path, key, value):
     assert faults_of(tmp_path, document) == []
 
 
+TARGET = "must be https://…, http://… or mailto:ADDRESS"
 DURATION = "is not a duration; write 30s, 5m, 1h30m, 2d"
 BAD_SETTINGS = [
     ("run", 5, "2:8: tasks.a.run: must be text or a list"),
@@ -2534,6 +2543,11 @@ BAD_SETTINGS = [
     ("run", [""], "2:9: tasks.a.run[0]: must name a program"),
     ("run", ["ls", 5], "2:15: tasks.a.run[1]: must be text"),
     ("run", "a\0b", "2:8: tasks.a.run: must not contain a NUL character"),
+    ("notify", 5, "2:11: tasks.a.notify: must be text or a list"),
+    ("notify", "b@c", f"2:11: tasks.a.notify: {TARGET}"),
+    ("notify", ["mailto:x", "http://:8/"], f"2:24: tasks.a.notify[1]: {TARGET}"),
+    ("notify_format", "ntfy", "2:18: tasks.a.notify_format: must be one of chat, "),
+    ("smtp", 5, "2:9: tasks.a.smtp: must be text"),
     ("description", 5, "2:16: tasks.a.description: must be text"),
     ("group", ["x"], "2:10: tasks.a.group: must be text"),
     ("params", {}, "2:11: tasks.a.params: must be a list"),
@@ -2671,7 +2685,7 @@ BAD_SETTINGS = [
 @pytest.mark.parametrize(("key", "value", "fault"), BAD_SETTINGS)
 def test_setting_is_refused_at_its_place(tmp_path, key, value, fault):
     [found] = faults_of(tmp_path, one_setting(key, value))
-    if fault.endswith("; "):
+    if fault.endswith(("; ", ", ")):
         found = found[: len("tasks.json:") + len(fault)]
     assert found == f"tasks.json:{fault}"
 
@@ -2949,9 +2963,13 @@ def test_defaults_may_have_every_key_but_run(tmp_path):
         "secrets_file": "file",
         "working_dir": ".",
     }
-    good = {key: value for key, value, _, _ in GOOD_SETTINGS if key != "run"}
+    good = {key: value for key, value, _, _ in GOOD_SETTINGS}
+    for key in ("run", "notify"):
+        document = {"defaults": {key: good.pop(key)}, "tasks": {}}
+        [fault] = faults_of(tmp_path, document)
+        assert f"defaults.{key}: belongs to a task" in fault
     defaults = {**good, **special}
-    assert {*defaults, "run", "user"} == set(tr.TASK_KEYS)
+    assert {*defaults, "run", "notify", "user"} == set(tr.TASK_KEYS)
     assert task_of(tmp_path, defaults).params[0].key == "P"
 
 
@@ -19203,7 +19221,7 @@ def replaceable(serve, tmp_path, fifo, monkeypatch):
             source = source.replace(old, new)
         program.write_text(source)
         argv = [sys.executable, str(program)]
-        monkeypatch.setattr(tr, "_own_program", lambda: argv)
+        monkeypatch.setattr(tr, "own_program", lambda: argv)
         daemon = serve({"hold": HELD}, "--heartbeat", "5s")
         return daemon, *begun(daemon, fifo)
 
@@ -21996,6 +22014,340 @@ def test_import_crontab_takes_what_is_not_utf8_and_a_copy_with_users(tmp_path):
     told = call(tmp_path, "import-crontab", "--system", "copy")
     users = [task["user"] for task in json.loads(told.out)["tasks"].values()]
     assert (told.code, users) == (0, ["a", "b"])
+
+
+# -- notify
+
+
+class Receiver:
+    """A server on a thread, which answers each POST with the next of `answers` (status,
+    headers, body), at last always with 200, and keeps what it got."""
+
+    def __init__(self, tls=None):
+        self.got, self.answers = [], []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.got.append((self.path, self.headers, body))
+                status, headers, text = (
+                    outer.answers.pop(0) if outer.answers else (200, {}, "ok")
+                )
+                self.send_response(status)
+                headers = {"Content-Length": str(len(text)), **headers}
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *args):
+                pass
+
+        self.server = socketserver.TCPServer(("127.0.0.1", 0), Handler)
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        scheme = "https" if tls else "http"
+        self.url = f"{scheme}://localhost:{self.server.server_address[1]}"
+        serve = functools.partial(self.server.serve_forever, poll_interval=0.01)
+        self.thread = threading.Thread(target=serve)
+        self.thread.start()
+
+    def close(self):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def receive(monkeypatch):
+    """Start receivers, to which no proxy leads."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    started = []
+
+    def start(*answers, tls=None):
+        started.append(Receiver(tls))
+        started[-1].answers += answers
+        return started[-1]
+
+    yield start
+    for receiver in started:
+        receiver.close()
+
+
+NOTED = {
+    "run": {"id": "1", "task_name": "backup", "status": "ended",
+        "end_reason": "failed", "exit_code": 3, "summary": "exit 3 after 2s"},
+    "output": [{"n": 0, "ts": 0, "stream": "stdout", "text": "fine"}]
+        + [{"n": n, "ts": 0, "stream": "stderr", "text": f"<!channel> @all ``` {n}"}
+        for n in range(1, 20)],
+    "failures": 2,
+    "url": "http://box:9477/#/runs/1",
+}  # fmt: skip
+
+
+@pytest.fixture
+def notify(cli, monkeypatch):
+    """notify(document, *words): as the command; `pauses` are those that it slept."""
+    pauses = []
+    monkeypatch.setattr(tr.time, "sleep", pauses.append)
+
+    def run(document, *words):
+        raw = document if isinstance(document, bytes) else json.dumps(document).encode()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+        return cli(None, "notify", *words)
+
+    run.pauses = pauses
+    return run
+
+
+def test_notify_posts_what_chats_take(receive, notify):
+    chat = receive()
+    told = notify(NOTED, f"{chat.url}/T0/secret")
+    assert (told.code, told.out) == (0, f"told {chat.url}/…\n".encode())
+    [(path, headers, body)] = chat.got
+    sent = json.loads(body)
+    assert (path, headers["Content-Type"]) == ("/T0/secret", "application/json")
+    assert sent["text"] == sent["content"] and sent["run"] == NOTED["run"]
+    assert sent["allowed_mentions"] == {"parse": []}
+    lines = sent["text"].split("\n")
+    assert lines[:2] == ["failed: backup (2 in a row)", "exit 3 after 2s"]
+    assert lines[-1] == NOTED["url"]
+    # The last lines of stderr in a fence, and nobody is mentioned.
+    assert (lines[2], lines[-2], len(lines)) == ("```", "```", 5 + tr.NOTICE_LINES)
+    assert lines[-3] == "<\u200b!channel> @\u200ball ''' 19"
+
+
+def test_notify_posts_text_and_the_document(receive, notify):
+    ntfy = receive()
+    port = ntfy.url.rpartition(":")[2]
+    notify(NOTED, "--format", "text", f"http://u:p%20w@localhost:{port}/alerts")
+    notify(NOTED, "--format", "json", ntfy.url)
+    notify(b"disk full\n", "--format", "text", ntfy.url)
+    notify(b"", "--format", "text", ntfy.url)
+    (_, headers, text), (_, _, document), (_, _, plain), (_, _, sample) = ntfy.got
+    assert headers["Title"] == "failed: backup (2 in a row)"
+    assert base64.b64decode(headers["Authorization"].split()[1]) == b"u:p w"
+    assert text.decode().startswith("exit 3 after 2s\n<!channel> @all")
+    assert json.loads(document) == NOTED
+    assert (plain, sample) == (b"disk full", b"a sample: nothing has failed")
+    assert ntfy.got[3][1]["Title"] == "notify"
+
+
+@pytest.mark.parametrize("answers, code, pauses, said", [
+    ([(500, {}, "broken")], 75, [], b"500 broken"),
+    ([(408, {}, "")], 75, [], b"408"),
+    ([(404, {}, "no  such\nhook")], 69, [], b"404 no such hook"),
+    ([(429, {"Retry-After": "7"}, "")], 0, [7], b"429"),
+    ([(429, {"Retry-After": "0.5"}, "")] * 2, 75, [0.5], b"429"),
+    ([(429, {"Retry-After": "3600"}, "")], 75, [], b"429"),
+    ([(503, {"Retry-After": "Wed, 21 Oct"}, "")], 75, [], b"503"),
+    ([(307, {"Location": "/b"}, "")], 0, [], b""),
+    ([(302, {"Location": "/b"}, "")], 0, [], b""),
+    ([(302, {"Location": "//127.0.0.1/"}, "")], 69, [], b"to another host"),
+    ([(301, {"Location": "file:///etc/passwd"}, "")], 69, [], b"to another host"),
+    ([(308, {"Location": "/b"}, "")] * 9, 69, [], b"too many redirects"),
+])  # fmt: skip
+def test_notify_knows_what_another_attempt_would_help(
+    receive, notify, answers, code, pauses, said
+):
+    receiver = receive(*answers)
+    told = notify(NOTED, f"{receiver.url}/a")
+    assert (told.code, notify.pauses) == (code, pauses), told
+    assert said in told.err and (b"/a" in told.err) is False
+    assert len({body for _, _, body in receiver.got}) == 1
+    if answers[0][1].get("Location") == "/b":
+        assert receiver.got[1][0] == "/b"
+
+
+def test_notify_that_told_somebody_repeats_only_the_rest(
+    receive, notify, monkeypatch
+):
+    first = receive()
+    for answers, delays, code in (
+        ([(500, {}, "")] * 2, [1, 2, 4], 0),
+        ([(500, {}, "")] * 3, [1, 2], 69),
+    ):
+        second, before = receive(*answers), len(first.got)
+        given = {"targets": [first.url, second.url], "format": "chat", "smtp": ""}
+        given["delays_s"] = delays
+        monkeypatch.setenv("TASKRUNNERD_NOTIFY", json.dumps(given))
+        assert notify(NOTED).code == code
+        assert notify.pauses == [1, 2]
+        assert (len(first.got) - before, len(second.got)) == (1, 3)
+        notify.pauses.clear()
+
+
+def test_notify_gives_up_on_a_server_that_hangs(notify, monkeypatch):
+    monkeypatch.setattr(tr, "NOTICE_TRY_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        for url in (f"http://127.0.0.1:{port}/", f"https://127.0.0.1:{port}/"):
+            told = notify(NOTED, url)
+            said = b"not told: no answer within 0.05 s" in told.err
+            assert (told.code, said) == (75, True), told
+
+
+def test_notify_verifies_tls_and_takes_a_proxy(receive, notify, tmp_path, monkeypatch):
+    secure, plain = receive(tls=made_tls(tmp_path)), receive()
+    told = notify(NOTED, secure.url)
+    assert (told.code, b"CERTIFICATE_VERIFY_FAILED" in told.err) == (75, True)
+    assert not secure.got
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    assert notify(NOTED, secure.url).code == 0
+    assert len(secure.got) == 1
+    monkeypatch.setenv("http_proxy", plain.url)
+    assert notify(NOTED, "http://nowhere.invalid/x").code == 0
+    assert plain.got[0][0] == "http://nowhere.invalid/x"
+
+
+class MailServer:
+    """An SMTP server on a thread; `answers` replaces those to commands by name."""
+
+    def __init__(self, tls, **answers):
+        self.tls, self.answers = tls, answers
+        self.commands, self.mails = [], []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.closing = False
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+
+    def _serve(self):
+        while not self.closing:
+            client = self.listener.accept()[0]
+            client.settimeout(DEADLINE_S)
+            with contextlib.suppress(OSError):
+                self._talk(client)
+            client.close()
+
+    def _talk(self, client):
+        client.sendall(b"220 mail\r\n")
+        file = client.makefile("rb")
+        while line := file.readline().decode().strip():
+            name = line.split()[0].upper()
+            self.commands.append(line)
+            hello = "250-mail\r\n250-STARTTLS\r\n250 AUTH PLAIN"
+            usual = {"EHLO": hello, "AUTH": "235 ok", "DATA": "354 go on"}
+            usual["STARTTLS"] = "220 go on"
+            answer = self.answers.get(name, usual.get(name, "250 ok"))
+            client.sendall(f"{answer}\r\n".encode())
+            if name == "STARTTLS" and answer[0] == "2":
+                client = self.tls.wrap_socket(client, server_side=True)
+                file = client.makefile("rb")
+            elif name == "DATA":
+                lines = iter(file.readline, b".\r\n")
+                self.mails.append(b"".join(lines).decode())
+                client.sendall(b"250 ok\r\n")
+            elif name == "QUIT":
+                return
+
+    def close(self):
+        self.closing = True
+        socket.create_connection(("127.0.0.1", self.port)).close()
+        self.thread.join()
+        self.listener.close()
+
+
+PLAIN_HELLO = "250 mail"
+
+
+@pytest.mark.parametrize("user, answers, code, said", [
+    ("me%40b.org:p%3Aw@", {}, 0, b"told mailto:"),
+    ("", {}, 0, b""),
+    ("", {"EHLO": PLAIN_HELLO}, 0, b""),
+    ("me:pw@", {"EHLO": PLAIN_HELLO}, 69, b"STARTTLS"),
+    ("me:pw@", {"AUTH": "535 wrong password"}, 69, b"535"),
+    ("", {"RCPT": "550 nobody"}, 69, b"550"),
+    ("", {"RCPT": "451 later"}, 75, b"451"),
+    ("", {"MAIL": "421 busy"}, 75, b"421"),
+])  # fmt: skip
+def test_notify_mails(notify, tmp_path, monkeypatch, user, answers, code, said):
+    server = MailServer(made_tls(tmp_path), **answers)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    smtp = f"smtp://{user}localhost:{server.port}"
+    given = {"targets": ["mailto:ops@a.org,root"], "format": "chat", "smtp": smtp}
+    given["delays_s"] = []
+    monkeypatch.setenv("TASKRUNNERD_NOTIFY", json.dumps(given))
+    try:
+        told = notify({**NOTED, "url": "http://b\u00f6x/"})
+    finally:
+        server.close()
+    assert (told.code, said in told.out + told.err) == (code, True), told
+    # Nothing is sent in the clear to a server that knows TLS, and no password ever.
+    names = [line.split()[0] for line in server.commands]
+    assert ("STARTTLS" in names) is ("EHLO" not in answers)
+    if code == 0:
+        [mail] = server.mails
+        assert "Subject: failed: backup (2 in a row)\r\n" in mail
+        sender = "me@b.org" if user else f"taskrunnerd@{socket.gethostname()}"
+        assert f"\r\nFrom: {sender}\r\n" in mail
+        assert "\r\nTo: ops@a.org,root\r\n" in mail
+        commands = [line.lower() for line in server.commands]
+        assert {"rcpt to:<ops@a.org>", "rcpt to:<root>"} < {*commands}
+        assert "\r\nexit 3 after 2s\r\n" in mail and "http://b=C3=B6x/" in mail
+        login = "AUTH PLAIN " + base64.b64encode(b"\0me@b.org\0p:w").decode()
+        assert (login in server.commands) is bool(user)
+
+
+def test_notify_mails_by_the_local_sendmail(notify, tmp_path, monkeypatch):
+    program = tmp_path / "sendmail"
+    keep = f'(echo "$@"; cat) >{tmp_path}/said'
+    program.write_text(f"#!/bin/sh\n{keep}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert notify(NOTED, "mailto:root").code == 0
+    said = (tmp_path / "said").read_text()
+    assert said.startswith("-oi -t\nSubject: failed: backup (2 in a row)\nTo: root\n")
+    program.write_text("#!/bin/sh\necho full >&2; exit 75\n")
+    told = notify(NOTED, "mailto:root")
+    assert (told.code, b"sendmail: exit code 75 full" in told.err) == (75, True)
+
+
+def test_notify_without_a_usable_target_is_wrong_usage(notify, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tasks = {"mail": {"notify": "mailto:x"}, "other": {"run": "true"}}
+    write_config(tmp_path, {"tasks": tasks})
+    for words, said in (
+        ([], b"name a target, or --test TASK"),
+        (["ftp://x"], b"a target must be https://"),
+        (["http:///x"], b"a target must be https://"),
+        (["--test", "other"], b'no task "other" with notify'),
+    ):
+        told = notify(b"", *words)
+        assert (told.code, said in told.err) == (64, True), told
+
+
+SECRET_PATH = "/services/T00/B00/XyZ"
+
+
+def test_notify_task_tells_retries_and_hides_its_target(serve, receive):
+    chat = receive((500, {}, ""))
+    gone = receive((404, {}, f"no {SECRET_PATH}"))
+    targets = [f"{receiver.url}{SECRET_PATH}" for receiver in (chat, gone)]
+    daemon = serve(
+        {
+            name: {"notify": target, "retry_delay": "1ms", "notify_format": "json"}
+            for name, target in zip(("chat", "gone"), targets)
+        }
+    )
+    first = daemon.run("chat")
+    [second] = daemon.get("/api/runs?task_name=chat&retries_only=true").json["runs"]
+    assert first["id"] == second["id"] and second["end_reason"] == "success"
+    sent = [json.loads(body) for _, _, body in chat.got]
+    assert [document["run"]["task_name"] for document in sent] == ["chat", "chat"]
+    assert sent[1]["run"]["id"] == second["id"]
+    # A refusal ends it.
+    refused = daemon.run("gone")
+    assert (refused["exit_code"], refused["retry_attempt"]) == (69, 0)
+    assert len(gone.got) == 1
+    assert "404 no [redacted]" in refused["summary"]
+    shown = [daemon.get("/api/tasks").raw, daemon.raw(refused), daemon.raw(second)]
+    shown += [daemon.log.read_bytes(), json.dumps(refused).encode()]
+    assert not [text for text in shown if SECRET_PATH.encode() in text]
+    config = tr.load_config(str(daemon.folder / "tasks.json"))
+    assert config.tasks["chat"].run[-1] == "notify"
 
 
 # ---- 16. Appendix: the page, a client of the API ----------------------------
