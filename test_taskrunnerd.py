@@ -1391,13 +1391,9 @@ def test_cron_zone_of_etc_is_that_of_the_c_library(tmp_path, libc):
     python = os.path.realpath(sys.executable)
     told = subprocess.run(
         [*namespace, python, "-c", ZONES_OF_ETC, str(ZONE_NOW_S)],
-        input=json.dumps([files for files, _, _ in cases]),
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-        timeout=DEADLINE_S,
-        cwd=HERE,
-    ).stdout
+        input=json.dumps([files for files, _, _ in cases]), stdout=subprocess.PIPE,
+        check=True, text=True, timeout=DEADLINE_S, cwd=HERE,
+    ).stdout  # fmt: skip
     for (files, name, warning), line in zip(cases, told.splitlines()):
         found, text, shown, warned = json.loads(line)
         assert (found, warned[: len(warning)]) == (name, warning), files
@@ -1485,10 +1481,8 @@ def test_cron_day_that_does_not_exist_fires_once_after_it():
         assert tick.note.startswith("no ")
     hourly = next_ticks(tr.parse_cron("0 * * * *", "Pacific/Apia"), after_s, 3)
     assert [utc_text(tick.at_s) for tick in hourly] == [
-        "2011-12-30 10:00",
-        "2011-12-30 11:00",
-        "2011-12-30 12:00",
-    ]
+        "2011-12-30 10:00", "2011-12-30 11:00", "2011-12-30 12:00",
+    ]  # fmt: skip
 
 
 @needs_zones
@@ -2389,29 +2383,23 @@ def one_setting(key, value):
 GOOD_SETTINGS = [
     ("run", "echo hello", "run", "echo hello"),
     ("run", ["df", "-k"], "run", ("df", "-k")),
-    ("notify", "https://a.b/c", "notify", {"targets": ["https://a.b/c"],
-        "format": "chat", "smtp": ""}),
+    ("notify", "https://a.b/c", "notify",
+     {"targets": ["https://a.b/c"], "format": "chat", "smtp": ""}),
     ("notify_format", "text", "notify", None),
     ("smtp", "smtps://u:p@h", "notify", None),
     ("description", "Backs up", "description", "Backs up"),
-    ("group", "system", "group", "system"),
-    ("env_base", "clean", "name", "a"),
+    ("group", "system", "group", "system"), ("env_base", "clean", "name", "a"),
     ("shell", "/bin/bash", "shell", ("/bin/bash", "-e", "-c")),
     ("shell", "dash", "shell", ("dash", "-e", "-c")),
     ("shell", "./ksh", "shell", ("./ksh", "-e", "-c")),
-    (
-        "shell",
-        "bash",
-        "shell",
-        ("bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c"),
-    ),
+    ("shell", "bash", "shell",
+     ("bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c")),
     ("shell", "/bin/busybox", "shell", ("/bin/busybox", "sh", "-e", "-c")),
     ("shell", "/usr/bin/perl", "shell", ("/usr/bin/perl", "-c")),
     ("shell", "./bash-wrapper", "shell", ("./bash-wrapper", "-c")),
     ("shell", ["/usr/bin/perl", "-e"], "shell", ("/usr/bin/perl", "-e")),
     ("shell", ["/bin/sh", "-c"], "shell", ("/bin/sh", "-c")),
-    ("umask", "022", "umask", 0o022),
-    ("umask", "0077", "umask", 0o077),
+    ("umask", "022", "umask", 0o022), ("umask", "0077", "umask", 0o077),
     ("api_trigger", False, "api_trigger", False),
     ("timeout", "1h30m", "timeout_s", 5400),
     ("graceful_stop", "0s", "graceful_stop_s", 0),
@@ -2424,27 +2412,23 @@ GOOD_SETTINGS = [
     ("on_overlap", "skip", "on_overlap", "skip"),
     ("on_overlap", "terminate", "on_overlap", "terminate"),
     ("on_overlap", "coalesce", "on_overlap", "coalesce"),
-    ("queue_max", 0, "queue_max", 0),
-    ("queue_max", 10_000, "queue_max", 10_000),
+    ("queue_max", 0, "queue_max", 0), ("queue_max", 10_000, "queue_max", 10_000),
     ("stderr", "merge", "stderr", "merge"),
     ("log_max_size", "1kb", "log_max_bytes", 1024),
     ("log_on_full", "drop_old", "log_on_full", "drop_old"),
     ("log_on_full", "drop_new", "log_on_full", "drop_new"),
     ("log_on_full", "kill_task", "log_on_full", "kill_task"),
-    ("keep_runs", 1, "keep_runs", 1),
-    ("keep_for", "90d", "keep_for_s", 90 * 86_400),
+    ("keep_runs", 1, "keep_runs", 1), ("keep_for", "90d", "keep_for_s", 90 * 86_400),
     ("retry_attempts", 100, "retry_attempts", 100),
     ("retry_delay", "2m", "retry_delay_s", 120),
     ("retry_backoff", "linear", "retry_backoff", "linear"),
     ("retry_backoff", "exponential", "retry_backoff", "exponential"),
     ("cron", "TZ=UTC @daily", "cron", tr.parse_cron("@daily")),
-    ("timezone", "UTC", "cron", None),
-    ("jitter", "5m", "jitter_s", 300),
+    ("timezone", "UTC", "cron", None), ("jitter", "5m", "jitter_s", 300),
     ("run_on_start", True, "run_on_start", True),
-    ("catch_up", "all", "catch_up", "all"),
-    ("catch_up", "skip", "catch_up", "skip"),
+    ("catch_up", "all", "catch_up", "all"), ("catch_up", "skip", "catch_up", "skip"),
     ("max_catch_up_runs", 10_000, "max_catch_up_runs", 10_000),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("key", "value", "field", "expected"), GOOD_SETTINGS)
@@ -2459,41 +2443,17 @@ def test_task_without_settings_has_the_defaults(tmp_path):
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(own)}
     assert os.path.samefile(task.working_dir, tmp_path)
     assert task == tr.Task(
-        name="a",
-        run="true",
-        notify=None,
-        description="",
-        group="",
-        params=(),
-        environ={**inherited, "PWD": str(tmp_path)},
-        secrets=(),
-        working_dir=task.working_dir,
-        shell=("/bin/sh", "-e", "-c"),
-        umask=-1,
-        account=None,
-        api_trigger=True,
-        timeout_s=None,
-        graceful_stop_s=5,
-        stop_signal=signal.SIGTERM,
-        exit_codes=(0,),
-        orphans="kill",
-        max_concurrent=1,
-        on_overlap="queue",
-        queue_max=100,
-        stderr="separate",
-        log_max_bytes=100 * 1024 * 1024,
-        log_on_full="drop_old",
-        keep_runs=None,
-        keep_for_s=None,
-        retry_attempts=0,
-        retry_delay_s=5,
-        retry_backoff="constant",
-        cron=None,
-        jitter_s=0,
-        run_on_start=False,
-        catch_up="latest",
+        name="a", run="true", notify=None, description="", group="", params=(),
+        environ={**inherited, "PWD": str(tmp_path)}, secrets=(),
+        working_dir=task.working_dir, shell=("/bin/sh", "-e", "-c"), umask=-1,
+        account=None, api_trigger=True, timeout_s=None, graceful_stop_s=5,
+        stop_signal=signal.SIGTERM, exit_codes=(0,), orphans="kill", max_concurrent=1,
+        on_overlap="queue", queue_max=100, stderr="separate",
+        log_max_bytes=100 * 1024 * 1024, log_on_full="drop_old", keep_runs=None,
+        keep_for_s=None, retry_attempts=0, retry_delay_s=5, retry_backoff="constant",
+        cron=None, jitter_s=0, run_on_start=False, catch_up="latest",
         max_catch_up_runs=100,
-    )
+    )  # fmt: skip
 
 
 @needs_zones
@@ -2554,33 +2514,18 @@ BAD_SETTINGS = [
     ("params", ["NAME"], "2:12: tasks.a.params[0]: must be an object"),
     ("env", [], "2:8: tasks.a.env: must be an object"),
     ("env", {"A": 5}, "2:14: tasks.a.env.A: must be text"),
-    (
-        "env",
-        {"A-B": "x"},
-        "2:9: tasks.a.env.A-B: the name must match ^[A-Za-z_][A-Za-z0-9_]*$",
-    ),
-    (
-        "env",
-        {"TASKRUNNERD_X": "x"},
-        "2:26: tasks.a.env.TASKRUNNERD_X: names that begin with TASKRUNNERD_ are taken",
-    ),
+    ("env", {"A-B": "x"},
+     "2:9: tasks.a.env.A-B: the name must match ^[A-Za-z_][A-Za-z0-9_]*$"),
+    ("env", {"TASKRUNNERD_X": "x"},
+     "2:26: tasks.a.env.TASKRUNNERD_X: names that begin with TASKRUNNERD_ are taken"),
     ("env_file", 5, "2:13: tasks.a.env_file: must be text"),
     ("secrets", "x", "2:12: tasks.a.secrets: must be an object"),
     ("secrets", {"A": None}, "2:18: tasks.a.secrets.A: must be text"),
-    (
-        "secrets",
-        {"TASKRUNNERD_X": "x"},
-        (
-            "2:30: tasks.a.secrets.TASKRUNNERD_X: "
-            "names that begin with TASKRUNNERD_ are taken"
-        ),
-    ),
+    ("secrets", {"TASKRUNNERD_X": "x"}, ("2:30: tasks.a.secrets.TASKRUNNERD_X: "
+     "names that begin with TASKRUNNERD_ are taken")),
     ("secrets_file", True, "2:17: tasks.a.secrets_file: must be text"),
-    (
-        "env_base",
-        "cleen",
-        "2:13: tasks.a.env_base: must be one of inherit, clean; did you mean clean?",
-    ),
+    ("env_base", "cleen",
+     "2:13: tasks.a.env_base: must be one of inherit, clean; did you mean clean?"),
     ("working_dir", 5, "2:16: tasks.a.working_dir: must be text"),
     ("shell", "", "2:10: tasks.a.shell: must not be empty"),
     ("shell", [], "2:10: tasks.a.shell: must not be empty"),
@@ -2592,30 +2537,14 @@ BAD_SETTINGS = [
     ("api_trigger", "no", "2:16: tasks.a.api_trigger: must be true or false"),
     ("timeout", "abc", f'2:12: tasks.a.timeout: "abc" {DURATION}'),
     ("timeout", 30, "2:12: tasks.a.timeout: must be text"),
-    (
-        "timeout",
-        "0s",
-        '2:12: tasks.a.timeout: "0s" is not longer than nothing; write 30s, 5m',
-    ),
-    (
-        "timeout",
-        "20000d",
-        '2:12: tasks.a.timeout: "20000d" is longer than ten years',
-    ),
+    ("timeout", "0s",
+     '2:12: tasks.a.timeout: "0s" is not longer than nothing; write 30s, 5m'),
+    ("timeout", "20000d", '2:12: tasks.a.timeout: "20000d" is longer than ten years'),
     ("graceful_stop", "5", f'2:18: tasks.a.graceful_stop: "5" {DURATION}'),
-    (
-        "stop_signal",
-        "TERM",
-        (
-            '2:16: tasks.a.stop_signal: "TERM" is not a signal; '
-            "write SIGTERM, SIGINT, SIGUSR1"
-        ),
-    ),
-    (
-        "stop_signal",
-        "SIGKILL",
-        "2:16: tasks.a.stop_signal: SIGKILL cannot be caught; write SIGTERM or SIGINT",
-    ),
+    ("stop_signal", "TERM", ('2:16: tasks.a.stop_signal: "TERM" is not a signal; '
+     "write SIGTERM, SIGINT, SIGUSR1")),
+    ("stop_signal", "SIGKILL",
+     "2:16: tasks.a.stop_signal: SIGKILL cannot be caught; write SIGTERM or SIGINT"),
     ("stderr", "both", "2:11: tasks.a.stderr: must be one of separate, merge"),
     ("orphans", "let", "2:12: tasks.a.orphans: must be one of kill, leave"),
     ("exit_codes", 0, "2:15: tasks.a.exit_codes: must be a list"),
@@ -2626,60 +2555,37 @@ BAD_SETTINGS = [
     ("max_concurrent", 1025, "2:19: tasks.a.max_concurrent: must be 1 to 1024"),
     ("max_concurrent", "2", "2:19: tasks.a.max_concurrent: must be a whole number"),
     ("max_concurrent", True, "2:19: tasks.a.max_concurrent: must be a whole number"),
-    (
-        "on_overlap",
-        "skipp",
-        (
-            "2:15: tasks.a.on_overlap: must be one of queue, skip, terminate, "
-            "coalesce; did you mean skip?"
-        ),
-    ),
+    ("on_overlap", "skipp",
+     ("2:15: tasks.a.on_overlap: must be one of queue, skip, terminate, "
+     "coalesce; did you mean skip?")),
     ("queue_max", -1, "2:14: tasks.a.queue_max: must be 0 to 10000"),
     ("queue_max", 10_001, "2:14: tasks.a.queue_max: must be 0 to 10000"),
-    (
-        "log_max_size",
-        "big",
-        '2:17: tasks.a.log_max_size: "big" is not a size; write 64kb, 100mb, 1gb',
-    ),
+    ("log_max_size", "big",
+     '2:17: tasks.a.log_max_size: "big" is not a size; write 64kb, 100mb, 1gb'),
     ("log_max_size", "1b", "2:17: tasks.a.log_max_size: must be at least 1.0 KB"),
-    (
-        "log_on_full",
-        "drop",
-        (
-            "2:16: tasks.a.log_on_full: must be one of drop_old, drop_new, kill_task; "
-            "did you mean drop_old?"
-        ),
-    ),
+    ("log_on_full", "drop",
+     ("2:16: tasks.a.log_on_full: must be one of drop_old, drop_new, kill_task; "
+     "did you mean drop_old?")),
     ("keep_runs", 0, "2:14: tasks.a.keep_runs: must be 1 to 10000000"),
     ("retry_attempts", 101, "2:19: tasks.a.retry_attempts: must be 0 to 100"),
     ("retry_delay", "x", f'2:16: tasks.a.retry_delay: "x" {DURATION}'),
-    (
-        "retry_backoff",
-        "quadratic",
-        "2:18: tasks.a.retry_backoff: must be one of constant, linear, exponential",
-    ),
+    ("retry_backoff", "quadratic",
+     "2:18: tasks.a.retry_backoff: must be one of constant, linear, exponential"),
     ("cron", 5, "2:9: tasks.a.cron: must be text"),
     ("cron", "0 3 * *", "2:9: tasks.a.cron: 4 fields; "),
     ("cron", "61 * * * *", '2:9: tasks.a.cron: "61" is not a minute; write 0 to 59'),
-    (
-        "cron",
-        "0 0 30 2 *",
-        "2:9: tasks.a.cron: can never fire: no such date as 30 February",
-    ),
+    ("cron", "0 0 30 2 *",
+     "2:9: tasks.a.cron: can never fire: no such date as 30 February"),
     ("timezone", "", "2:13: tasks.a.timezone: must not be empty"),
     ("jitter", "-1s", f'2:11: tasks.a.jitter: "-1s" {DURATION}'),
     ("run_on_start", 1, "2:17: tasks.a.run_on_start: must be true or false"),
-    (
-        "catch_up",
-        "newest",
-        "2:13: tasks.a.catch_up: must be one of latest, all, skip",
-    ),
+    ("catch_up", "newest", "2:13: tasks.a.catch_up: must be one of latest, all, skip"),
     ("max_catch_up_runs", 0, "2:22: tasks.a.max_catch_up_runs: must be 1 to 10000"),
     ("keep_for", "0d", '2:13: tasks.a.keep_for: "0d" is not longer than nothing; '),
     ("tiemout", "5s", "2:1: tasks.a.tiemout: unknown key; did you mean timeout?"),
     ("Timeout", "5s", "2:1: tasks.a.Timeout: unknown key; did you mean timeout?"),
     ("xyzzy", 1, "2:1: tasks.a.xyzzy: unknown key"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("key", "value", "fault"), BAD_SETTINGS)
@@ -2772,13 +2678,11 @@ def test_config_faults_of_shape_come_together_in_the_order_of_the_file(tmp_path)
     assert faults_of(tmp_path, text) == [
         f'tasks.json:3:22: tasks.b.timeout: "abc" {DURATION}',
         "tasks.json:3:36: tasks.b.run: must not be empty",
-        (
-            "tasks.json:5:11: tasks.a.max_concurrent: repeated; "
-            "each name may stand only once"
-        ),
+        ("tasks.json:5:11: tasks.a.max_concurrent: repeated; "
+         "each name may stand only once"),
         "tasks.json:5:29: tasks.a.max_concurrent: must be 1 to 1024",
         "tasks.json:7:16: defaults.tiemout: unknown key; did you mean timeout?",
-    ]
+    ]  # fmt: skip
 
 
 def test_config_faults_of_every_kind_come_together(tmp_path):
@@ -2790,21 +2694,15 @@ def test_config_faults_of_every_kind_come_together(tmp_path):
 }}"""
     assert faults_of(tmp_path, text) == [
         f'tasks.json:2:33: tasks.a.timeout: "abc" {DURATION}',
-        (
-            'tasks.json:2:52: tasks.a.env_file: "missing.env" cannot be read: '
-            "No such file or directory"
-        ),
-        (
-            "tasks.json:3:6: tasks.b.run: must be there: a shell script, "
-            "or a list of a program and arguments"
-        ),
+        ('tasks.json:2:52: tasks.a.env_file: "missing.env" cannot be read: '
+         "No such file or directory"),
+        ("tasks.json:3:6: tasks.b.run: must be there: a shell script, "
+         "or a list of a program and arguments"),
         'tasks.json:4:30: tasks.c.user: no such user "no-such-user"',
         "tasks.json:4:46: tasks.c.tiemout: unknown key; did you mean timeout?",
-        (
-            "tasks.json:5:14: tasks.d.run: the script never uses its arguments (x); "
-            'write "$@" or $1'
-        ),
-    ]
+        ("tasks.json:5:14: tasks.d.run: the script never uses its arguments (x); "
+         'write "$@" or $1'),
+    ]  # fmt: skip
 
 
 def test_config_fault_of_a_name_does_not_hide_those_below_it(tmp_path):
@@ -2956,13 +2854,9 @@ def test_defaults_hold_for_every_task_that_has_no_own_value(tmp_path):
 def test_defaults_may_have_every_key_but_run(tmp_path):
     (tmp_path / "file").write_text("")
     special: dict[str, Any] = {
-        "params": [{"env": "P"}],
-        "env": {"A": "1"},
-        "secrets": {"S": "1"},
-        "env_file": "file",
-        "secrets_file": "file",
-        "working_dir": ".",
-    }
+        "params": [{"env": "P"}], "env": {"A": "1"}, "secrets": {"S": "1"},
+        "env_file": "file", "secrets_file": "file", "working_dir": ".",
+    }  # fmt: skip
     good = {key: value for key, value, _, _ in GOOD_SETTINGS}
     for key in ("run", "notify"):
         document = {"defaults": {key: good.pop(key)}, "tasks": {}}
@@ -2981,12 +2875,9 @@ def test_defaults_merge_env_and_secrets_and_the_task_wins(tmp_path):
     own = {"env": {"B": "own", "C": "own"}, "secrets": {"T": "own-secret"}}
     task = task_of(tmp_path, defaults, **own)
     expected = {
-        "A": "default",
-        "B": "own",
-        "C": "own",
-        "S": "default-secret",
+        "A": "default", "B": "own", "C": "own", "S": "default-secret",
         "T": "own-secret",
-    }
+    }  # fmt: skip
     assert {name: task.environ[name] for name in expected} == expected
     assert set(task.secrets) == {"default-secret", "own-secret"}
 
@@ -3076,28 +2967,13 @@ def test_env_file_is_read_by_lines(tmp_path):
     )
     environ = task_of(tmp_path, env_file="some.env", env_base="clean").environ
     expected = {
-        "PLAIN": "value",
-        "INDENTED": "spaced out",
-        "EXPORTED": "yes",
-        "EMPTY": "",
-        "EQUALS": "a=b=c",
-        "DOUBLE": "two  words ",
-        "SINGLE": "it is",
-        "QUOTED": "it's",
-        "INSIDE": 'it\'s "so"',
-        "HASH": "a#b#",
-        "NOTED": "a b",
-        "NOTED_TOO": "#1",
-        "AFTER": "blanks",
-        "ESCAPED": 'a "b" \\ $HOME #1',
-        "LITERAL": '$HOME \\n \\"',
-        "KEY": "-----BEGIN-----\nabc=\n\n# no comment\nB=1\n",
-        "JSON": '{\n  "a": 1\n}',
-        "TWICE": "2",
-        "WINDOWS": "dos",
-        "UNICODE": "\u20ac",
-        "LAST": "end",
-    }
+        "PLAIN": "value", "INDENTED": "spaced out", "EXPORTED": "yes", "EMPTY": "",
+        "EQUALS": "a=b=c", "DOUBLE": "two  words ", "SINGLE": "it is", "QUOTED": "it's",
+        "INSIDE": 'it\'s "so"', "HASH": "a#b#", "NOTED": "a b", "NOTED_TOO": "#1",
+        "AFTER": "blanks", "ESCAPED": 'a "b" \\ $HOME #1', "LITERAL": '$HOME \\n \\"',
+        "KEY": "-----BEGIN-----\nabc=\n\n# no comment\nB=1\n", "JSON": '{\n  "a": 1\n}',
+        "TWICE": "2", "WINDOWS": "dos", "UNICODE": "\u20ac", "LAST": "end",
+    }  # fmt: skip
     assert {name: environ.get(name) for name in expected} == expected
     assert set(environ) - set(expected) <= {"PATH", "LANG", "HOME", "PWD"}
 
@@ -3117,18 +2993,12 @@ def test_env_file_and_env_and_secrets_have_their_order(tmp_path):
     (tmp_path / "e").write_text("A=env_file\nB=env_file\nC=env_file\nD=env_file\n")
     (tmp_path / "s").write_text("C=secrets_file\nD=secrets_file\n")
     environ = task_of(
-        tmp_path,
-        env_file="e",
-        secrets_file="s",
-        env={"B": "env"},
+        tmp_path, env_file="e", secrets_file="s", env={"B": "env"},
         secrets={"D": "secrets"},
-    ).environ
+    ).environ  # fmt: skip
     assert [environ[name] for name in "ABCD"] == [
-        "env_file",
-        "env",
-        "secrets_file",
-        "secrets",
-    ]
+        "env_file", "env", "secrets_file", "secrets",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("key", ["env_file", "secrets_file"])
@@ -3262,11 +3132,8 @@ def test_env_base_clean_starts_from_next_to_nothing(tmp_path, monkeypatch):
     environ = task_of(tmp_path, env_base="clean", env={"A": "1"}).environ
     assert environ == {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "LANG": "C.UTF-8",
-        "HOME": "/somewhere",
-        "PWD": str(tmp_path),
-        "A": "1",
-    }
+        "LANG": "C.UTF-8", "HOME": "/somewhere", "PWD": str(tmp_path), "A": "1",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("written, expected", [
@@ -3544,26 +3411,19 @@ def test_program_that_needs_no_dollar_is_accepted(tmp_path, run):
 
 
 PARAMS = [
-    {"env": "NAME", "default": "stranger"},
-    {"env": "PLAIN"},
+    {"env": "NAME", "default": "stranger"}, {"env": "PLAIN"},
     {"arg": "file", "default": "some file"},
-    {"option": "--level", "type": "integer", "default": 3},
-    {"option": "--date="},
-    {"flag": "--dry-run"},
-    {"flag": "-v", "default": True},
-    {"arg": "ratio", "type": "number"},
-    {"env": "COLOUR", "choices": ["red", "green"]},
+    {"option": "--level", "type": "integer", "default": 3}, {"option": "--date="},
+    {"flag": "--dry-run"}, {"flag": "-v", "default": True},
+    {"arg": "ratio", "type": "number"}, {"env": "COLOUR", "choices": ["red", "green"]},
     {"env": "SIZE", "choices": ["s", "m"], "allow_custom": True},
     {"env": "PASSWORD", "secret": True, "default": "the-default-secret"},
     {"env": "PIN", "secret": True, "type": "integer", "choices": ["1234", "5678"]},
-]
+]  # fmt: skip
 DEFAULTS = {
-    "NAME": "stranger",
-    "file": "some file",
-    "--level": "3",
-    "-v": "true",
+    "NAME": "stranger", "file": "some file", "--level": "3", "-v": "true",
     "PASSWORD": "the-default-secret",
-}
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -3690,13 +3550,9 @@ def test_secret_param_is_hidden_where_it_is_shown(many_params):
 
 def test_params_render_in_the_order_of_their_declaration(many_params):
     given = {
-        "-v": "false",
-        "ratio": "0.5",
-        "--dry-run": "1",
-        "--date=": "2026 01",
-        "PLAIN": "",
-        "file": "-x y",
-    }
+        "-v": "false", "ratio": "0.5", "--dry-run": "1", "--date=": "2026 01",
+        "PLAIN": "", "file": "-x y",
+    }  # fmt: skip
     values = tr.resolve_params(many_params, given)
     assert tr.render_params(many_params, values) == (
         ["-x y", "--level", "3", "--date=2026 01", "--dry-run", "0.5"],
@@ -3779,22 +3635,16 @@ def test_params_reach_the_program(show, task, params, output):
 def test_params_of_a_run_are_told_with_secrets_hidden(show):
     run = show.run("show", {"PASSWORD": "hunter2hunter2", "NAME": None, "-v": "T"})
     expected = {
-        "file": "some file",
-        "--level": "3",
-        "-v": "true",
-        "PASSWORD": "•••",
-    }
+        "file": "some file", "--level": "3", "-v": "true", "PASSWORD": "•••",
+    }  # fmt: skip
     assert run["params"] == expected
     assert show.run_now(run)["params"] == expected
 
 
 def test_params_at_fault_are_all_listed_and_located(show):
     wrong = {
-        "COUNT": "many",
-        "PASSWORD": None,
-        "usr_name": "x",
-        "USER_NAME": 5,
-    }
+        "COUNT": "many", "PASSWORD": None, "usr_name": "x", "USER_NAME": 5,
+    }  # fmt: skip
     reply = show.post("/api/tasks/strict/run", {"params": wrong}, 422)
     located = dict(reply.faults)
     assert sorted(located) == sorted(f"body.params.{key}" for key in wrong)
@@ -5751,15 +5601,11 @@ class PlainLog:
 def random_output(rng):
     """Something a program might write: text, noise, ends of lines, nothing else."""
     kinds = [
-        lambda: b"\n" * rng.randint(1, 3),
-        lambda: b"\r\n",
-        lambda: b"a few words ",
-        "Zoë — \U0001f600 ".encode,
-        lambda: b"\x1b[31mred\x1b[0m\0\0",
+        lambda: b"\n" * rng.randint(1, 3), lambda: b"\r\n", lambda: b"a few words ",
+        "Zoë — \U0001f600 ".encode, lambda: b"\x1b[31mred\x1b[0m\0\0",
         lambda: bytes(rng.randrange(256) for _ in range(rng.randint(1, 40))),
-        lambda: b"\xe2\x82",
-        lambda: b"0123456789" * rng.randint(1, 200),
-    ]
+        lambda: b"\xe2\x82", lambda: b"0123456789" * rng.randint(1, 200),
+    ]  # fmt: skip
     return b"".join(rng.choice(kinds)() for _ in range(rng.randint(1, 6)))
 
 
@@ -7100,20 +6946,8 @@ class Archive(NamedTuple):
 
 
 WORDS = [
-    "alpha",
-    "Beta",
-    "BETA",
-    "gam",
-    "ma",
-    " ",
-    "é",
-    "É",
-    "Ж",
-    "ж",
-    "[x]",
-    "%",
-    "\t",
-]
+    "alpha", "Beta", "BETA", "gam", "ma", " ", "é", "É", "Ж", "ж", "[x]", "%", "\t",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -7167,20 +7001,8 @@ def search_all(archive, text, limit, *, match_case):
 
 
 QUERIES = [
-    "a",
-    "beta",
-    "BETA",
-    "gamma",
-    "[x]",
-    "%",
-    "\t",
-    "é",
-    "É",
-    "ж",
-    "éЖ",
-    "x] ",
-    "zz",
-]
+    "a", "beta", "BETA", "gamma", "[x]", "%", "\t", "é", "É", "ж", "éЖ", "x] ", "zz",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("match_case", [False, True])
@@ -13688,10 +13510,8 @@ def test_trigger_takes_an_absent_or_empty_body(shared, body):
 def test_trigger_waits_for_the_end(shared, word):
     run = shared.post(f"/api/tasks/fail/run?wait={word}", status=201).json
     assert (run["status"], run["end_reason"], run["exit_code"]) == (
-        "ended",
-        "failed",
-        3,
-    )
+        "ended", "failed", 3,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("query", ["wait=", "wait=0", "wait=F", "wait=false&wait=true"])
@@ -13816,10 +13636,8 @@ def test_trigger_that_is_skipped_is_409_and_recorded(ops, fifo):
         reply = ops.post("/api/tasks/skip/run?wait=true", status=409)
         run = ops.get(reply.json["instance"]).json
     assert (run["status"], run["end_reason"], run["exit_code"]) == (
-        "ended",
-        "skipped",
-        -1,
-    )
+        "ended", "skipped", -1,
+    )  # fmt: skip
     assert run["error"] == reply.json["detail"] and "start_at" not in run
     assert reply.json["instance"] == place(run)
 
@@ -14192,12 +14010,9 @@ def test_trigger_lists_all_faults_in_order(ops):
     places = [at for at, _ in reply.faults]
     assert places[:2] == ["query.wait", "query.wait_timeout"]
     assert sorted(places[2:]) == [
-        "body.params.--loud",
-        "body.params.EXTRA",
-        "body.params.MUST",
-        "body.params.n",
+        "body.params.--loud", "body.params.EXTRA", "body.params.MUST", "body.params.n",
         "body.parms",
-    ]
+    ]  # fmt: skip
     assert dict(reply.faults)["body.parms"] == "unknown key; did you mean params?"
 
 
@@ -14313,10 +14128,8 @@ def test_run_values_have_the_promised_forms(ops):
     assert run["created_at"] <= run["start_at"] <= run["end_at"]
     assert (run["output_bytes"], run["output_dropped_bytes"]) == (5, 0)
     assert (run["triggered_by"], run["retry_attempt"], run["instance_index"]) == (
-        "api",
-        0,
-        0,
-    )
+        "api", 0, 0,
+    )  # fmt: skip
 
 
 def test_run_is_found_by_task_and_by_id_alone(shared):
@@ -14676,11 +14489,8 @@ def test_log_page_from_and_limit(ops, ten_lines, query, numbers):
         (n, f"line {n}") for n in numbers
     ]
     assert page.pop("$schema") and page == {
-        "first_available": 0,
-        "total_lines": 10,
-        "truncated": False,
-        "finalized": True,
-    }
+        "first_available": 0, "total_lines": 10, "truncated": False, "finalized": True,
+    }  # fmt: skip
 
 
 def test_log_lines_tell_stream_and_time(ops):
@@ -15151,11 +14961,8 @@ def test_run_events_tell_a_life_in_order(ops):
             ops.request("DELETE", place(run))
             seen = told_events(events, run, 4)
             assert [event.name for event in seen] == [
-                "run.created",
-                "run.started",
-                last,
-                "run.deleted",
-            ]
+                "run.created", "run.started", last, "run.deleted",
+            ]  # fmt: skip
             numbers = [int(event.id) for event in seen]
             assert numbers == sorted(set(numbers))
             assert seen[2].data["run"] == {
@@ -15623,11 +15430,9 @@ def test_next_ticks_say_what_daylight_saving_does(in_process):
     )  # fmt: skip
     first, second, third = document["ticks"]
     assert first == {
-        "at": "2026-10-25T00:30:00.000Z",
-        "local": "2026-10-25T02:30:00+02:00",
-        "fires": True,
-        "note": "first of two 02:30 on 2026-10-25",
-    }
+        "at": "2026-10-25T00:30:00.000Z", "local": "2026-10-25T02:30:00+02:00",
+        "fires": True, "note": "first of two 02:30 on 2026-10-25",
+    }  # fmt: skip
     assert second["local"] == "2026-10-25T02:30:00+01:00"
     assert not second["fires"] and third["fires"] and "note" not in third
 
@@ -16556,11 +16361,8 @@ def test_answers_are_counted_by_route_and_status(serve_here):
         ("/api/tasks/{task_name}/run", 201): 1,
         ("/api/tasks/{task_name}/runs/{run_id}", 200): 1,
         ("/api/tasks/{task_name}/runs/{run_id}", 405): 1,
-        ("/api/runs/{run_id}", 200): 1,
-        ("/api/runs/{run_id}", 422): 1,
-        ("/api/runs", 204): 1,
-        ("/api/runs/stream", 200): 1,
-        ("unknown", 404): 2,
+        ("/api/runs/{run_id}", 200): 1, ("/api/runs/{run_id}", 422): 1,
+        ("/api/runs", 204): 1, ("/api/runs/stream", 200): 1, ("unknown", 404): 2,
         ("unknown", 400): 1,
     }  # fmt: skip
 
@@ -18000,14 +17802,10 @@ def test_variables_serve_and_flags_win(serve):
     tasks = {"true": {"run": "true"}}
     with socket.create_server(("127.0.0.1", 0)) as taken:
         daemon = serve(
-            tasks,
-            *("--log-level", "debug"),
-            TASKRUNNERD_PORT=str(taken.getsockname()[1]),
-            TASKRUNNERD_DATA="deep/er",
-            TASKRUNNERD_LOG_LEVEL="loud",
-            TASKRUNNERD_ALLOW_HOST="runner.example",
-            TASKRUNNERD_HOST="0.0.0.0",
-            TASKRUNNERD_INSECURE_NO_AUTH="1",
+            tasks, *("--log-level", "debug"),
+            TASKRUNNERD_PORT=str(taken.getsockname()[1]), TASKRUNNERD_DATA="deep/er",
+            TASKRUNNERD_LOG_LEVEL="loud", TASKRUNNERD_ALLOW_HOST="runner.example",
+            TASKRUNNERD_HOST="0.0.0.0", TASKRUNNERD_INSECURE_NO_AUTH="1",
         )
     assert daemon.url.startswith("http://0.0.0.0:")
     data_dir = str((daemon.folder / "deep" / "er").resolve())
@@ -19326,10 +19124,8 @@ def test_handover_of_a_released_program_is_taken_whole_and_changes_nothing(
     handover = {k: v for k, v in PREDECESSORS_HANDOVER.items() if k != missing}
     told = subprocess.run(
         daemon.command("--port", "0", "validate", "--json"),
-        input=json.dumps(handover).encode(),
-        capture_output=True,
-        env={**daemon.environment(), tr._REHEARSAL_VARIABLE: "1"},
-        cwd=daemon.folder,
+        input=json.dumps(handover).encode(), capture_output=True,
+        env={**daemon.environment(), tr._REHEARSAL_VARIABLE: "1"}, cwd=daemon.folder,
         timeout=DEADLINE_S,
     )
     assert words in told.stderr.decode()
@@ -19629,13 +19425,9 @@ class Activated(Served):
         give = [sys.executable, "-ISc", GIVE, ",".join(map(str, fds))]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*give, *self.command(*self.flags)],
-                cwd=self.folder,
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                pass_fds=fds,
+                [*give, *self.command(*self.flags)], cwd=self.folder,
+                env=self.environment(), stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=log, pass_fds=fds,
             )
         for fd in fds:
             os.close(fd)
@@ -19792,11 +19584,8 @@ def test_unit_starts_reloads_and_stops_this_installation(short_folder, manager):
     daemon.variables["TASKRUNNERD_PORT"] = "0"
     with open(daemon.log, "ab") as log:
         daemon.process = subprocess.Popen(
-            start,
-            env=daemon.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
+            start, env=daemon.environment(), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=log,
         )
     with contextlib.closing(daemon.await_ready()):
         assert manager.hear()["READY"] == "1"
@@ -19814,11 +19603,8 @@ def test_unit_is_accepted_by_systemd(short_folder, flags):
     told = run_command(short_folder, *flags, "systemd-unit")
     (short_folder / "taskrunnerd.service").write_text(told.out)
     checked = subprocess.run(
-        ["systemd-analyze", "verify", "./taskrunnerd.service"],
-        cwd=short_folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
+        ["systemd-analyze", "verify", "./taskrunnerd.service"], cwd=short_folder,
+        stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
         timeout=DEADLINE_S,
     )
     # That the tests are run as nobody is not the unit's fault.
@@ -20339,11 +20125,8 @@ def test_daemon_whose_output_nobody_reads_works_and_ends(tmp_path, fifos):
     reader, writer = os.pipe()
     filled = fill_up(writer)
     process = subprocess.Popen(
-        daemon.command("--port", "0"),
-        cwd=tmp_path,
-        env=daemon.environment(),
-        stdout=writer,
-        stderr=writer,
+        daemon.command("--port", "0"), cwd=tmp_path, env=daemon.environment(),
+        stdout=writer, stderr=writer,
     )
     lock = tmp_path / ".taskrunnerd" / "lock"
 
@@ -20503,17 +20286,13 @@ def test_validate_prints_json_for_machines(tmp_path, cli, monkeypatch):
 
 
 PIPES = [
-    ("pg_dump | gzip >f", True),
-    ("true\nx=$(ls|wc -l)", True),
-    ("make |& tee log", True),
-    ("echo '|' \"|\" \\| # ls | wc", False),
+    ("pg_dump | gzip >f", True), ("true\nx=$(ls|wc -l)", True),
+    ("make |& tee log", True), ("echo '|' \"|\" \\| # ls | wc", False),
     ("ls || true; true >|f", False),
     ("case $1 in a|b) ls;; (c | d)\n ls;; esac", False),
-    ("case $1 in a|b) ls | wc;; esac", True),
-    ("echo ${#a} $((5 | 2))", False),
+    ("case $1 in a|b) ls | wc;; esac", True), ("echo ${#a} $((5 | 2))", False),
     ("cat <<'END' >f\na | b\nEND", False),
-    ("cat <<-END\n\ta | b\n\tEND\nls | wc", True),
-    ("cat <<END | wc\na\nEND", True),
+    ("cat <<-END\n\ta | b\n\tEND\nls | wc", True), ("cat <<END | wc\na\nEND", True),
     ("set -o pipefail; ls | wc", False),
 ]
 
@@ -20595,12 +20374,8 @@ def test_init_writes_the_example_and_it_is_right(tmp_path, monkeypatch, cli):
 
 
 JSON_TYPES: dict[str, Any] = {
-    "string": str,
-    "boolean": bool,
-    "integer": int,
-    "number": (int, float),
-    "array": list,
-    "object": dict,
+    "string": str, "boolean": bool, "integer": int, "number": (int, float),
+    "array": list, "object": dict,
 }
 
 
@@ -21127,12 +20902,9 @@ class Runner:
         was = signal.signal(signal.SIGINT, signal.default_int_handler)
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
             self.process = subprocess.Popen(
-                daemon.command("run", *words),
-                cwd=daemon.folder,
+                daemon.command("run", *words), cwd=daemon.folder,
                 env={**daemon.environment(), "TR_TEST_MARK": "client"},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err,
             )
         signal.signal(signal.SIGINT, was)
 
@@ -21719,9 +21491,7 @@ def selftest(folder, program=PROGRAM):
     ended = subprocess.run(
         [sys.executable, str(program), "selftest"],
         env={**base, **misled, "TMPDIR": str(folder), "TR_TEST_MARK": mark},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=4 * DEADLINE_S,
+        capture_output=True, encoding="utf-8", timeout=4 * DEADLINE_S,
     )
     assert os.listdir(folder) == [], ended
     assert not marked_pids(mark), describe(marked_pids(mark))
@@ -21885,11 +21655,8 @@ def test_crontab_of_the_system_has_users():
     document, notes = tr.import_crontab(text, "/root", has_user=True)
     assert document["tasks"] == {
         "run-parts": {
-            "cron": "17 * * * *",
-            "run": "run-parts /etc/cron.hourly",
-            "user": "nobody",
-            "working_dir": "/tmp",
-            "env": {"HOME": "/tmp"},
+            "cron": "17 * * * *", "run": "run-parts /etc/cron.hourly", "user": "nobody",
+            "working_dir": "/tmp", "env": {"HOME": "/tmp"},
         }
     }
     assert notes[0] == "line 3: not imported: no command behind the time"
@@ -22476,9 +22243,7 @@ class Tab:
         """Set the size of the window, and light or dark."""
         size = {"width": width, "height": height}
         self.call(
-            "Emulation.setDeviceMetricsOverride",
-            **size,
-            deviceScaleFactor=1,
+            "Emulation.setDeviceMetricsOverride", **size, deviceScaleFactor=1,
             mobile=False,
         )
         wish = {"name": "prefers-color-scheme", "value": scheme}
@@ -22668,12 +22433,8 @@ def test_page_is_sent_with_a_policy_that_names_its_script_and_style(shared):
         named = f"'sha256-{base64.b64encode(digest).decode()}'"
         assert policy.pop(f"{tag}-src") == named
     assert policy == {
-        "default-src": "'none'",
-        "connect-src": "'self'",
-        "img-src": "data:",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-        "frame-ancestors": "'none'",
+        "default-src": "'none'", "connect-src": "'self'", "img-src": "data:",
+        "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'",
     }
 
 
@@ -22698,11 +22459,8 @@ def test_page_runs_a_task_with_parameters(paged, show_page):
     tab.shows("Whom to greet", form)
     kinds = "[...document.forms[0].elements].map((one) => [one.name, one.type])"
     assert tab.js(kinds)[:5] == [
-        ["NAME", "text"],
-        ["--times=", "text"],
-        ["--tone", "select-one"],
-        ["PASSWORD", "password"],
-        ["--loud", "checkbox"],
+        ["NAME", "text"], ["--times=", "text"], ["--tone", "select-one"],
+        ["PASSWORD", "password"], ["--loud", "checkbox"],
     ]
     tab.type("[name=NAME]", "world")
     tab.click("[name='--loud']")
