@@ -246,6 +246,8 @@ CATCH_UP_MAX_RUNS = 10_000
 ZONES_KEPT = 640  # more than the database has
 SPANS_KEPT = 2048  # per zone and 400 days; a few hundred bytes each
 MARKS_KEPT = 256
+SECONDS_KEPT = 16  # as text: the four times of a run are mostly in the same second
+IDS_AT_ONCE = 64
 ROW_KINDS_KEPT = 256
 
 REQUEST_LINE_MAX_BYTES = 8 * KIB
@@ -427,11 +429,16 @@ class Clock:
         return time.monotonic()
 
 
+@functools.lru_cache(maxsize=SECONDS_KEPT)
+def _second_text(seconds: int) -> str:
+    y, mo, d, h, mi, s = time.gmtime(seconds)[:6]
+    return f"{y:04d}-{mo:02d}-{d:02d}T{h:02d}:{mi:02d}:{s:02d}"
+
+
 def time_text(unix_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds: 2026-01-31T08:00:00.000Z."""
     seconds, ms = divmod(unix_ms, 1000)
-    y, mo, d, h, mi, s = time.gmtime(seconds)[:6]
-    return f"{y:04d}-{mo:02d}-{d:02d}T{h:02d}:{mi:02d}:{s:02d}.{ms:03d}Z"
+    return f"{_second_text(seconds)}.{ms:03d}Z"
 
 
 _RFC3339 = re.compile(
@@ -473,11 +480,6 @@ def ulid_text(number: int) -> str:
     return "".join(pairs)
 
 
-def fresh_request_id() -> str:
-    """An id for a request that came without one, or a key for a trigger."""
-    return os.urandom(16).hex()
-
-
 def ulid_number(text: str) -> int:
     """The number behind a ULID's text; the inverse of `ulid_text`."""
     return functools.reduce(lambda n, c: n << 5 | _CROCKFORD.index(c), text, 0)
@@ -489,10 +491,15 @@ class Ulids:
 
     def __init__(self, newest: str = "") -> None:
         self._last = ulid_number(newest) if newest else 0
+        self._random = b""
 
     def make(self, unix_ms: int) -> str:
         """The next id: 48 bits of milliseconds, then 80 random bits."""
-        fresh = unix_ms << 80 | int.from_bytes(os.urandom(10), "big")
+        if not self._random:
+            # It lets the interpreter go, while the caller may hold a lock.
+            self._random = os.urandom(10 * IDS_AT_ONCE)
+        own, self._random = self._random[:10], self._random[10:]
+        fresh = unix_ms << 80 | int.from_bytes(own, "big")
         # A newest id of this very millisecond, or of a later one: count on.
         self._last = fresh if fresh >> 80 > self._last >> 80 else self._last + 1
         return ulid_text(self._last)
@@ -4741,6 +4748,7 @@ _CARRIED = (
     "_end", "_lines", "_ends_in_gap", "_head_kept", "_segments",
 )  # fmt: skip
 _RAW = ("_unsure", "_held")
+_NOTHING_HELD = [b"", b""]
 
 
 def _written_secrets(secrets: Sequence[str]) -> list[bytes]:
@@ -4777,7 +4785,7 @@ class LogWriter:
         self._segment_bytes = max(1, (max_bytes - self._head_bytes) // LOG_SEGMENTS)
         self._line_bytes = min(LINE_MAX_BYTES, self._segment_bytes)
         self._given_secrets = list(secrets)
-        self._secrets = _written_secrets(secrets)
+        self._secrets = _written_secrets(secrets) if secrets else []
         self._secret_pattern = re.compile(b"|".join(map(re.escape, self._secrets)))
         self._unsure = [b"", b""]
         self._held = [b"", b""]
@@ -4856,17 +4864,23 @@ class LogWriter:
 
     def _end_stream(self, stream: int, wall_ms: int) -> None:
         """Write what is held of a stream that has ended."""
+        if not (self._held[stream] or self._unsure[stream]):
+            return
         rest = self._held[stream] + self._secrets_out(self._unsure[stream])
         self._held[stream] = self._unsure[stream] = b""
         self._keep(stream, rest, wall_ms)
 
     def hold_left_s(self, now_s: float) -> float | None:
         """Seconds until a held line is due; None when nothing is held."""
+        if self._held == _NOTHING_HELD:
+            return None
         due = [self._held_since_s[s] for s in (STDOUT, STDERR) if self._held[s]]
         return max(0.0, min(due) + HOLD_S - now_s) if due else None
 
     def release(self, wall_ms: int, now_s: float) -> None:
         """Write lines that were held long enough."""
+        if self._held == _NOTHING_HELD:
+            return
         for stream in (STDOUT, STDERR):
             held = self._held[stream]
             if held and now_s - self._held_since_s[stream] >= HOLD_S:
@@ -5734,9 +5748,12 @@ class Child:
 # -- what the kernel tells about processes, where there is a /proc
 
 
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def _boot_time_s() -> float:
     """Seconds since boot, on the clock that stamps the start of processes."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.clock_gettime(_BOOT_CLOCK)
 
 
 def _boot_id() -> str:
@@ -8186,7 +8203,8 @@ class Daemon:
         errors = [text for text in told if text]
         took_s = self.clock.monotonic_s() - live.started_s
         error = "; ".join(dict.fromkeys(errors)) or None
-        ended = live.run._replace(
+        survivors = len(live.survivors)
+        return live.run._replace(
             status=ENDED,
             end_reason=reason,
             exit_code=exit_code,
@@ -8200,17 +8218,13 @@ class Daemon:
                 out_of_memory=outcome.out_of_memory,
             ),
             end_at=time_text(wall_ms),
+            duration=nanoseconds(took_s) if usage else None,
             output_bytes=log.output_bytes if log else 0,
             output_dropped_bytes=log.dropped_bytes if log else 0,
+            cpu_seconds=usage.cpu_seconds if usage else None,
+            max_rss_bytes=usage.max_rss_bytes if usage else None,
+            survivors=survivors if usage else survivors or None,
             result=outcome.result,
-        )
-        if not usage:
-            return ended._replace(survivors=len(live.survivors) or None)
-        return ended._replace(
-            duration=nanoseconds(took_s),
-            cpu_seconds=usage.cpu_seconds,
-            max_rss_bytes=usage.max_rss_bytes,
-            survivors=len(live.survivors),
         )
 
     def _tell_end(self, live: LiveRun) -> None:
@@ -8221,7 +8235,7 @@ class Daemon:
             self._housekeeper.secret_ended = True
         self._uncounted.add(run.task_name)
         # What stays in memory must not hold a result.
-        ended = run._replace(result=None)
+        ended = run if run.result is None else run._replace(result=None)
         self.note_last_run(ended)
         name = "run.completed" if ended.end_reason == SUCCESS else "run.failed"
         self._events.add(Event, name, ended)
@@ -8360,9 +8374,14 @@ class Daemon:
         task = lane.task
         params = shown_params(task, values) or None
         run = Run(
-            self._ids.make(now_ms), task.name, PENDING, triggered_by, now, params=params
+            self._ids.make(now_ms),
+            task.name,
+            PENDING,
+            triggered_by,
+            now,
+            params=params,
+            scheduled_at=scheduled_at,
         )
-        run = run._replace(scheduled_at=scheduled_at)
         live = LiveRun(run, lane, values)
         like = self._like_waiting(lane, values)
         queued = len(lane.queue)
@@ -9309,10 +9328,13 @@ class Stream(NamedTuple):
 Operation = Callable[[Daemon, Request], Union[Answer, Stream]]
 
 
+# As json.dumps with these makes it anew for each document.
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def compact_json(document: Any) -> bytes:
     """JSON as it goes over the wire."""
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace") + b"\n"
+    return _COMPACT.encode(document).encode("utf-8", "replace") + b"\n"
 
 
 # -- documents
@@ -11250,7 +11272,7 @@ class _Wire:
             end = self._buffer.find(b"\r\n\r\n")
             if end >= 0:
                 break
-            self._check_head_so_far()
+            self._check_head_so_far(len(self._buffer))
             fresh = self._receive(deadline_s)
             if not fresh:
                 return None
@@ -11262,16 +11284,15 @@ class _Wire:
         raw, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
         return parse_head(raw)
 
-    def _check_head_so_far(self, end: int | None = None) -> None:
-        raw = self._buffer[:end]
-        line_end = raw.find(b"\r\n")
-        if (len(raw) if line_end < 0 else line_end) > REQUEST_LINE_MAX_BYTES:
+    def _check_head_so_far(self, end: int) -> None:
+        line_end = self._buffer.find(b"\r\n", 0, end)
+        if (end if line_end < 0 else line_end) > REQUEST_LINE_MAX_BYTES:
             raise _malformed(
                 414, f"the request line is over {REQUEST_LINE_MAX_BYTES} bytes"
             )
-        if len(raw) > HEADERS_MAX_BYTES:
+        if end > HEADERS_MAX_BYTES:
             raise _malformed(431, f"the headers are over {HEADERS_MAX_BYTES} bytes")
-        if b"\n\n" in raw:
+        if self._buffer.find(b"\n\n", 0, end) >= 0:
             raise _malformed(400, "lines must end with CR LF")
 
     def receive_body(self, head: Head) -> bytes:
@@ -11550,7 +11571,8 @@ class Connection:
         self._head = head
         # The client's own id, if it can be sent back, logged and handed on.
         given = head.headers.get("x-request-id", "")
-        self._request_id = given if _REQUEST_ID.fullmatch(given) else fresh_request_id()
+        fits = given and _REQUEST_ID.fullmatch(given)
+        self._request_id = given if fits else self.server.fresh_id()
         self._keep_alive = _wants_keep_alive(head)
         routes, texts = match(head.path)
         try:
@@ -11722,7 +11744,7 @@ class Connection:
             lines.append("Cache-Control: no-store")
         lines += [
             # Of a request that could not be read, nothing is known.
-            f"{REQUEST_ID_HEADER}: {self._request_id or fresh_request_id()}",
+            f"{REQUEST_ID_HEADER}: {self._request_id or self.server.fresh_id()}",
             f"Server: {PROGRAM}",
             f"Date: {self.server.date()}",
             *_SECURITY_HEADERS,
@@ -11997,6 +12019,7 @@ class Server(http.server.ThreadingHTTPServer):
         # Turns of the loop, which the watchdog compares.
         self.rounds = 0
         self._date = (0, "")
+        self._fresh_ids = itertools.count(int.from_bytes(os.urandom(15), "big"))
         # A leaf: adding to a number is not atomic.
         self._count_lock = threading.Lock()
         self._answered: collections.Counter[tuple[str, int]] = collections.Counter()
@@ -12206,6 +12229,11 @@ class Server(http.server.ThreadingHTTPServer):
         """Go on counting where the program before this one was."""
         for template, status, count in record:
             self._answered[template, status] += count
+
+    def fresh_id(self) -> str:
+        """An id for a request that came without one: they count from a random number,
+        since to ask the kernel for each lets the interpreter go."""
+        return f"{next(self._fresh_ids):032x}"
 
     def date(self) -> str:
         """The Date header, made once a second."""
@@ -13701,7 +13729,7 @@ def _trigger(
     client: Client, arguments: argparse.Namespace, params: dict[str, str]
 ) -> dict[str, Any]:
     """Trigger one run, with as many tries as that takes."""
-    key = fresh_request_id() if arguments.key is None else arguments.key
+    key = os.urandom(16).hex() if arguments.key is None else arguments.key
     if not re.fullmatch(f"[ -~]{{1,{KEY_MAX_CHARS}}}", key):
         limit = f"1 to {KEY_MAX_CHARS} characters of ASCII"
         raise UsageError(f"--key: write {limit}", EX_USAGE)
