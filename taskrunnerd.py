@@ -27,7 +27,7 @@ Contents
     16. Appendix: the page, a client of the API
 
 Life of a run
-                            trigger
+                   trigger, tick, hook
                                |
               _admit           |           _admit
         +------------------ (record) -------------------+
@@ -43,8 +43,9 @@ Life of a run
     pending ones again. One that is upgraded in place parks its running runs: pause
     halts their threads, handover records them, recover of the new program resumes.
     An attempt that failed may leave the next one: pending, with start_at in the
-    future, it enters the queue when its time has come. A tick that became no run is a
-    row as well, ended as missed or dst_skipped.
+    future, it enters the queue when its time has come. The last one leaves the runs of
+    its task's hooks, in the write of its end (_decide_last). A tick that became no run
+    is a row as well, ended as missed or dst_skipped.
 
 Threads and locks
     main reads the numbers of signals from a pipe and reaps orphans; accept takes
@@ -102,6 +103,7 @@ Words
     slot     room for one running run of a task; there are max_concurrent
     lane     a task with its running runs and its queue
     log      all that a run wrote; a line is a piece of it up to a newline
+    hook     a task that the end of a run triggers; that run is its cause
     line     numbered from 0, with its stream and the time at which it was read
 """
 
@@ -185,6 +187,7 @@ END_REASONS = (
 RETRIED = (FAILED, TIMEOUT, LOG_OVERFLOW)
 FAILURES = (FAILED, TIMEOUT, CRASHED, LOG_OVERFLOW, START_FAILED)
 TRIGGERS = ("cron", "api", "startup", "service", "cloud")
+VIA_TASK, VIA_WEBHOOK = VIAS = ("task", "webhook")
 QUEUE, SKIP, TERMINATE = OVERLAPS = ("queue", "skip", "terminate")
 COALESCE = "coalesce"  # to clients of 0.x, which know three words, it is queue
 DROP_OLD, DROP_NEW, KILL_TASK = LOG_POLICIES = ("drop_old", "drop_new", "kill_task")
@@ -328,6 +331,8 @@ LOG_PART_BYTES = 128 * KIB
 STREAM_LINES_AT_ONCE = 500
 STREAM_CHARS_AT_ONCE = MIB
 LAST_WORDS_LINES = 100
+CAUSE_LINES = 50  # of its output, for a hook
+FAILURES_COUNTED = 1000  # in a row, in the history at a start
 SEARCH_BUDGET_BYTES = 256 * MIB
 SEARCH_BUDGET_RUNS = 1000
 
@@ -1269,6 +1274,19 @@ _EXIT_CODES = _Kind(
 )
 
 
+def task_names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """The tasks that a hook names, each once."""
+    return tuple(dict.fromkeys([given] if isinstance(given, str) else given))
+
+
+_TASKS = _Kind(
+    {"type": ["string", "array"], "minLength": 1, "items": {"type": "string"}},
+    _list("", _TASK_NAME),
+    task_names,
+    list,
+)
+
+
 class TaskKey(NamedTuple):
     """A key of tasks.json; its default is that of its schema."""
 
@@ -1453,6 +1471,13 @@ class Task(NamedTuple):
         CONSTANT,
         until_end=True,
     )
+    on_failure: tuple[str, ...] = _key(
+        "Tasks to trigger when the last attempt of a run has failed", _TASKS, []
+    )
+    on_success: tuple[str, ...] = _key("Tasks to trigger after a success", _TASKS, [])
+    on_recovery: tuple[str, ...] = _key(
+        "Tasks to trigger after the first success behind failures", _TASKS, []
+    )
     cron: Cron | None = _key(
         "When to run: 30 3 * * *, @daily, @every 1h30m",
         _made(_text("", minLength=1)),
@@ -1523,6 +1548,8 @@ _OPTIONAL_RUN_FIELDS: dict[str, JsonSchema] = {
         "Processes that the program left and that were ended, if they could be"
     ),
     "summary": _text("One sentence, when the run ended badly", format="any-text"),
+    "via": _choice("What a run of the API came from, if not from its client", VIAS),
+    "cause_run_id": _text("Id of the run whose end triggered this one"),
     "request_id": _text("X-Request-Id of the trigger, given or made"),
     "traceparent": _text("Trace context of the trigger (W3C)"),
     "result": {
@@ -1530,6 +1557,7 @@ _OPTIONAL_RUN_FIELDS: dict[str, JsonSchema] = {
         f" {RESULT_VARIABLE}; lists and events leave it out"
     },
     "output": _list("The last lines, with output=N", _ref("LogLine")),
+    "hook_run_ids": _list("Ids of the runs that its end triggered", _RUN_ID),
 }
 _RUN = _answer(
     "One run of a task",
@@ -1596,6 +1624,7 @@ _FILTER_FIELDS: dict[str, JsonSchema] = {
     ),
     "task_name": _TASK_NAME,
     "triggered_by": _choice("How the run was triggered", TRIGGERS),
+    "via": _choice("What a run of the API came from", VIAS),
     "created_after": _text("Created at or after (RFC 3339)", format="date-time"),
     "created_before": _text("Created at or before (RFC 3339)", format="date-time"),
     "exit_code_min": _number("Smallest exit code", -(2**63), 2**63 - 1),
@@ -2927,6 +2956,63 @@ def _build_task(
     return Task(name, **fields)
 
 
+_HOOKS = ("on_failure", "on_success", "on_recovery")
+_Settings = Mapping[str, Any]
+
+
+def _hooked(settings: _Settings) -> list[str]:
+    """The names of all tasks that some settings trigger."""
+    return [name for key in _HOOKS for name in task_names(settings.get(key, ()))]
+
+
+def _defaults_of(
+    owns: Mapping[str, _Settings], defaults: dict[str, Any]
+) -> Callable[[str], dict[str, Any]]:
+    """The defaults of a task by its name: hooks in them are not for the tasks that they
+    trigger, at once or in turn, which would be a cycle."""
+    without = {key: value for key, value in defaults.items() if key not in _HOOKS}
+    found: set[str] = set()
+    fresh = _hooked(defaults)
+    while fresh:
+        name = fresh.pop()
+        if name not in found:
+            found.add(name)
+            fresh += _hooked(owns.get(name, {}))
+    return lambda name: without if name in found else defaults
+
+
+def _check_hooks(
+    source: _Source,
+    owns: Mapping[str, _Settings],
+    defaults: _Settings,
+    tasks: Mapping[str, Task | None],
+) -> None:
+    """Note hooks that cannot be triggered, and a cycle of them."""
+    found: list[tuple[Where, _Settings]] = [(("defaults",), defaults)]
+    found += [(("tasks", name), own) for name, own in owns.items()]
+    for (at, settings), key in itertools.product(found, _HOOKS):
+        for name in task_names(settings.get(key, ())):
+            task = tasks.get(name)
+            if name not in tasks:
+                source.fault((*at, key), f'no task "{name}"{nearest(name, tasks)}')
+            elif task and any(p.required and p.default is None for p in task.params):
+                message = f'"{name}" has a required parameter without a default'
+                source.fault((*at, key), message)
+    calls = {name: _hooked(own) for name, own in owns.items()}
+    if not any(calls.values()):
+        return
+    import graphlib  # only tasks with hooks need it
+
+    try:
+        graphlib.TopologicalSorter(calls).prepare()
+    except graphlib.CycleError as error:
+        cycle = error.args[1][::-1]
+        own = owns[cycle[0]]
+        key = next(key for key in _HOOKS if cycle[1] in task_names(own.get(key, ())))
+        message = f"a cycle that would never end: {' → '.join(cycle)}"
+        source.fault(("tasks", cycle[0], key), message)
+
+
 def load_config(path: str) -> Config:
     """The configuration in a file. Raises ConfigError with every fault of it."""
     source = _Source(path, _read_config(path))
@@ -2942,11 +3028,17 @@ def load_config(path: str) -> Config:
     if zone_name:
         source.zone_name = _checked_zone(source, ("timezone",), zone_name)
     named = top.get("tasks")
-    tasks = {
-        name: _build_task(source, name, source.sound(own, ("tasks", name)), defaults)
+    owns = {
+        name: source.sound(own, ("tasks", name))
         for name, own in (named.items() if isinstance(named, dict) else ())
         if isinstance(own, dict)
     }
+    defaults_of = _defaults_of(owns, defaults)
+    tasks = {
+        name: _build_task(source, name, own, defaults_of(name))
+        for name, own in owns.items()
+    }
+    _check_hooks(source, owns, defaults, tasks)
     warnings = source.checked_warnings()
     whole = {name: task for name, task in tasks.items() if task}
     checksum = zlib.crc32(source.text.encode())
@@ -3146,6 +3238,22 @@ def retry_delay_s(
     return min(grown_s, max(task.retry_delay_s, BACKOFF_MAX_S))
 
 
+def hooks_after(
+    task: Task, end_reason: str | None, failures: int
+) -> tuple[tuple[str, ...], int]:
+    """(tasks that the end of a run triggers when no further attempt follows, failures
+    in a row with it); `failures` are those before. Ends that are neither a success nor
+    a failure change nothing."""
+    if end_reason == SUCCESS:
+        recovered = task.on_recovery if failures else ()
+        return task_names((*task.on_success, *recovered)), 0
+    # Else the newest missed tick runs now, and what comes of that counts.
+    lost = end_reason == MISSED and task.catch_up == CATCH_SKIP
+    if end_reason in FAILURES or lost:
+        return task.on_failure, failures + 1
+    return (), failures
+
+
 def summary_text(
     outcome: Verdict,
     took_s: float,
@@ -3291,6 +3399,11 @@ class Run(NamedTuple):
     def ended(self) -> bool:
         """Whether the run will not change any more."""
         return self.status == ENDED
+
+    def document(self) -> dict[str, Any]:
+        """The run as JSON: fields without a value are left out."""
+        pairs = zip(self._fields, self)
+        return {name: value for name, value in pairs if value is not None}
 
 
 class Claim(NamedTuple):
@@ -3474,6 +3587,7 @@ class RunFilter(NamedTuple):
     status: str | None = None
     task_name: str | None = None
     triggered_by: str | None = None
+    via: str | None = None
     created_after: str | None = None
     created_before: str | None = None
     exit_code_min: int | None = None
@@ -3544,6 +3658,7 @@ def _task_condition(task_name: str, states: list[str]) -> _Condition:
 
 _PLAIN_CONDITIONS = {
     "triggered_by": "triggered_by = ?",
+    "via": "via = ?",
     "exit_code_min": "exit_code >= ?",
     "exit_code_max": "exit_code <= ?",
 }
@@ -3678,14 +3793,19 @@ def _row_from_run(run: Run) -> list[Any]:
     return list(_with_result_text(run)._replace(params=params))  # type: ignore[arg-type]
 
 
-def write_created(run: Run, secret_params: dict[str, str] | None = None) -> Write:
-    """The first record of a run. Secret parameters are kept while it has not ended.
-    Changes nothing when the run's tick is claimed already."""
+def write_created(
+    run: Run, secret_params: dict[str, str] | None = None, stdin: bytes = b""
+) -> Write:
+    """The first record of a run. Secret parameters and stdin are kept while it has not
+    ended. Changes nothing when the run's tick is claimed already."""
     secret = json.dumps(secret_params) if secret_params else None
     insert = f"insert into runs ({_COLUMNS}, secret_params) values ({_MARKS}, ?)"
     if run.scheduled_at:
         insert += " on conflict do nothing"
-    return Write((insert, [*_row_from_run(run), secret]))
+    created = (insert, [*_row_from_run(run), secret])
+    if not stdin or run.ended:
+        return Write(created)
+    return Write(created, ("insert into inputs values (?, ?)", [run.id, stdin]))
 
 
 def write_claimed(claim: Claim) -> Write:
@@ -3734,9 +3854,14 @@ def write_unscheduled(task_name: str) -> Write:
     return Write(("delete from schedules where task_name = ?", [task_name]))
 
 
-def write_ended(run: Run) -> Write:
-    """The last record of a run; its secret parameters are forgotten."""
-    return _changed(_with_result_text(run), _AT_END, ", secret_params = null")
+def write_ended(run: Run, next_id: str = "") -> Write:
+    """The last record of a run; its secret parameters are forgotten, and its stdin
+    unless that is for the next attempt."""
+    ended = _changed(_with_result_text(run), _AT_END, ", secret_params = null")
+    if not (run.via and next_id):
+        return ended
+    kept = ("update inputs set run_id = ? where run_id = ?", [next_id, run.id])
+    return Write(kept, *ended.statements)
 
 
 _SORTING_FOLDERS = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 (SQLite's choice)
@@ -4153,6 +4278,30 @@ class Store:
         """Id of the attempt that followed a run."""
         rows = self._rows("select id from runs where retry_of_run_id = ?", [run_id])
         return str(rows[0][0]) if rows else None
+
+    def hook_run_ids(self, run_id: str) -> list[str]:
+        """Ids of the runs that the end of a run triggered."""
+        sql = "select id from runs where cause_run_id = ? order by id"
+        return [row[0] for row in self._rows(sql, [run_id])]
+
+    def stdin_of(self, run_id: str) -> bytes:
+        """What the program of a run that has not ended finds on stdin."""
+        rows = self._rows("select body from inputs where run_id = ?", [run_id])
+        return bytes(rows[0][0]) if rows else b""
+
+    def failures_in_row(self, task: Task) -> int:
+        """How many runs of a task have failed since its last success, by the last of
+        their attempts; FAILURES_COUNTED at most."""
+        failed = [x for x in END_REASONS if hooks_after(task, x, 0)[1]]
+        sql, values = _one_of("end_reason", failed)
+        newest = "select id, end_reason from runs where task_name = ? order by id desc"
+        good = f"select id from ({newest} limit ?) where end_reason = ? limit 1"
+        last = "not exists (select 1 from runs as x where x.retry_of_run_id = runs.id)"
+        new = f"""select 1 from runs where task_name = ? and end_reason <> ? and {sql}
+            and id > coalesce(({good}), '') and {last} limit ?"""
+        most = FAILURES_COUNTED
+        values = [task.name, SUCCESS, *values, task.name, most, SUCCESS, most]
+        return int(self._rows(f"select count(*) from ({new})", values)[0][0])
 
     def find_claim(self, key: str, after_ms: int) -> Claim | None:
         """Who has claimed a key after a time."""
@@ -5418,6 +5567,7 @@ class Command(NamedTuple):
     umask: int
     account: Account | None
     merges: bool = False  # stderr into the pipe of stdout
+    stdin: bytes = b""
 
 
 def encoded_environ(variables: Mapping[str, str]) -> dict[bytes, bytes]:
@@ -5762,6 +5912,22 @@ def _boot_id() -> str:
             return file.read().strip()
     except OSError:
         return "unknown"
+
+
+def _open_file_of(raw: bytes) -> int:
+    """Open a nameless file that holds some bytes: other than a pipe, nobody has to feed
+    it. Raises OSError."""
+    fd = os.memfd_create("stdin") if hasattr(os, "memfd_create") else -1
+    if fd < 0:
+        import tempfile  # only other systems than Linux need it
+
+        fd, path = tempfile.mkstemp()
+        os.unlink(path)
+    with open(fd, "wb", buffering=0, closefd=False) as file:
+        while raw:
+            raw = raw[file.write(raw) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
 
 
 def _start(command: Command, stdin_fd: int, pipe_fds: list[int]) -> int:
@@ -6503,7 +6669,12 @@ class Processes:
 
     def _start_known(self, command: Command, pipe_fds: list[int]) -> int:
         """Start a program; it is known before this thread can end (see _orphans)."""
-        pid = _start(command, self._null_fd, pipe_fds)
+        stdin_fd = _open_file_of(command.stdin) if command.stdin else self._null_fd
+        try:
+            pid = _start(command, stdin_fd, pipe_fds)
+        finally:
+            if command.stdin:
+                os.close(stdin_fd)
         self._known.add(pid)
         if self._is_oom_protected:
             # It is the daemon that is to survive, not the program that takes it all.
@@ -7014,8 +7185,10 @@ class Outcome(NamedTuple):
 class Lane:
     """A task with its active runs and its queue, each in the order of arrival."""
 
-    def __init__(self, task: Task, last_run: Run | None) -> None:
+    def __init__(self, task: Task, last_run: Run | None, failures: int = 0) -> None:
         self.last_run = last_run
+        # In a row, as far as is decided.
+        self.failures = failures
         self.define(task)
         self.active: dict[str, LiveRun] = {}
         self.queue: collections.deque[LiveRun] = collections.deque()
@@ -7106,6 +7279,7 @@ class TaskState(NamedTuple):
     queued: int
     last_run: Run | None
     next_run_ms: int | None
+    failures: int = 0
 
 
 class CallerGone(Exception):
@@ -7260,7 +7434,22 @@ def _without_secrets(value: Any, log: LogWriter) -> Any:
     return value if hidden == text else hidden
 
 
-def _command(live: LiveRun, result_path: str) -> Command:
+def _cause_environ(stdin: bytes) -> dict[str, str]:
+    """What a hook's program is told of the run that caused it, beside stdin."""
+    document = json.loads(stdin)
+    cause = document["run"]
+    told = {
+        "RUN_ID": cause["id"],
+        "TASK": cause["task_name"],
+        "END_REASON": cause["end_reason"],
+        "EXIT_CODE": str(cause["exit_code"]),
+        "SUMMARY": cause.get("summary", "").replace("\0", "\N{REPLACEMENT CHARACTER}"),
+        "FAILURES": str(document["failures"]),
+    }
+    return {f"TASKRUNNERD_CAUSE_{name}": text for name, text in told.items()}
+
+
+def _command(live: LiveRun, result_path: str, stdin: bytes) -> Command:
     task, run = live.task, live.run
     arguments, environ = render_params(task, live.values)
     own = {
@@ -7271,6 +7460,8 @@ def _command(live: LiveRun, result_path: str) -> Command:
         "TASKRUNNERD_ATTEMPT": str(run.retry_attempt),
         "TASKRUNNERD_TRIGGER": run.triggered_by,
     }
+    if run.via == VIA_TASK:
+        own.update(_cause_environ(stdin))
     if run.scheduled_at:
         own["TASKRUNNERD_SCHEDULED_AT"] = run.scheduled_at
     if run.request_id:
@@ -7286,7 +7477,8 @@ def _command(live: LiveRun, result_path: str) -> Command:
     argv = command_line(task, arguments)
     whole = {**live.environ, **encoded_environ(own)}
     merges = task.stderr == MERGE
-    return Command(argv, whole, task.working_dir, task.umask, task.account, merges)
+    folder, mask, account = task.working_dir, task.umask, task.account
+    return Command(argv, whole, folder, mask, account, merges, stdin)
 
 
 _NOT_STARTED = "its program was not started"
@@ -7561,8 +7753,13 @@ class Daemon:
         self._live: dict[str, LiveRun] = {}
         last_runs = self.store.last_runs()
         self._lanes = {
-            name: Lane(task, last_runs.get(name)) for name, task in config.tasks.items()
+            name: Lane(task, last_runs.get(name), self.store.failures_in_row(task))
+            for name, task in config.tasks.items()
         }
+        # Whether somebody waits for the last run to end.
+        self._lingers = False
+        # Where people find the page, if there is one.
+        self.page_url = ""
         # Runs whose record the store refuses; why, if new ones would fare no better.
         self._unwritten: dict[str, str] = {}
         self._give_up_s = math.inf
@@ -7622,7 +7819,7 @@ class Daemon:
         if live:
             last_run = live.run
         counts = (len(lane.active), len(lane.queue))
-        return TaskState(lane.task, *counts, last_run, lane.next_run_ms)
+        return TaskState(lane.task, *counts, last_run, lane.next_run_ms, lane.failures)
 
     def find_run(self, run_id: str) -> Run | None:
         """A run as it is now, live or ended."""
@@ -7662,6 +7859,15 @@ class Daemon:
             with self._repairing, contextlib.suppress(LogError):
                 repair_log(base)
         return base
+
+    def last_lines(self, run: Run, count: int) -> list[LogLine]:
+        """The last lines of a run, or one that says why they cannot be read: the run is
+        worth more than they are."""
+        try:
+            with self.following, LogReader(self.log_of(run)) as log:
+                return log.last_lines(count)
+        except LogError as error:
+            return [LogLine(0, self.clock.wall_ms(), SYSTEM, str(error.strerror))]
 
     def why_not_ready(self) -> str:
         """Why no trigger would be taken now; empty when it would."""
@@ -7798,6 +8004,13 @@ class Daemon:
         if self.clock.monotonic_s() < self._give_up_s:
             return False
         return all(live.run.id in self._unwritten for live in self._running())
+
+    def await_hooks(self) -> None:
+        """Return when no run is live any more, or the daemon shuts down."""
+        with self._mutex:
+            self._lingers = True
+            while self._live and not self.draining:
+                self._idle.wait()
 
     def wait_output(self, run_id: str, seen: int, timeout_s: float) -> int:
         """How many bytes of a run's output there are, once they are more than `seen`,
@@ -7978,6 +8191,9 @@ class Daemon:
         ends = []
         if change.undoable:
             self._live.pop(live.run.id, None)
+            # As before `_decide_last`.
+            undone = hooks_after(lane.task, change.run.end_reason, 0)[1]
+            lane.failures = max(0, lane.failures - undone)
         else:
             ended = self._ended_early(live.run, START_FAILED, "its record has vanished")
             ends = [self._decide(live, ended, write_ended(ended))]
@@ -8242,7 +8458,7 @@ class Daemon:
         if live.task.keep_runs is not None or live.task.keep_for_s is not None:
             self._housekeeper.expect(RETENTION_PAUSE_S, live.task)
             self._due.notify()
-        if self.draining or self.pausing:
+        if self.draining or self.pausing or self._lingers:
             self._idle.notify_all()
 
     # -- triggers
@@ -8386,6 +8602,8 @@ class Daemon:
         like = self._like_waiting(lane, values)
         queued = len(lane.queue)
         decision = admit(task, len(lane.active), queued, like_waits=bool(like))
+        if decision == START and self.rests:  # a hook of what ends meanwhile
+            decision = QUEUE
         if decision == START:
             live.run = run._replace(status=RUNNING, start_at=now)
             lane.active[run.id] = self._live[run.id] = live
@@ -8478,20 +8696,57 @@ class Daemon:
         lock."""
         wall_ms = self.clock.wall_ms()
         ended = self._ended_run(live, outcome, wall_ms)
+        told = self._told_to_hooks(live.lane.task, ended)
         with self._mutex:
             live.lane.active.pop(ended.id, None)
             retry = self._next_attempt(live, ended, wall_ms)
-            write = write_ended(ended)
-            if retry:
-                created = write_created(retry.run, self._secret_values(retry))
-                write = Write(*write.statements, *created.statements)
+            if not retry:
+                write = write_ended(ended)
+                changes = self._decide_last(live, write, ended, told, undoable=False)
+                return changes + self._promote(live.lane)
+            created = write_created(retry.run, self._secret_values(retry))
+            write = write_ended(ended, retry.run.id)
+            write = Write(*write.statements, *created.statements)
             changes = [self._decide(live, ended, write)]
-            if retry:
-                # Findable from now on: a stop or a reload in between must not miss it.
-                self._live[retry.run.id] = retry
-                retry.change = Change(retry, retry.run, write)
-                changes.append(retry.change)
-            return changes + self._promote(live.lane)
+            # Findable from now on: a stop or a reload in between must not miss it.
+            self._live[retry.run.id] = retry
+            retry.change = Change(retry, retry.run, write)
+            return [*changes, retry.change, *self._promote(live.lane)]
+
+    # -- hooks
+
+    def _told_to_hooks(self, task: Task, ended: Run) -> str:
+        """What the hooks of an end find on stdin, as JSON whose end `failures` makes;
+        empty if there are none. Reads the log, so without the lock."""
+        if not hooks_after(task, ended.end_reason, 1)[0]:
+            return ""
+        lines = self.last_lines(ended, CAUSE_LINES) if ended.start_at else []
+        url = f"{self.page_url}/#/runs/{ended.id}" if self.page_url else None
+        output = [line.document() for line in lines]
+        return json.dumps({"run": ended.document(), "output": output, "url": url})
+
+    def _decide_last(
+        self, live: LiveRun, write: Write, ended: Run, told: str, *, undoable: bool
+    ) -> list[Change]:
+        """Decide the end of a run that no further attempt follows, and with it the runs
+        of its task's hooks, which become durable with it or not at all."""
+        lane, hooks = live.lane, []
+        names, lane.failures = hooks_after(lane.task, ended.end_reason, lane.failures)
+        # A reload may have come in between.
+        found = [self._lanes[name] for name in names if told and name in self._lanes]
+        for lane_of_hook in found:
+            values, _ = bound_params(lane_of_hook.task, {})
+            hook = self._admit(lane_of_hook, values, "api")
+            hook.run = hook.run._replace(via=VIA_TASK, cause_run_id=ended.id)
+            stdin = f'{told[:-1]}, "failures": {lane.failures}}}\n'.encode()
+            created = write_created(hook.run, self._secret_values(hook), stdin)
+            write = Write(*write.statements, *created.statements)
+            hooks.append(hook)
+        changes = [self._decide(live, ended, write, undoable=undoable)]
+        for hook in hooks:
+            hook.change = Change(hook, hook.run, write, undoable)
+            changes += [hook.change, *self._make_room(hook.lane)]
+        return changes
 
     # -- the thread of a run: without the lock
 
@@ -8618,9 +8873,10 @@ class Daemon:
         if live.cause:
             return Outcome(Verdict(live.cause, NO_EXIT_CODE, None), None, _NOT_STARTED)
         try:
-            command = _command(live, self._admit_result(live))
+            stdin = self.store.stdin_of(live.run.id) if live.run.via else b""
+            command = _command(live, self._admit_result(live), stdin)
             child = self.processes.spawn(command, live.run.id)
-        except StartError as error:
+        except (StartError, StoreError) as error:
             return Outcome(Verdict(START_FAILED, NO_EXIT_CODE, None), None, str(error))
         self.adopt(live, child)
         return None
@@ -8689,6 +8945,8 @@ class Daemon:
             params=ended.params,
             retry_attempt=ended.retry_attempt + 1,
             retry_of_run_id=ended.id,
+            via=ended.via,
+            cause_run_id=ended.cause_run_id,
             request_id=ended.request_id,
             traceparent=ended.traceparent,
         )
@@ -8838,7 +9096,8 @@ class Daemon:
         if plan.missed:
             # Last in line: whatever a crash leaves out was not seen yet.
             write = write_missed(note.run, plan.missed)
-            changes.append(self._decide(note, note.run, write, undoable=True))
+            told = self._told_to_hooks(lane.task, note.run)
+            changes += self._decide_last(note, write, note.run, told, undoable=True)
         return changes
 
     def _row(
@@ -8904,7 +9163,7 @@ class Daemon:
         records = {r["run_id"]: r for r in (handover or {"runs": ()})["runs"]}
         running = [run for run, _ in unended if run.status == RUNNING]
         orphaned = [run for run in running if run.id not in records]
-        changes = [] if rehearses else self._settle_crashed(orphaned, records)
+        crashed = [] if rehearses else self._settle_crashed(orphaned, records)
         if handover:
             told = [Event(n, name, Run(*run)) for n, name, run in handover["events"]]
             with self._mutex:
@@ -8922,9 +9181,13 @@ class Daemon:
                 for run, secret in unended
                 if run.status == RUNNING and run.id in records
             ]
+            changes: list[Change] = []
             for run, secret in unended:
                 if run.status == PENDING:
                     changes += self._requeue(run, secret)
+            # Their hooks come behind what was waiting (I4).
+            for run in crashed:
+                changes += self.decide_left(run)
             changes += self._promote_all()
         if rehearses:
             return
@@ -8947,24 +9210,27 @@ class Daemon:
                 self._run_at_start(task)
 
     def settle(self) -> None:
-        """Settle what a daemon that died left running, and start nothing: queued runs
-        and schedules are for the next daemon. Instead of `recover`. Raises
-        StoreError."""
+        """Settle what a daemon that died left running, and start nothing but the hooks
+        of that: queued runs and schedules are for the next daemon. Instead of
+        `recover`. Raises StoreError."""
         unended = self.store.unended_runs()
         self._housekeeper.secret_ended |= any(secret for _, secret in unended)
         running = [run for run, _ in unended if run.status == RUNNING]
-        changes = self._settle_crashed(running, ())
+        crashed = self._settle_crashed(running, ())
+        changes = [change for run in crashed for change in self.decide_left(run)]
         self.store.flush(*[change.write for change in changes])
         self._settle(changes)
 
-    def decide_left(self, ended: Run) -> Change:
-        """Put in line the end of a run that the last daemon left and that is not live.
+    def decide_left(self, ended: Run) -> list[Change]:
+        """Decide the end of a run that the last daemon left and that is not live.
         Before any thread, or under the mutex."""
         name = ended.task_name
         lane = self._lanes.get(name) or Lane(undeclared_task(name), None)
         live = LiveRun(ended, lane, {})
         live.known = True
-        return self._decide(live, ended, write_ended(ended))
+        told = self._told_to_hooks(lane.task, ended)
+        write = write_ended(ended)
+        return self._decide_last(live, write, ended, told, undoable=False)
 
     def _run_at_start(self, task: Task) -> None:
         try:
@@ -9008,7 +9274,7 @@ class Daemon:
         if not lane or run.error:
             # One whose record is damaged could get other parameters than were given.
             ended = self._ended_early(run, SKIPPED, run.error or _UNDECLARED)
-            return [self.decide_left(ended)]
+            return self.decide_left(ended)
         live = LiveRun(run, lane, {**(run.params or {}), **secret})
         live.known = True
         self._live[run.id] = live
@@ -9021,11 +9287,9 @@ class Daemon:
             lane.queue.append(live)
         return []
 
-    def _settle_crashed(
-        self, runs: list[Run], live_ids: Collection[str]
-    ) -> list[Change]:
-        """End the runs that were running when the last daemon died, kill what is left
-        of them and repair their logs. To be settled."""
+    def _settle_crashed(self, runs: list[Run], live_ids: Collection[str]) -> list[Run]:
+        """The runs that were running when the last daemon died, as they ended; kills
+        what is left of them and repairs their logs."""
         self._tell_loss()
         processes, folder = self.processes, self.folder
         leftovers = processes.end_leftovers({run.id for run in runs})
@@ -9036,7 +9300,7 @@ class Daemon:
             LOG.error("journal of processes not trimmed error=%s", error)
         processes.cgroups.clear(lambda: live_ids)
         folder.remove_results([run.id for run in runs])
-        changes = []
+        crashed = []
         for run in runs:
             base = log_base(folder.logs, run.task_name, run.id)
             faults = [processes.left.pop(run.id, "")]
@@ -9050,8 +9314,8 @@ class Daemon:
             # Never before its start, also when the clock was set back since.
             end_at = time_text(max(began_ms, min(known_ms, self.started_ms)))
             ended = _crashed_run(run, base, end_at, leftovers.get(run.id, 0), faults)
-            changes.append(self.decide_left(ended))
-        return changes
+            crashed.append(ended)
+        return crashed
 
     def _tell_loss(self) -> None:
         """Say so if the history that was found is not the one that belongs to the rest
@@ -9089,6 +9353,8 @@ class Daemon:
                     self.last_reload_good = False
             raise
         last_runs = self.store.last_runs()
+        fresh = {n: t for n, t in config.tasks.items() if n not in self._lanes}
+        failures = {n: self.store.failures_in_row(t) for n, t in fresh.items()}
         with self._mutex:
             old = self.config.tasks
             if number < self._reloaded:
@@ -9101,7 +9367,7 @@ class Daemon:
             found.update(self._lanes)
             self._lanes = {
                 name: self._redefined(found.get(name), task)
-                or Lane(task, last_runs.get(name))
+                or Lane(task, last_runs.get(name), failures.get(name, 0))
                 for name, task in config.tasks.items()
             }
             changes = self._drop_undeclared()
@@ -9340,11 +9606,6 @@ def compact_json(document: Any) -> bytes:
 # -- documents
 
 
-def run_document(run: Run) -> dict[str, Any]:
-    """A run as JSON: fields without a value are left out."""
-    return {name: value for name, value in zip(run._fields, run) if value is not None}
-
-
 def run_path(run: Run) -> str:
     """Where a run is found."""
     return f"/api/tasks/{run.task_name}/runs/{run.id}"
@@ -9410,7 +9671,7 @@ def task_document(state: TaskState) -> dict[str, Any]:
     if state.next_run_ms is not None:
         document["next_run_at"] = time_text(state.next_run_ms)
     if state.last_run:
-        document["last_run"] = run_document(state.last_run)
+        document["last_run"] = state.last_run.document()
     return document
 
 
@@ -9496,21 +9757,21 @@ def _live_events(
     following: Run | None = attempt
     while following:
         attempt, told = following, following.status
-        yield event_text("run", run_document(attempt))
+        yield event_text("run", attempt.document())
         # Lines are numbered anew in each attempt.
         prefix = "" if attempt.id == run.id else f"{attempt.id}:"
         for look in _follow(daemon, attempt, LogReader.next_lines, n, until_s):
             if look.run.status not in (told, ENDED):
                 told = look.run.status
-                yield event_text("run", run_document(look.run))
+                yield event_text("run", look.run.document())
             yield from _line_events(look, prefix)
         following, n = daemon.attempt_after(look.run), 0
         if following and told != ENDED:
-            yield event_text("run", run_document(look.run))
+            yield event_text("run", look.run.document())
     if look.run.ended:
-        yield event_text("done", run_document(look.run))
+        yield event_text("done", look.run.document())
     elif daemon.clock.monotonic_s() >= until_s:
-        yield event_text("unfinished", run_document(look.run))
+        yield event_text("unfinished", look.run.document())
 
 
 RUN_TRAILERS = ("Run-Id", "Run-Exit-Code", "Run-End-Reason")
@@ -9627,16 +9888,6 @@ def _live_run(daemon: Daemon, request: Request, run: Run, answer: Answer) -> Str
     return Stream(answer.status, EVENT_STREAM, events, None, headers)
 
 
-def _last_lines(daemon: Daemon, run: Run, count: int) -> list[LogLine]:
-    """The last lines of a run, or one that says why they cannot be read: the run is
-    worth more than they are."""
-    try:
-        with daemon.following, LogReader(daemon.log_of(run)) as log:
-            return log.last_lines(count)
-    except LogError as error:
-        return [LogLine(0, daemon.clock.wall_ms(), SYSTEM, str(error.strerror))]
-
-
 def _run_answer(
     daemon: Daemon, request: Request, run: Run, status: int, found: str = ""
 ) -> Answer | Stream:
@@ -9661,11 +9912,14 @@ def _run_answer(
     if wait.seconds and not run.ended:
         headers["Retry-After"] = "0"
     headers["ETag"] = _etag(run)
-    document = run_document(run)
+    document = run.document()
     if status == 200 and headers["ETag"] in known:
         return Answer(304, document, headers)
+    if status == 200 and run.ended:
+        hooks = daemon.store.hook_run_ids(run.id)
+        document.update(hook_run_ids=hooks) if hooks else None
     if "output" in request.query:
-        lines = _last_lines(daemon, run, request.query["output"])
+        lines = daemon.last_lines(run, request.query["output"])
         document["output"] = [line.document() for line in lines]
     return Answer(status, document, headers)
 
@@ -9824,7 +10078,7 @@ def get_all_runs(daemon: Daemon, request: Request) -> Answer:
     which = _run_filter(query)
     sort = (query["sort_field"], query["sort_direction"])
     runs = daemon.store.list_runs(which, sort, query["limit"], query["offset"])
-    documents = [run_document(run) for run in runs]
+    documents = [run.document() for run in runs]
     return Answer(200, {"runs": documents, "total": daemon.store.count_runs(which)})
 
 
@@ -9855,7 +10109,7 @@ def get_run_summary(daemon: Daemon, request: Request) -> Answer:
     last_failure = daemon.store.last_failure()
     if last_failure:
         document["last_failure"] = last_failure.end_at
-        document["last_failure_run"] = run_document(last_failure)
+        document["last_failure_run"] = last_failure.document()
     return Answer(200, document)
 
 
@@ -9945,7 +10199,7 @@ def bulk_rerun_runs(daemon: Daemon, request: Request) -> Answer:
             refusal = {"task_name": run.task_name, "status": problem.status}
             refused.append({**refusal, "detail": detail})
         else:
-            started.append(run_document(fresh))
+            started.append(fresh.document())
     triggered = [{"run_id": r["id"], "task_name": r["task_name"]} for r in started]
     document = {"affected": len(started), "runs": started, "triggered": triggered}
     return Answer(200, {**document, "refused": refused})
@@ -10098,7 +10352,7 @@ def _part_events(daemon: Daemon, run: Run, start: int) -> Iterator[bytes]:
     if look.run.ended:
         after = daemon.attempt_after(look.run)
         more = {"next_run_id": after.id} if after else {}
-        yield event_text("done", {"run": run_document(look.run), **more})
+        yield event_text("done", {"run": look.run.document(), **more})
 
 
 def stream_log_parts(daemon: Daemon, request: Request) -> Stream:
@@ -10110,7 +10364,7 @@ def stream_log_parts(daemon: Daemon, request: Request) -> Stream:
     if request.query["follow"]:
         events = _part_events(daemon, run, start)
     else:
-        done = event_text("done", {"run": run_document(run)})
+        done = event_text("done", {"run": run.document()})
         parts = map(_part_event, _parts_so_far(daemon, run, start))
         events = itertools.chain(parts, [done])
     return Stream(200, EVENT_STREAM, events, headers=_UNBUFFERED)
@@ -10187,7 +10441,7 @@ def _run_events(daemon: Daemon, after: int) -> Iterator[bytes]:
             yield event_text("ping", {"time": time_text(daemon.clock.wall_ms())})
         for event in events:
             names = {"run_id": event.run.id, "task_name": event.run.task_name}
-            document = {**names, "run": run_document(event.run)}
+            document = {**names, "run": event.run.document()}
             yield event_text(event.name, document, event.id)
         if not events:
             yield b""
@@ -10426,6 +10680,9 @@ def _daemon_families(
          [("", label, state.running) for label, state in states.items()]),
         ("taskrunnerd_queue_length", "gauge", "Runs that wait in the queue",
          [("", label, state.queued) for label, state in states.items()]),
+        ("taskrunnerd_task_consecutive_failures", "gauge",
+         "Runs that failed since the last success, by their last attempts",
+         [("", label, state.failures) for label, state in states.items()]),
         ("taskrunnerd_scheduler_lag_seconds", "gauge",
          "How late the schedule was for what was due last, or is by now",
          one(daemon.scheduler_lag_s())),
@@ -10563,8 +10820,9 @@ def get_page(daemon: Daemon, request: Request) -> Stream:
 
 
 Check = Callable[[Daemon, Request, list[Fault]], list[Fault]]
-_FILTERS = "status task_name triggered_by created_after created_before exit_code_min"
-_FILTERS += " exit_code_max retries_only search sort_field sort_direction limit offset"
+_FILTERS = "status task_name triggered_by via created_after created_before"
+_FILTERS += " exit_code_min exit_code_max retries_only search"
+_FILTERS += " sort_field sort_direction limit offset"
 _LOG = "/api/tasks/{task_name}/runs/{run_id}/log"
 _LIVE = (TEXT, EVENT_STREAM)
 
@@ -12992,7 +13250,7 @@ def _document_to_send(task_name: str) -> dict[str, Any]:
     summary = raw.decode("utf-8", "replace").strip() or "a sample: nothing has failed"
     run_id = os.environ.get(RUN_ID_VARIABLE) or Ulids().make(Clock().wall_ms())
     run = Run(run_id, name, RUNNING, "api", now, summary=summary)
-    return {"run": run_document(run), "output": [], "failures": 0, "url": None}
+    return {"run": run.document(), "output": [], "failures": 0, "url": None}
 
 
 def _given_notify(
@@ -14918,6 +15176,9 @@ def _prepare(
             config, folder, Clock(), min_free_bytes, log_tail
         )
         daemon.load_beside = functools.partial(_load_beside, server, settings)
+        url = server.places().get("url", "") if page else ""
+        everywhere, here = r"//(?:0\.0\.0\.0|\[::\])", f"//{socket.gethostname()}"
+        daemon.page_url = re.sub(everywhere, here, url)
         if not folder.look_only:
             fault = daemon.processes.use_cgroups()
             how = f"by mark reason={fault}" if fault else "by cgroup"
@@ -15022,7 +15283,7 @@ def _attend_locally(daemon: Daemon, arguments: argparse.Namespace) -> int:
                 yield part
             else:
                 after = daemon.attempt_after(part)
-                yield _End(run_document(part), after.id if after else "")
+                yield _End(part.document(), after.id if after else "")
 
     relay = _SignalRelay(stop, leave, "once more kills it", forks=True)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -15032,7 +15293,10 @@ def _attend_locally(daemon: Daemon, arguments: argparse.Namespace) -> int:
         params = _given_params(arguments.params, declared)
         with relay.on(numbers, arguments.timeout):
             run = daemon.trigger(task.name, params, "api")
-            return _attend(output_of, run.id, relay, arguments)
+            code = _attend(output_of, run.id, relay, arguments)
+            # Here, since there may never be a daemon that would.
+            daemon.await_hooks()
+            return code
     except Problem as problem:
         document = problem_document(problem, "")
         raise _Refused(problem.status, _problem_text(document), document) from None
@@ -15864,6 +16128,7 @@ const tone = (run) => Object.keys(TONES).find((key) => TONES[key].test(state(run
 const open = (run) => (location.hash = href(run));
 const lasted = (run) => run.status === "running" ? Date.now() - ms(run.start_at) : (run.duration || 0) / 1e6;
 const link = (run, text = word(state(run))) => h(`a.chip ${tone(run)}`, { href: href(run) }, text);
+const runOf = (id) => h("a", { href: href({ id }) }, id);
 const runsOf = (name) => h("a", { href: `#/runs?task_name=${name}` }, name);
 const outline = (run) => [run.task_name, word(state(run)), clock(ms(run.created_at)),
   lasted(run) && took(lasted(run)), run.summary].filter(Boolean).join(" \u00b7 ");
@@ -16033,13 +16298,17 @@ function runView(id, line) {
     fill(side, timeline(run), params.length > 0 && facts("Parameters", params),
       attempts.length > 1 && facts("Attempts", attempts.map((one) =>
         [String(one.retry_attempt + 1), [link(one), " ", when(one.created_at)]])),
+      (run.cause_run_id || run.hook_run_ids) && facts("Hooks", [run.cause_run_id && ["triggered by", runOf(run.cause_run_id)],
+        ...(run.hook_run_ids || []).map((one) => ["triggered", runOf(one)])].filter(Boolean)),
       facts("Details", picked(run, /code|signal|error|by$|seconds|bytes|surv|^id/))); };
   const load = async () => {
     const told = await get(`api/runs/${id}`);
-    draw(run = run?.end_reason ? run : told); log ||= logView(split, run, line);
+    draw(run = run?.end_reason && !told.end_reason ? run : told); log ||= logView(split, run, line);
     draw(attempts = await attemptsOf(run)); };
   const refresh = () => attempt(load()); refresh(fill($("main"), top, split));
-  const onrun = (name, told) => told.id === id && name !== "run.deleted" && draw(run = told);
+  const onrun = (name, told) => {
+    if (told.id !== id || name === "run.deleted") return;
+    draw(run = told); if (told.end_reason) refresh(); };
   return { id, refresh, seek: (n) => n >= 0 && log?.(n), onrun }; }
 // -- a log: only what is near the view is in the document
 const HUES = [0, 355, 135, 42, 215, 285, 185, 0];

@@ -1946,6 +1946,56 @@ def test_task_keys_have_the_defaults_that_are_promised() -> None:
     assert {key: defaults[key] for key in promised} == promised
 
 
+NEEDY = {"run": "true", "params": [{"env": "A", "required": True}]}
+
+
+@pytest.mark.parametrize(
+    ("hooks", "defaults", "faults"),
+    [
+        ({"a": {"on_failure": "b"}, "b": {"on_failure": ["c", "c"]}}, {}, []),
+        ({"a": {"on_success": "bb"}}, {}, [
+            'tasks.a.on_success: no task "bb"; did you mean b?']),
+        ({}, {"on_recovery": ["b", "x"]}, ['defaults.on_recovery: no task "x"']),
+        ({"a": {"on_failure": ["b", "needy"]}}, {}, [
+            'tasks.a.on_failure: "needy" has a required parameter without a default']),
+        ({"a": {"on_failure": "a"}}, {}, [
+            "tasks.a.on_failure: a cycle that would never end: a → a"]),
+        ({"a": {"on_success": ["c", "b"]}, "b": {"on_recovery": "c"}, "c": {
+            "on_failure": "a"}}, {"on_success": "a"}, ["a cycle that would never"]),
+        ({"a": {"on_failure": 5}, "b": {"on_success": ["c", 6]}}, {}, [
+            "tasks.a.on_failure: must be text or a list",
+            "tasks.b.on_success[1]: must be text"]),
+        # Those of the defaults are not for what they trigger, at once or in turn.
+        ({"b": {"on_failure": "c"}}, {"on_failure": "b", "on_success": "b"}, []),
+    ],
+)  # fmt: skip
+def test_hooks_name_tasks_and_make_no_cycle(tmp_path, hooks, defaults, faults):
+    tasks = {name: {"run": "true", **hooks.get(name, {})} for name in "abc"}
+    document = {"defaults": defaults, "tasks": {**tasks, "needy": NEEDY}}
+    found = faults_of(tmp_path, document)
+    assert len(found) == len(faults)
+    assert all(fault in text for fault, text in zip(faults, found)), found
+
+
+def test_hooks_of_the_defaults_are_not_for_hook_tasks(tmp_path):
+    tasks = {
+        "build": {"run": "true", "on_success": "deploy"},
+        "deploy": {"run": "true", "on_failure": []},
+        "mail": {"run": "true", "on_failure": "sms"},
+        "sms": {"run": "true"},
+    }
+    defaults = {"on_failure": "mail", "on_success": "mail"}
+    document = {"defaults": defaults, "tasks": tasks}
+    config = tr.load_config(write_config(tmp_path, document))
+    shown = {name: (t.on_failure, t.on_success) for name, t in config.tasks.items()}
+    assert shown == {
+        "build": (("mail",), ("deploy",)),
+        "deploy": ((), ("mail",)),
+        "mail": (("sms",), ()),
+        "sms": ((), ()),
+    }
+
+
 def test_task_key_is_shown_recorded_and_compared_by_its_row(tmp_path: Path) -> None:
     task = task_of(tmp_path)
     shown = {row.key for row in tr.TASK_FIELDS.values() if row.kind.read}
@@ -3961,6 +4011,7 @@ def random_runs(rng: random.Random, count: int) -> list[tr.Run]:
                 params=rng.choice([None, {"NAME": "Zoë"}, {"A": "", "B": '"\n'}]),
                 retry_attempt=rng.choice([0, 0, 0, 1, 2]),
                 instance_index=0,
+                via=rng.choice([None, None, *tr.VIAS]),
                 cpu_seconds=rng.choice([None, 0.25]),
             )
         )
@@ -3976,6 +4027,7 @@ def random_filter(rng: random.Random, runs: list[tr.Run]) -> tr.RunFilter:
         "status": rng.choice([",", ", "]).join(rng.sample(words, rng.randint(1, 4))),
         "task_name": rng.choice([at.task_name, "unknown"]),
         "triggered_by": rng.choice(tr.TRIGGERS),
+        "via": rng.choice(tr.VIAS),
         "created_after": rng.choice(runs).created_at,
         "created_before": rng.choice(runs).created_at.replace("Z", "+00:00"),
         "exit_code_min": rng.choice([-1, 0, 1, 2, 137, 256]),
@@ -3998,6 +4050,7 @@ def is_match(run: tr.Run, which: tr.RunFilter) -> bool:
             not which.status or run.status in words or run.end_reason in words,
             which.task_name in (None, run.task_name),
             which.triggered_by in (None, run.triggered_by),
+            which.via in (None, run.via),
             after is None or created >= tr.parse_time(after),
             before is None or created <= tr.parse_time(before),
             low is None or run.exit_code >= low,
@@ -4502,6 +4555,7 @@ def test_list_filter_narrows_the_list(
         "status": "failed,pending",
         "task_name": "backup",
         "triggered_by": "cron",
+        "via": "task",
         "created_after": runs[200].created_at,
         "created_before": runs[200].created_at,
         "exit_code_min": 1,
@@ -13103,6 +13157,297 @@ def test_log_tells_of_an_end_before_anybody_else(in_process, monkeypatch, fifos)
     assert told == [("queue_full", False), ("stopped", False), ("success", False)]
 
 
+# -- hooks
+
+# Shows what it is told: its variables in a line, then stdin.
+TELL = {"run": 'env | grep ^TASKRUNNERD_CAUSE | sort | tr "\\n" "|"; echo; cat'}
+
+
+def all_ended(daemon):
+    """Every run of the history, oldest first, once none is live."""
+
+    def look():
+        daemon.tick()
+        return not daemon.live_ids()
+
+    within(DEADLINE_S, look, "no live run")
+    return daemon.store.list_runs(tr.RunFilter(), ("created_at", "asc"), 1000)
+
+
+def told(daemon, hook):
+    """(variables without their prefix, the document) that a run of TELL was told."""
+    variables, text = read_log(daemon.log_of(hook)).texts
+    pairs = (pair.split("=", 1) for pair in variables.split("|") if pair)
+    names = {name.replace("TASKRUNNERD_CAUSE_", ""): value for name, value in pairs}
+    return names, json.loads(text)
+
+
+@pytest.mark.parametrize("reason", tr.END_REASONS)
+def test_hooks_follow_an_end(tmp_path, reason):
+    task = task_of(tmp_path, catch_up="skip")._replace(
+        on_failure=("bad",), on_success=("good",), on_recovery=("again", "good")
+    )
+    wanted = {
+        **dict.fromkeys(tr.END_REASONS, (((), 0), ((), 2))),
+        **dict.fromkeys((*tr.FAILURES, "missed"), ((("bad",), 1), (("bad",), 3))),
+        "success": ((("good",), 0), (("good", "again"), 0)),
+    }
+    assert tuple(tr.hooks_after(task, reason, n) for n in (0, 2)) == wanted[reason]
+    if reason == "missed":
+        # What is caught up on is not lost.
+        task = task._replace(catch_up="latest")
+        assert tr.hooks_after(task, reason, 2) == ((), 2)
+
+
+def test_hook_is_told_of_the_last_attempt(in_process):
+    tasks = {
+        "flaky": {
+            "params": [{"env": "PW", "secret": True}],
+            "run": 'echo out; echo "err $PW" >&2; exit 3',
+            "retry_attempts": 1,
+            "retry_delay": "0s",
+            "on_failure": ["tell", "stuck"],
+        },
+        "tell": {
+            **TELL,
+            "api_trigger": False,
+            "params": [{"env": "X", "default": "x"}],
+        },
+        "stuck": {"run": "cat >/dev/null; exit 1", "retry_attempts": 1,
+                  "retry_delay": "0s", "on_failure": "tell"},
+    }  # fmt: skip
+    daemon = in_process(tasks)
+    daemon.page_url = "http://here:1"
+    daemon.trigger("flaky", {"PW": SECRET}, "api")
+    first, last, *hooks = all_ended(daemon)
+    tell, stuck, again, chained = sorted(hooks, key=lambda run: run.id)
+    assert (first.end_reason, last.retry_of_run_id) == ("failed", first.id)
+    assert daemon.store.hook_run_ids(first.id) == []
+    assert daemon.store.hook_run_ids(last.id) == [tell.id, stuck.id, again.id]
+    assert {(run.via, run.triggered_by) for run in hooks} == {("task", "api")}
+    assert (tell.task_name, tell.params, tell.exit_code) == ("tell", {"X": "x"}, 0)
+    variables, document = told(daemon, tell)
+    assert variables == {
+        "RUN_ID": last.id, "TASK": "flaky", "END_REASON": "failed", "EXIT_CODE": "3",
+        "SUMMARY": last.summary, "FAILURES": "1",
+    }  # fmt: skip
+    output = document.pop("output")
+    assert [line["text"] for line in output] == ["out", "err [redacted]"]
+    url = f"http://here:1/#/runs/{last.id}"
+    assert document == {"run": last.document(), "url": url, "failures": 1}
+    assert SECRET not in json.dumps([variables, document])
+    # Another attempt has the same stdin, and its end is what the next hook hears of.
+    assert (again.retry_of_run_id, again.cause_run_id) == (stuck.id, last.id)
+    assert told(daemon, chained)[1]["run"]["id"] == again.id
+    assert daemon.store._rows("select run_id from inputs") == []
+
+
+def test_recovery_is_the_first_success_behind_failures(in_process):
+    tasks = {
+        "x": {
+            "params": [{"env": "CODE", "default": "0"}],
+            "run": 'exit "$CODE"',
+            "on_failure": "bad",
+            "on_success": "good",
+            "on_recovery": "again",
+        },
+        **{name: {**TELL, "max_concurrent": 9} for name in ("bad", "good", "again")},
+    }
+    daemon = in_process(tasks)
+    failures = []
+    for code in (0, 1, 2, 0, 0):
+        daemon.trigger("x", {"CODE": str(code)}, "api")
+        all_ended(daemon)
+        failures.append(daemon.task_states()[0].failures)
+        if failures == [0, 1]:
+            # It is counted anew from the history.
+            daemon = in_process(tasks, after=daemon)
+            assert daemon.task_states()[0].failures == 1
+    assert failures == [0, 1, 2, 0, 0]
+    hooks = [run for run in all_ended(daemon) if run.via]
+    names = [run.task_name for run in sorted(hooks, key=lambda run: run.cause_run_id)]
+    assert names == ["good", "bad", "bad", "good", "again", "good"]
+    told_of = {run.task_name: told(daemon, run)[0]["FAILURES"] for run in hooks}
+    assert told_of == {"good": "0", "bad": "2", "again": "0"}
+
+
+def test_failures_in_a_row_pass_over_what_is_neither(remains):
+    ends = [
+        *("failed", "success", "timeout", "skipped", "crashed", "stopped", "missed"),
+        *("failed", "queue_full"),
+    ]
+    for reason in ends:
+        ended = {"status": "ended", "end_reason": reason}
+        left = remains.leave("x", 60, **ended)
+        if reason == "failed":
+            again = {"retry_attempt": 1, "retry_of_run_id": left.id}
+            remains.leave("x", 60, **ended, **again)
+    daemon = remains.revive({"x": {"run": "true", "catch_up": "skip"}})
+    # timeout, crashed, missed, and the last attempt of failed
+    assert daemon.task_states()[0].failures == 4
+
+
+def test_crashed_run_triggers_its_hook_behind_what_was_waiting(remains):
+    start_at = tr.time_text(remains.clock.ms - 60_000)
+    left = remains.leave("x", 60, status="running", start_at=start_at)
+    waiting = remains.leave("tell", 30)
+    daemon = remains.revive({"x": {"run": "true", "on_failure": "tell"}, "tell": TELL})
+    crashed, queued, hook = all_ended(daemon)
+    assert (crashed.id, crashed.end_reason) == (left.id, "crashed")
+    assert (queued.id, hook.cause_run_id) == (waiting.id, left.id)
+    started = [e.run.id for e in daemon.events_after(0, 0) if e.name == "run.started"]
+    assert started == [waiting.id, hook.id]
+    assert told(daemon, hook)[1]["run"] == crashed.document()
+
+
+def test_hook_of_what_ends_in_a_shutdown_is_for_the_next_daemon(in_process, fifos):
+    tasks = {"hold": {**HELD, "on_failure": "tell"}, "tell": TELL}
+    first = in_process(tasks)
+    path = fifos()
+    run = hold(first, "hold", path)
+    with first._mutex:
+        first.draining = True
+    let_go(path, "7\n")
+    within(DEADLINE_S, lambda: state_of(first, run).ended, "end of the run")
+    (hook_id,) = first.store.hook_run_ids(run.id)
+    assert first.find_run(hook_id).status == "pending"
+    second = in_process(tasks, after=first)
+    _, hook = all_ended(second)
+    assert (hook.id, hook.end_reason) == (hook_id, "success")
+    assert told(second, hook)[0]["EXIT_CODE"] == "7"
+
+
+def test_hook_is_admitted_like_any_run(in_process, fifos):
+    held = {**HELD, "params": [{"arg": "fifo", "default": "/dev/null"}]}
+    tasks = {
+        "bad": {"run": "exit 1", "on_failure": ["skip", "full", "last"]},
+        "skip": {**held, "on_overlap": "skip"},
+        "full": {**held, "queue_max": 0},
+        "last": {**held, "on_overlap": "terminate"},
+    }
+    daemon = in_process(tasks)
+    paths = [fifos() for _ in range(3)]
+    for name, path in zip(("skip", "full", "last"), paths):
+        hold(daemon, name, path)
+    run = end_of(daemon, daemon.trigger("bad", {}, "api"))
+    *refused, last = [daemon.find_run(n) for n in daemon.store.hook_run_ids(run.id)]
+    assert [hook.end_reason for hook in refused] == ["skipped", "queue_full"]
+    for path in paths[:2]:
+        let_go(path)
+    runs = all_ended(daemon)
+    ends = {r.id == last.id: r.end_reason for r in runs if r.task_name == "last"}
+    assert ends == {False: "stopped", True: "success"}
+
+
+def test_hook_is_on_the_disk_if_and_only_if_its_cause_has_ended(
+    in_process, monkeypatch
+):
+    """What another process would find after a crash, around each commit."""
+    tasks = {
+        "bad": {"run": "exit 1", "on_failure": ["tell", "tell-too"]},
+        "lost": {**MINUTELY, "catch_up": "skip", "on_failure": "tell"},
+        "tell": TELL,
+        "tell-too": TELL,
+    }
+    clock = clock_at("2026-03-04 10:00:30")
+    daemon = in_process(tasks, clock)
+    other = tr.Store(daemon.folder.database, look_only=True)
+    commit = daemon.store._commit
+    refused = []
+
+    def watched(batch):
+        if len(refused) % 3 and any("end_reason" in str(w.statements) for w in batch):
+            refused.append(batch)
+            raise tr.sqlite3.OperationalError("database is locked")
+        commit(batch)
+        causes = "select id from runs where end_reason in ('failed', 'missed')"
+        hooked = "select cause_run_id from runs where via = 'task'"
+        ended = sorted(row[0] for row in other._rows(causes))
+        hooks = sorted(row[0] for row in other._rows(hooked))
+        assert hooks == sorted(
+            run_id
+            for run_id in ended
+            for _ in range(2 - (other.find_run(run_id).end_reason == "missed"))
+        )
+        refused.append(None)
+
+    monkeypatch.setattr(tr, "STORE_RETRY_S", 0)
+    monkeypatch.setattr(daemon.store, "_commit", watched)
+    daemon.trigger("bad", {}, "api")
+    all_ended(daemon)
+    clock.pass_time(HOUR_S)
+    for _ in range(5):
+        with contextlib.suppress(tr.StoreError):
+            daemon.tick()
+    runs = all_ended(daemon)
+    assert any(refused)
+    other.close()
+    assert sorted(run.task_name for run in runs) == [
+        *("bad", "lost", "tell", "tell", "tell-too"),
+    ]
+    states = {state.task.name: state.failures for state in daemon.task_states()}
+    assert (states["bad"], states["lost"]) == (1, 1)
+
+
+def kill_at_random(serve, kills, seed):
+    """The daemon, after it was killed at random moments while its runs failed."""
+    many = {"max_concurrent": 4, "queue_max": 10_000, "on_failure": "tell"}
+    tasks = {
+        "bad": {**many, "run": "exit 1"},
+        "slow": {**many, "run": "exec sleep 300"},
+        "flaky": {**many, "run": "exit 1", "retry_attempts": 1, "retry_delay": "0s"},
+        "good": {**many, "run": "true"},
+        "tell": {"run": "cat >/dev/null", "max_concurrent": 2, "queue_max": 10_000},
+    }
+    rng = random.Random(seed)
+    daemon = serve({"tasks": tasks})
+    for _ in range(kills):
+        daemon.trigger("slow")
+        killer = threading.Timer(rng.random() * 0.06, daemon.process.kill)
+        killer.start()
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            for name in rng.choices([*tasks][:4], k=12):
+                daemon.request("POST", f"/api/tasks/{name}/run")
+        killer.join()
+        daemon.process.wait()
+        daemon.start()
+    daemon.run("bad")
+    daemon.run("good")
+    return daemon
+
+
+def check_hooks(daemon):
+    """Every run that failed has one run of its hook, no other has any; returns the ends
+    that there were."""
+    runs = []
+
+    def look():
+        runs[:] = daemon.get("/api/runs?limit=1000").json["runs"]
+        for run in runs:
+            if run["task_name"] == "slow" and run["status"] != "ended":
+                daemon.stop(run)
+        return all(run["status"] == "ended" for run in runs)
+
+    within(DEADLINE_S, look, "end of all runs")
+    retried = {run.get("retry_of_run_id") for run in runs}
+    failed = {
+        run["id"]
+        for run in runs
+        if run["end_reason"] in tr.FAILURES and run["task_name"] != "tell"
+    } - retried
+    hooks = daemon.get("/api/runs?via=task&limit=1000").json["runs"]
+    assert {run["task_name"] for run in hooks} == {"tell"}
+    assert sorted(run["cause_run_id"] for run in hooks) == sorted(failed)
+    (first,) = [run["id"] for run in hooks if run["cause_run_id"] == min(failed)]
+    assert daemon.get(f"/api/runs/{min(failed)}").json["hook_run_ids"] == [first]
+    return {run["end_reason"] for run in runs}
+
+
+def test_every_failure_has_one_hook_run_however_the_daemon_is_killed(serve):
+    ends = check_hooks(kill_at_random(serve, 8, seed=5))
+    assert {"crashed", "failed", "success"} <= ends
+
+
 # -- reload
 
 
@@ -15143,7 +15488,8 @@ taskrunnerd_task_last_success_timestamp_seconds
 taskrunnerd_task_last_run_timestamp_seconds taskrunnerd_task_last_exit_code
 taskrunnerd_ticks_missed_total taskrunnerd_log_bytes_dropped_total
 taskrunnerd_task_next_run_timestamp_seconds taskrunnerd_runs_active
-taskrunnerd_queue_length taskrunnerd_scheduler_lag_seconds
+taskrunnerd_queue_length taskrunnerd_task_consecutive_failures
+taskrunnerd_scheduler_lag_seconds
 taskrunnerd_http_requests_total taskrunnerd_http_waiting
 taskrunnerd_config_last_reload_successful taskrunnerd_build_info
 process_cpu_seconds_total process_start_time_seconds process_resident_memory_bytes
@@ -15267,6 +15613,7 @@ def test_metrics_count_runs_for_good(serve):
     for task in ("good", "good", "bad", "loud"):
         run = daemon.run(task)
     before = figures_of(daemon)
+    of_bad = frozenset({("task", "bad")})
     kind = {"end_reason": "success", "triggered_by": "api"}
     failed = {"end_reason": "failed", "triggered_by": "api"}
     assert figure(before, "runs_total", task="good", **kind) == 2
@@ -15280,6 +15627,8 @@ def test_metrics_count_runs_for_good(serve):
     )
     assert figure(before, "task_last_exit_code", task="bad") == 3
     assert figure(before, "task_last_exit_code", task="never") is None
+    # Not for good: as far as the history tells.
+    assert before.pop(("taskrunnerd_task_consecutive_failures", of_bad)) == 1
     assert figure(before, "task_last_success_timestamp_seconds", task="bad") == 0
     at_s = tr.parse_time(run["end_at"]) / 1000
     for name in ("success", "run"):
@@ -21460,8 +21809,9 @@ def test_local_run_is_stopped_by_a_signal_and_killed_by_the_second(
 
 def test_local_run_settles_what_crashed_and_leaves_what_is_queued(serve, fifo):
     daemon = serve({
-        "fifo": {**ASKED_TASKS["fifo"], "max_concurrent": 1},
-        "ok": {"run": "true"},
+        "fifo": {**ASKED_TASKS["fifo"], "max_concurrent": 1, "on_failure": "hook"},
+        "ok": {"run": "true", "on_success": "hook"},
+        "hook": {"run": "cat >/dev/null"},
         "at-start": {"run": "true", "run_on_start": True},
     })  # fmt: skip
     running = daemon.trigger("fifo", {"fifo": str(fifo)})
@@ -21470,6 +21820,10 @@ def test_local_run_settles_what_crashed_and_leaves_what_is_queued(serve, fifo):
     daemon.end(signal.SIGKILL)
     told = run_command(daemon.folder, "run", "--local", "ok", **daemon.variables)
     assert (told.code, told.err) == (0, "")
+    path = daemon.folder / ".taskrunnerd" / "history.sqlite3"
+    with contextlib.closing(tr.Store(str(path))) as db:
+        hooks = db.list_runs(tr.RunFilter(task_name="hook"), ("created_at", "asc"), 9)
+    assert [run.end_reason for run in hooks] == ["success", "success"]
     daemon.start()
     ended = daemon.run_now(running)
     assert ended["end_reason"] == "crashed"
