@@ -8239,6 +8239,21 @@ SETTINGS = {
     "polite": {**HELD, "run": "trap 'exit 0' TERM\n" + 'read -r code <"$1" || exit 0'},
     "loud": {**HELD, "run": "echo x\n" + HELD["run"]},
     "nine": {**HELD, "run": 'read -r code <"$1"; exit 9'},
+    "suspended": {
+        **HELD,
+        "run": "trap 'exit 7' TERM\necho $$ >\"$1\"\nkill -STOP $$\nexit 8",
+    },
+    # Its leader goes at once, its child ignores the signal.
+    "family": {
+        **HELD,
+        "run": "(trap '' TERM; sh -c 'echo $$ >\"$0\"; exec sleep 99' \"$1\") &\nwait",
+    },
+    "leaver": {**HELD, "run": 'sleep 99 & echo $! >"$1"'},
+    "stubborn-leaver": {
+        **HELD,
+        "run": "trap '' TERM\necho $$ >\"$1\"\n"
+        'sh -c \'echo $$ >"$0"; exec sleep 99\' "$1" &',
+    },
     "minutely": MINUTELY,
     "ok": {"run": "true"},
 }
@@ -8290,10 +8305,12 @@ class Look(NamedTuple):
 
 
 SEEN = {
+    "alive": lambda at: [n for n, pid in at.scene.pids.items() if is_alive(pid)],
     "answered": lambda at: at.scene.runs,
     "asked": lambda at: asked_in(at.daemon),
     "by": lambda at: [run.triggered_by for run in past_runs(at.daemon, at.task)],
     "claimed": lambda at: len(claims(at.daemon)),
+    "complaint": lambda at: at.run.error.replace(at.scene.denial, "DENIED").split("; "),
     "draining": lambda at: at.daemon.draining,
     # In how many seconds a run starts, or how long ago it did or ended.
     "due": lambda at: (
@@ -8306,6 +8323,7 @@ SEEN = {
     "ids": lambda at: sorted(run.id for run in at.scene.runs.values()),
     "kept": lambda at: kept_ids(at.daemon),
     "keys": lambda at: claims(at.daemon),
+    "known": lambda at: is_known(at.daemon),
     "last": lambda at: last_of(at.daemon, at.task),
     "live": lambda at: at.daemon.live_ids(),
     # Which runs have left files under logs/.
@@ -8328,6 +8346,11 @@ SEEN = {
     "spawned": lambda at: at.scene.spawned,
     "started": lambda at: started_in(at.daemon),
     "stored": lambda at: at.daemon.store.count_runs(tr.RunFilter()),
+    "suspended": lambda at: [
+        name
+        for name, pid in at.scene.pids.items()
+        if ") T " in Path(f"/proc/{pid}/stat").read_text()
+    ],
     "trash": lambda at: trash(at.daemon),
     "unready": lambda at: at.daemon.why_not_ready(),
     # What a waiter without patience gets.
@@ -8367,6 +8390,8 @@ class Scene:
         self.waiters = {}
         self.spawned = []
         self.forgotten = []
+        self.pids = {}
+        self.readers = contextlib.ExitStack()
         self.signals = []
         signal_group = tr.Child.signal_group
 
@@ -8412,6 +8437,7 @@ class Scene:
 
     def close(self):
         """Let everything go."""
+        self.readers.close()
         for gate in self.gates.values():
             gate.open()
         for fd in self.held.values():
@@ -8503,6 +8529,22 @@ class Scene:
         """Await the program at its FIFO, and unless `early`, that it is known."""
         self.held[name] = reach(self.fifos[name], None if early else self.daemon)
 
+    def do_hear(self, name, *pids):
+        """Name the processes of a program that tell their pids to its FIFO."""
+        next_line = self.readers.enter_context(reading(self.fifos[name]))
+        self.pids.update((pid, int(next_line())) for pid in pids)
+
+    def do_deny(self, name):
+        """Let nobody signal a program and its group, as if it were another user's."""
+        pid = self.daemon._live[self.runs[name].id].child.pid
+        self.denial = f"cannot be signalled: {tr.process_text(pid)}"
+        self.readers.enter_context(signals_denied(self.patches, pid))
+
+    def do_overflow(self, name):
+        """The log of a run is full, which ends it."""
+        live = self.daemon._live[self.runs[name].id]
+        self.daemon.request_stop(live, "log_overflow", "wrote more than 1kb")
+
     def do_free(self, *words):
         """Let programs exit: `free a b=3`."""
         for word in words:
@@ -8579,6 +8621,8 @@ class Scene:
 
         def full(batch):
             texts = [sql for write in batch for sql, _ in write.statements]
+            if what == "locked":
+                raise sqlite3.OperationalError("database is locked")
             if what == "full" or any("insert" in text for text in texts):
                 raise sqlite3.OperationalError("database or disk is full")
             type(self.daemon.store)._commit(self.daemon.store, batch)
@@ -8587,6 +8631,11 @@ class Scene:
         vars(self.daemon.store).pop("_commit", None)
         if what != "works":
             self.daemon.store._commit = full
+
+    def do_room(self, free_bytes):
+        """How much room there is on the disk; a second later it is known."""
+        self.patches.setattr(os, "statvfs", Room(int(free_bytes)))
+        self.clock.pass_time(tr.DISK_LOOK_S)
 
     def do_threads(self, what):
         """Let no thread be had, or let there be some again."""
@@ -8622,8 +8671,13 @@ class Scene:
         """The schedule would sleep for a while, at most so long."""
         assert 0 < self.sleep_s <= float(text.rstrip("s")), self.sleep_s
 
-    def do_expect(self, *words):
+    def do_wind(self, *words):
+        """Let time go by until all this is so."""
+        self.do_expect(*words, winding_s=1)
+
+    def do_expect(self, *words, winding_s=0):
         def look():
+            self.clock.pass_time(winding_s)
             with contextlib.suppress(tr.StoreError):
                 self.daemon.tick()
             faults[:] = [self.fault(words, self.find)]
@@ -8902,91 +8956,33 @@ def test_limits_and_stops(play, scene):
 
 
 @NEEDS_PROC
-@pytest.mark.parametrize("is_early", [False, True], ids=["known", "being started"])
-def test_stop_wakes_a_program_that_was_suspended(in_process, fifos, is_early):
-    script = "trap 'exit 7' TERM\necho $$ >\"$1\"\nkill -STOP $$\nexit 8"
-    daemon = in_process({"hold": {**HELD, "run": script}}, FakeClock())
-    path = fifos()
-    gate = Gate(daemon.processes, "spawn", by_daemon, after=True)
-    with reading(path) as next_line:
-        run = hold(daemon, "hold", path)
-        pid = int(next_line())
-    stat = Path(f"/proc/{pid}/stat")
-    within(DEADLINE_S, lambda: ") T " in stat.read_text(), "the program is suspended")
-    if is_early:
-        daemon.stop(run.id)
-        gate.open()
-    else:
-        gate.open()
-        within(DEADLINE_S, lambda: is_known(daemon), "the program is known")
-        daemon.stop(run.id)
-    # No time passes on its clock: SIGKILL cannot be what ended it.
-    assert end_of(daemon, run).exit_code == 7
+@scenes("""
+a stop wakes a program that was suspended
+    with suspended; trigger a; hear a p; expect suspended=p known=True; stop a
+    # No time passes: SIGKILL cannot be what ended it.
+    expect a=stopped exit_code=7
 
+a stop wakes a suspended program that is being started
+    with suspended; gate spawn daemon after; trigger a; hear a p; expect suspended=p
+    stop a; open spawn; expect a=stopped exit_code=7
 
-@NEEDS_PROC
-def test_stop_ends_the_whole_group(in_process, fifos):
-    """The leader goes at once, a grandchild ignores the signal."""
-    clock = FakeClock()
-    script = (
-        '(trap \'\' TERM; sh -c \'echo $$ >"$0"; read -r x <"$1"\' "$1" "$2") &\nwait'
-    )
-    params = [{"arg": "fifo"}, {"arg": "never"}]
-    daemon = in_process({"hold": {"params": params, "run": script}}, clock)
-    path, never = fifos(), fifos()
-    with reading(path) as next_line:
-        run = daemon.trigger("hold", {"fifo": path, "never": never}, "api")
-        grandchild = int(next_line())
-    live = daemon.live_ids()
-    daemon.stop(run.id)
-    assert live == [run.id]
-    assert is_alive(grandchild)
-    assert state_of(daemon, run).status == "running"
-    clock.pass_time(5)
-    ended = end_of(daemon, run)
-    assert (ended.end_reason, ended.signal) == ("stopped", "SIGTERM")
-    assert not is_alive(grandchild)
+a stop ends the whole group
+    with family; trigger a; hear a child; stop a; now live=a alive=child a=running
+    later 5s; expect a=stopped signal=SIGTERM; now alive=
 
+a background child is ended after the program
+    with leaver; trigger a; hear a child; expect a=success exit_code=0 error=None
+    now alive=
 
-@NEEDS_PROC
-def test_background_child_is_ended_after_the_program(in_process, fifos):
-    daemon = in_process({"hold": {**HELD, "run": 'sleep 99 & echo $! >"$1"'}})
-    path = fifos()
-    with reading(path) as next_line:
-        run = hold(daemon, "hold", path)
-        pid = int(next_line())
-    ended = end_of(daemon, run)
-    assert (ended.end_reason, ended.exit_code, ended.error) == ("success", 0, None)
-    assert not is_alive(pid)
-
-
-@NEEDS_PROC
-def test_background_child_that_ignores_the_signal_is_killed(in_process, fifos):
-    clock = FakeClock()
-    script = (
-        'trap \'\' TERM\necho $$ >"$1"\nsh -c \'echo $$ >"$0"; exec sleep 99\' "$1" &'
-    )
-    daemon = in_process({"hold": {**HELD, "run": script}}, clock)
-    path = fifos()
-    with reading(path) as next_line:
-        run = hold(daemon, "hold", path)
-        program, child = int(next_line()), int(next_line())
-    within(DEADLINE_S, lambda: not is_alive(program), "the end of the program")
-    within(DEADLINE_S, lambda: is_known(daemon), "the program is known")
-    assert is_alive(child)
-    assert state_of(daemon, run).status == "running"
+a background child that ignores the signal is killed
+    with stubborn-leaver; trigger a; hear a program child; expect alive=child known=True
     # It ended by itself; a stop comes too late to change that.
-    assert not daemon.stop(run.id)
-
-    def ended():
-        # The grace period begins when the daemon sees that there is something left.
-        clock.pass_time(1)
-        now = state_of(daemon, run)
-        return now if now.ended else None
-
-    now = within(DEADLINE_S, ended, "the end of the run")
-    assert (now.end_reason, now.exit_code) == ("success", 0)
-    assert not is_alive(child)
+    now a=running; stop a=False
+    # The grace period begins when the daemon sees that there is something left.
+    wind a=success exit_code=0; now alive=
+""")
+def test_groups(play, scene):
+    play(scene)
 
 
 @NEEDS_PROC
@@ -9334,40 +9330,30 @@ def signals_denied(monkeypatch, pid):
         yield
 
 
-@pytest.mark.parametrize("how", ["timeout", "stopped", "log_overflow", "terminate"])
-def test_program_that_cannot_be_signalled_is_told_of_at_once(
-    in_process, fifos, monkeypatch, how
-):
-    task = {**HELD, "timeout": "5s", "on_overlap": "terminate", "graceful_stop": "1s"}
-    clock = FakeClock()
-    daemon = in_process({"hold": task}, clock)
-    path, after = fifos(), fifos()
-    run = hold(daemon, "hold", path)
-    held = reach(path, daemon)
-    pid = daemon._live[run.id].child.pid
-    denied = f"cannot be signalled: {tr.process_text(pid)}"
-    with signals_denied(monkeypatch, pid):
-        if how == "timeout":
-            clock.pass_time(5)
-            daemon.tick()
-        elif how == "log_overflow":
-            daemon.request_stop(daemon._live[run.id], how, "wrote more than 1kb")
-        elif how == "terminate":
-            hold(daemon, "hold", after)
-        assert not daemon.stop(run.id)
-        now = state_of(daemon, run)
-        assert (now.status, now.error) == ("running", denied)
-        assert events_of(daemon, run)[-1] == "run.updated"
-        # Nor can it be killed.
-        clock.pass_time(3)
-        daemon.tick()
-        finish_with(held, "3\n")
-        ended = end_of(daemon, run)
-    reason = {"timeout": how, "log_overflow": how}.get(how, "failed")
-    assert (ended.end_reason, ended.exit_code, ended.signal) == (reason, 3, None)
-    assert ended.error.split("; ")[-1] == denied
-    if how == "terminate":
-        let_go(after)
+@scenes("""
+a timeout of a program that cannot be signalled is told of at once
+    with timeout=5s graceful_stop=1s; trigger a; reach a; deny a; pass 5s; stop a=False
+    now a=running complaint=DENIED events=created,started,updated; pass 3s; free a=3
+    expect a=timeout exit_code=3 signal=None complaint='took longer than 5.0 s,DENIED'
+
+a stop of a program that cannot be signalled is refused
+    with graceful_stop=1s; trigger a; reach a; deny a; stop a=False
+    now a=running complaint=DENIED events=created,started,updated; pass 3s; free a=3
+    expect a=failed exit_code=3 signal=None complaint=DENIED
+
+a full log of a program that cannot be signalled is told of at once
+    with graceful_stop=1s; trigger a; reach a; deny a; overflow a; stop a=False
+    now a=running complaint=DENIED events=created,started,updated; pass 3s; free a=3
+    expect a=log_overflow exit_code=3 signal=None complaint='wrote more than 1kb,DENIED'
+
+a program that cannot be signalled makes no room
+    with on_overlap=terminate graceful_stop=1s; trigger a; reach a; deny a; trigger b
+    stop a=False; now a=running complaint=DENIED events=created,started,updated; pass 3s
+    free a=3; expect a=failed exit_code=3 signal=None complaint=DENIED; free b
+    expect b=success
+""")
+def test_denied_signals(play, scene):
+    play(scene)
 
 
 def test_shutdown_leaves_without_a_program_that_cannot_be_signalled(
@@ -10125,23 +10111,19 @@ def test_secret_parameters_are_not_left_in_the_log_of_a_dead_daemon(tmp_path):
         closed.close()
 
 
-def test_low_disk_refuses_triggers_until_there_is_room(in_process, room):
-    clock = FakeClock()
-    daemon = in_process({"ok": {"run": "true"}}, clock)
-    assert daemon.why_not_ready() == ""
-    room.free_bytes = 0
-    clock.pass_time(tr.DISK_LOOK_S)
-    assert "0 B free on the disk" in daemon.why_not_ready()
-    with pytest.raises(tr.Problem) as caught:
-        daemon.trigger("ok", {}, "api")
-    assert caught.value.status == 507
-    assert "0 B free on the disk" in caught.value.detail
-    assert daemon.live_ids() == [] and events_of(daemon) == []
-    assert daemon.store.count_runs(tr.RunFilter()) == 0
-    room.free_bytes = 10**12
-    clock.pass_time(tr.DISK_LOOK_S)
-    assert daemon.why_not_ready() == ""
-    assert end_of(daemon, daemon.trigger("ok", {}, "api")).end_reason == "success"
+@scenes("""
+a low disk refuses triggers until there is room
+    room 1000000000000; now unready=; room 0; now unready~'0 B free on the disk'
+    refused 507 '0 B free on the disk' trigger a; now live= events= kept=
+    room 1000000000000; now unready=; finish a
+
+a locked store refuses a trigger but drops no output
+    # Another process in the database is no full disk.
+    with loud; store locked; refused 507 'database is locked' trigger a; store works
+    now unready=; finish a; now a output_bytes=2 output_dropped_bytes=0
+""")
+def test_room(play, scene):
+    play(scene)
 
 
 def test_low_disk_drops_output_and_says_so_while_the_program_goes_on(
@@ -10200,25 +10182,6 @@ def test_disk_full_in_a_log_refuses_triggers_at_once(
     ended = end_of(daemon, run)
     assert ended.output_dropped_bytes == 5
     assert "No space left on device" in ended.error
-
-
-def test_store_that_is_locked_refuses_a_trigger_but_drops_no_output(
-    in_process, monkeypatch
-):
-    """Another process in the database is no full disk."""
-    daemon = in_process({"ok": {"run": "echo x"}}, FakeClock())
-
-    def locked(batch):
-        raise tr.sqlite3.OperationalError("database is locked")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(daemon.store, "_commit", locked)
-        with pytest.raises(tr.Problem, match="database is locked") as caught:
-            daemon.trigger("ok", {}, "api")
-    assert caught.value.status == 507
-    assert daemon.disk.reason_low() == ""
-    ended = end_of(daemon, daemon.trigger("ok", {}, "api"))
-    assert (ended.output_bytes, ended.output_dropped_bytes) == (2, 0)
 
 
 def store_without_room(daemon, monkeypatch):
