@@ -45,6 +45,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -22432,6 +22433,146 @@ def test_notify_task_tells_retries_and_hides_its_target(serve, receive):
     assert not [text for text in shown if SECRET_PATH.encode() in text]
     config = tr.load_config(str(daemon.folder / "tasks.json"))
     assert config.tasks["chat"].run[-1] == "notify"
+
+
+# -- backup, restore
+
+
+def restored(cli, archive, folder):
+    """The history of a backup, put back by the command."""
+    told = cli(None, "restore", str(archive), "--data", str(folder))
+    assert told.code == 0, told
+    return tr.Store(str(folder / "history.sqlite3"))
+
+
+def test_backup_of_a_daemon_at_work_is_whole(serve, cli, fifos, tmp_path):
+    tasks = {
+        "ok": {"run": "echo out; echo err >&2", "keep_runs": 3, "max_concurrent": 4},
+        "hold": {"run": 'echo held; cat "$FIFO"', "params": [{"env": "FIFO"}]},
+    }
+    daemon = serve(tasks)
+    data, archive = daemon.folder / ".taskrunnerd", tmp_path / "b.tar.gz"
+    path = fifos()
+    hold = daemon.trigger("hold", {"FIFO": path})
+    held = reach(path)
+    within(DEADLINE_S, lambda: daemon.raw(hold), "output")
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            daemon.run("ok")
+
+    join = in_thread(work)
+    # A second one finds the name taken, and what a dead one left is in nobody's way.
+    Path(f"{archive}-new").write_text("left")
+    Path(f"{archive}-copy").write_text("left")
+    try:
+        told = cli(None, "backup", str(archive), "--data", str(data))
+    finally:
+        stop.set()
+        join()
+    assert told.code == 0, told
+    assert sorted(tmp_path.glob("b.tar.gz*")) == [archive]
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+    listed = subprocess.run(["tar", "-tzf", archive], capture_output=True, check=True)
+    assert listed.stdout.decode().splitlines()[-1] == "history.sqlite3"
+    os.close(held)
+    folder = tmp_path / "restored"
+    store = restored(cli, archive, folder)
+    runs = store.list_runs(tr.RunFilter(), ("created_at", "desc"), 1000, 0)
+    store.close()
+    assert [run.status for run in runs if run.id == hold["id"]] == ["running"]
+    for run in [run for run in runs if run.ended]:
+        with tr.LogReader(tr.log_base(str(folder / "logs"), "ok", run.id)) as log:
+            assert {line.text for line in log.last_lines(9)} == {"err", "out"}
+    again = serve(tasks, "--data", str(folder))
+    assert again.get(f"/api/runs/{hold['id']}").json["end_reason"] == "crashed"
+    assert again.raw(hold) == b"held\n"
+
+
+def test_backup_leaves_out_runs_that_are_removed_meanwhile(
+    in_process, cli, tmp_path, monkeypatch
+):
+    daemon = in_process({"a": {"run": "echo x", "max_concurrent": 3}})
+    ids = [daemon.trigger("a", {}, "api").id for _ in range(3)]
+    within(DEADLINE_S, lambda: not daemon.live_ids(), "their ends")
+    base = functools.partial(tr.log_base, daemon.folder.logs, "a")
+    found = tr._log_files
+
+    def at_the_second_time(data):
+        monkeypatch.setattr(tr, "_log_files", then)
+        return found(data)
+
+    def then(data):
+        # Between the copy of the database and those of the logs.
+        tr.remove_log(base(ids[0]))
+        tr.remove_log(base(ids[1]))
+        gone = tr.write_forgotten([ids[1]])
+        daemon.store.flush(daemon.store.enqueue(gone))
+        return found(data)
+
+    monkeypatch.setattr(tr, "_log_files", at_the_second_time)
+    archive = tmp_path / "b.tar.gz"
+    told = cli(None, "backup", str(archive), "--data", daemon.folder.path)
+    assert b"1 runs of" in told.err
+    store = restored(cli, archive, tmp_path / "restored")
+    assert [bool(store.find_run(run_id)) for run_id in ids] == [False, False, True]
+    store.close()
+
+
+def test_backup_of_layout_1_is_brought_to_this_one_at_its_start(
+    old_store, cli, tmp_path
+):
+    archive = tmp_path / "b.tar.gz"
+    data = os.path.dirname(old_store.path)
+    assert cli(None, "backup", str(archive), "--data", data).code == 0
+    store = restored(cli, archive, tmp_path / "restored")
+    assert store.count_runs(tr.RunFilter()) == len(old_store.runs)
+    store.close()
+
+
+def test_backup_and_restore_refuse_what_cannot_work(cli, tmp_path):
+    data, archive = tmp_path / "data", tmp_path / "b.tar.gz"
+    told = cli(None, "backup", str(archive), "--data", str(data))
+    assert (told.code, b"no history there" in told.err) == (71, True)
+    assert not archive.exists()
+    tr.Store(tr.DataFolder(str(data)).database).close()
+    with open(f"{archive}-copy", "wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        told = cli(None, "backup", str(archive), "--data", str(data))
+        assert (told.code, b"another backup is being" in told.err) == (75, True)
+    told = cli(None, "backup", "-", "--data", str(data))
+    whole, here = told.out, tmp_path / "here"
+    assert (told.code, told.err[:26]) == (0, b"taskrunnerd: -: 0 runs of ")
+
+    def packed(*names):
+        raw = io.BytesIO()
+        with tarfile.open(fileobj=raw, mode="w:gz") as tar:
+            for name in names:
+                info = tarfile.TarInfo(name)
+                info.size = 6
+                tar.addfile(info, io.BytesIO(b"a text"))
+        return raw.getvalue()
+
+    ulid = tr.Ulids().make(0)
+    for content, said in (
+        (whole[:-400], b"not a whole backup"),
+        (b"no archive", b"not a whole backup"),
+        (packed(f"logs/a/{ulid}.log"), b"there is no history.sqlite3 in it"),
+        (packed("history.sqlite3"), b"not a database"),
+        (packed(f"logs/../{ulid}.log"), b"is not of a backup"),
+        (packed("/etc/passwd"), b"is not of a backup"),
+        (packed("lock"), b"is not of a backup"),
+    ):
+        archive.write_bytes(content)
+        told = cli(None, "restore", str(archive), "--data", str(here))
+        assert (told.code, said in told.err) == (71, True), told
+        assert os.listdir(here) == []
+    archive.write_bytes(whole)
+    (here / "file").write_text("")
+    told = cli(None, "restore", str(archive), "--data", str(here))
+    assert (told.code, b"not empty" in told.err) == (71, True)
+    assert os.listdir(here) == ["file"]
 
 
 # ---- 16. Appendix: the page, a client of the API ----------------------------
