@@ -95,13 +95,14 @@ NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def within(seconds: float, found: Callable[[], Any], what: str) -> Any:
     """The first true result of `found`, or a failure that says what was awaited."""
     give_up = time.monotonic() + seconds
-    pause = threading.Event()
+    pause, pause_s = threading.Event(), 0.001
     while True:
         result = found()
         if result:
             return result
         assert time.monotonic() < give_up, f"never happened: {what}"
-        pause.wait(0.01)
+        pause.wait(pause_s)
+        pause_s = min(2 * pause_s, 0.01)
 
 
 class Reply(NamedTuple):
@@ -401,6 +402,14 @@ class Served:
     def wait(self) -> int:
         """Wait for the daemon's end and return its exit code."""
         assert self.process
+        if self.process.returncode is None:
+            # Popen would look again and again, at ever longer intervals. Not every
+            # system has this call.
+            with contextlib.suppress(AttributeError, OSError):
+                fd, poll = os.pidfd_open(self.process.pid), select.poll()
+                poll.register(fd, select.POLLIN)
+                poll.poll(DEADLINE_S * 1000)
+                os.close(fd)
         try:
             code = self.process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
@@ -448,11 +457,10 @@ def marked_pids(mark: str) -> list[int]:
     found = []
     for name in os.listdir("/proc") if os.path.exists("/proc/self/environ") else []:
         with contextlib.suppress(OSError):
-            if (
-                name.isdigit()
-                and mark.encode() in Path(f"/proc/{name}/environ").read_bytes()
-            ):
-                found.append(int(name))
+            if name.isdigit():
+                with open(f"/proc/{name}/environ", "rb", buffering=0) as environ:
+                    if mark.encode() in environ.read():
+                        found.append(int(name))
     return found
 
 
@@ -482,6 +490,14 @@ def open_files(daemon: Served | None = None) -> int:
         return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
     gc.collect()
     return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frozen_heap():
+    """What is there after the collection of tests stays: no collection of garbage need
+    walk through it, nor make a fork have a copy of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
