@@ -359,6 +359,8 @@ RETENTION_EVERY_S = 3600.0
 RETENTION_BATCH_RUNS = 500
 SPARE_PAGES = 256  # of the database, 4 KiB each, that it keeps for what comes
 SHRINK_STEP_PAGES = 64  # a few milliseconds
+MIGRATION_TELLS_STEPS = 10_000_000  # of SQLite's machine: about a second
+MIGRATION_SLACK_S = 60.0
 RESTORE_S = 600.0
 # Upper limits of the histogram of durations. They are columns of the store.
 DURATION_BUCKETS_S = (
@@ -3948,7 +3950,7 @@ def _check_room(path: str) -> None:
         raise StoreError(f"{path}: too little room: {text}, {free_bytes} are free")
 
 
-def _migrate(path: str) -> None:
+def _migrate(path: str, tell_busy: Callable[[], None]) -> None:
     """Put a database of this layout in the place of one of layout 1: a new file, which
     takes its name when it is whole. If that is killed the old file is as it was, and
     the next start begins anew. Raises StoreError, OSError, sqlite3.Error."""
@@ -3963,7 +3965,7 @@ def _migrate(path: str) -> None:
         os.fchmod(fd, stat.S_IMODE(before.st_mode))
         if os.geteuid() == 0:
             os.fchown(fd, before.st_uid, before.st_gid)
-        count = _copy_layout_1(old, new)
+        count = _copy_layout_1(old, new, tell_busy)
         os.fsync(fd)
         os.rename(new, old)
     finally:
@@ -3980,7 +3982,7 @@ def _migrate(path: str) -> None:
     LOG.info(text, _LAYOUT_VERSION, count, took_s)
 
 
-def _copy_layout_1(old: str, new: str) -> int:
+def _copy_layout_1(old: str, new: str, tell_busy: Callable[[], None]) -> int:
     """Fill a new file with all that is in a database of layout 1; returns how many runs
     it has. Raises sqlite3.Error."""
     with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
@@ -3988,6 +3990,7 @@ def _copy_layout_1(old: str, new: str) -> int:
             "pragma auto_vacuum = incremental; pragma journal_mode = off;"
             "pragma synchronous = off; pragma temp_store = memory;"
         )
+        db.set_progress_handler(tell_busy, MIGRATION_TELLS_STEPS)
         db.execute("attach ? as old", [old])
         give_up_s = time.monotonic() + BUSY_TIMEOUT_S
         while True:
@@ -4055,9 +4058,17 @@ class Store:
     one for everybody who is waiting (I2). Reads use a few connections of their own,
     taken from a pool rather than one per thread, since most threads only wait."""
 
-    def __init__(self, path: str, *, look_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        look_only: bool = False,
+        tell_busy: Callable[[], None] | None = None,
+    ) -> None:
+        """`tell_busy` is called about every second while it takes longer to open."""
         self._path = path
         self._look_only = look_only
+        self._tell_busy = tell_busy or (lambda: None)
         # Whether it was not closed when it was used last.
         self.found_log = os.path.exists(f"{path}-wal")
         self._pending: collections.deque[Write] = collections.deque()
@@ -4110,7 +4121,7 @@ class Store:
                 self._views = "pragma temp_store = memory; " + " ".join(views)
             else:
                 self._db.close()
-                _migrate(self._path)
+                _migrate(self._path, self._tell_busy)
                 self._db = self._connect()
         self.is_new = version == 0
         self._db.execute(f"pragma query_only = {int(self._look_only)}")
@@ -6933,6 +6944,8 @@ class DataFolder:
         self._lock_fd = -1
         # For the rehearsal of an upgrade, which must not change anything.
         self.look_only = False
+        # Called while the history is written anew, which may take minutes.
+        self.tell_busy: Callable[[], None] = lambda: None
         self.last_sign_of_life_ms = 0
         # Why what is open here is not in its place any more; empty if it is.
         self.gone = ""
@@ -7093,7 +7106,9 @@ def _open_store(folder: DataFolder) -> Store:
     its reserve makes room for it. Raises StoreError."""
     while True:
         try:
-            return Store(folder.database, look_only=folder.look_only)
+            return Store(
+                folder.database, look_only=folder.look_only, tell_busy=folder.tell_busy
+            )
         except StoreError as error:
             is_full = "disk" in str(error) and not folder.look_only
             if not (is_full and folder.give_up_reserve()):
@@ -14984,6 +14999,11 @@ def _notify_reloading() -> None:
     _notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
+def _notify_busy() -> None:
+    """Tell systemd that a start goes on: it is to wait, and not to end it."""
+    _notify(f"EXTEND_TIMEOUT_USEC={int(MIGRATION_SLACK_S * 1e6)}", "WATCHDOG=1")
+
+
 def _notify_ready(status: str) -> None:
     # One fact a line: the status must not have another.
     _notify("READY=1", f"STATUS={' '.join(status.split())}")
@@ -15351,6 +15371,7 @@ def _prepare(
         LOG.warning("orphans that leave their process group may not be found")
     folder = _open_folder(settings["data"], handover.get("lock_fd", -1))
     folder.look_only = rehearses
+    folder.tell_busy = _notify_busy
     server = Server(None, options, left or _listen(settings, given), tls)
     server.resume_counts(handover.get("answered", ()))
     try:

@@ -5215,8 +5215,9 @@ def old_store(tmp_path, request):
     late = ["via", "cause_run_id"]
     late += ["summary", "request_id", "traceparent", "result"] if is_first else []
     names = [name for name in tr.Run._fields if name not in late]
+    summary = None if is_first else "it is"
     runs = [
-        run._replace(duration=run.duration and 1, summary=None if is_first else "it is")
+        run._replace(via=None, duration=run.duration and 1, summary=summary)
         for run in random_runs(random.Random(2), 120)
     ]
     trash = [run for run in runs if run.ended][:20]
@@ -5263,10 +5264,14 @@ def old_store(tmp_path, request):
     return Old(path, kept, trash, forgotten, is_first)
 
 
-def test_store_of_layout_1_is_brought_to_this_one(old_store, caplog):
+def test_store_of_layout_1_is_brought_to_this_one(old_store, caplog, monkeypatch):
     Path(f"{old_store.path}-new").write_text("left by one that was killed")
+    monkeypatch.setattr(tr, "MIGRATION_TELLS_STEPS", 500)
+    folder, told = tr.DataFolder(os.path.dirname(old_store.path)), []
+    folder.tell_busy = lambda: told.append("busy")
     with caplog.at_level("INFO"):
-        opened = tr.Store(old_store.path)
+        opened = tr._open_store(folder)
+    assert told.count("busy") > 3
     words = rf"history brought to layout 2 runs={len(old_store.runs)} took=\d\.\d+s"
     assert re.fullmatch(words, caplog.messages[-1])
     assert not opened.is_new
@@ -5280,17 +5285,15 @@ def test_store_of_layout_1_is_brought_to_this_one(old_store, caplog):
     put(opened, tr.write_restored([run.id for run in old_store.trash]))
     assert everything(opened) == sorted(old_store.runs + old_store.trash)[::-1]
     opened.close()
-    assert sorted(os.listdir(Path(old_store.path).parent)) == [
-        "history.sqlite3",
-        "live",
-    ]
+    names = ["history.sqlite3", "live", "logs", "results"]
+    assert sorted(os.listdir(folder.path)) == names
     caplog.clear()
     tr.Store(old_store.path).close()
     assert caplog.messages == []
 
 
 KILLED_AT_ANY_STEP = """
-import os, shutil, signal, sqlite3, sys
+import os, shutil, signal, sys
 import taskrunnerd as tr
 
 def counting(call):
@@ -5305,14 +5308,7 @@ def step():
     if not steps:
         os.kill(os.getpid(), signal.SIGKILL)
 
-class Connection(sqlite3.Connection):
-    def __init__(self, *args, **more):
-        super().__init__(*args, **more)
-        self.set_progress_handler(step, 1500)
-
-def connect(*args, plain=sqlite3.connect, **more):
-    return plain(*args, factory=Connection, **more)
-
+tr.MIGRATION_TELLS_STEPS = 2500
 folder, count, killed = sys.argv[1], 0, True
 while killed:
     count += 1
@@ -5320,10 +5316,9 @@ while killed:
     pid = os.fork()
     if not pid:
         steps = count
-        sqlite3.connect = connect
         for name in ("fchmod", "fsync", "rename"):
             setattr(os, name, counting(getattr(os, name)))
-        tr.Store(work + "/history.sqlite3")
+        tr.Store(work + "/history.sqlite3", tell_busy=step)
         os._exit(0)
     killed = os.waitpid(pid, 0)[1] == signal.SIGKILL
 print(count)
@@ -19503,6 +19498,12 @@ def manager(short_folder):
     made = Manager(str(short_folder / "notify"))
     yield made
     made.socket.close()
+
+
+def test_systemd_is_asked_to_wait_for_a_long_start(manager, monkeypatch):
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.path)
+    assert tr._notify_busy() is None
+    assert manager.hear() == {"EXTEND_TIMEOUT_USEC": "60000000", "WATCHDOG": "1"}
 
 
 def test_systemd_is_told_of_start_reload_upgrade_and_stop(serve, manager):
