@@ -279,6 +279,7 @@ HANGUP_CHECK_S = 0.5
 STREAM_COMMENT_S = 15.0
 HEARTBEAT_S = 15.0
 THREAD_STACK_BYTES = MIB
+CYCLES_LOOK_OBJECTS = 5000  # made and not freed, before cycles are looked for
 RETRY_AFTER_S = 5
 CONNECTIONS_DEFAULT = 2048
 CONNECTIONS_MIN = 4
@@ -11281,6 +11282,8 @@ def _media_weight(params: list[str]) -> float:
 def negotiated(accept: str, offered: Sequence[str]) -> str:
     """The media type that an Accept header (RFC 9110, 12.5.1) rates highest. If it
     rates several equally, or none above 0, the one offered first wins."""
+    if accept in ("", "*/*"):
+        return offered[0]
     weights: dict[str, float] = {}
     for part in accept.lower().split(","):
         name, *params = part.split(";")
@@ -11752,7 +11755,10 @@ _SECURITY_HEADERS = ("X-Content-Type-Options: nosniff", "Referrer-Policy: no-ref
 
 
 def _wants_keep_alive(head: Head) -> bool:
-    words = [w.strip() for w in head.headers.get("connection", "").lower().split(",")]
+    field = head.headers.get("connection", "")
+    if not field and head.version == "HTTP/1.1":
+        return True
+    words = [w.strip() for w in field.lower().split(",")]
     if head.version == "HTTP/1.0" and "transfer-encoding" in head.headers:
         # Others on the way may have seen another end of the body (RFC 9112, 6.1).
         return False
@@ -11951,10 +11957,11 @@ class Connection:
         if not options.token and is_owner is False and not open_to_all:
             detail = "this socket is for the daemon's user; others need a token"
             raise Problem(403, detail)
-        origin, site = (head.headers.get(x) for x in ("origin", "sec-fetch-site"))
+        if head.method in _SAFE_METHODS:
+            return
+        origin, site = head.headers.get("origin"), head.headers.get("sec-fetch-site")
         is_here = origin is None or origin.partition("://")[2].lower() == host.lower()
-        is_here = is_here and (site or "").lower() != "cross-site"
-        if head.method not in _SAFE_METHODS and not is_here:
+        if not is_here or (site or "").lower() == "cross-site":
             raise Problem(403, "requests from other sites may not change anything")
 
     def _bind(
@@ -15450,6 +15457,8 @@ def _serve(settings: dict[str, str], page: str) -> Callable[[], NoReturn]:
         # Hand what reading this file took back to the kernel; glibc would keep it.
         gc.collect()
         gc.freeze()
+        # Hardly anything here is part of a cycle, and a run makes some 500 objects.
+        gc.set_threshold(CYCLES_LOOK_OBJECTS)
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
         _wait_for_end(signals, server, shutdown_s, watchdog)
