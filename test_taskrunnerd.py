@@ -8273,6 +8273,11 @@ START_THREAD = threading.Thread.start
 FACT = re.compile(r"([\w@-]+)(=|~|)(.*)", re.DOTALL)
 
 
+def seconds(text):
+    """A time such as 1.5s or -7h."""
+    return float(text[:-1]) * {"s": 1, "h": 3600, "d": 86_400}[text[-1]]
+
+
 def utc_ms(text):
     """A time in RFC 3339 in milliseconds."""
     return round(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
@@ -8307,6 +8312,33 @@ def ended_of(daemon, task):
     ]
 
 
+# Steps that are a call; Scene has the others.
+DONE = {
+    # The date and time at which the scene begins.
+    "at": lambda s, text: setattr(s.clock, "ms", utc_s(text) * 1000),
+    # Somebody sets the date forward or back.
+    "date": lambda s, text: s.clock.set_date(seconds(text) / HOUR_S),
+    "drain": lambda s, text: s.daemon.drain(seconds(text)),
+    # Declare a task no longer.
+    "drop": lambda s, task: s.tasks.pop(task),
+    "hurry": lambda s: s.daemon.hurry(),
+    # Time goes by, and nobody looks.
+    "later": lambda s, text: s.clock.pass_time(seconds(text)),
+    "listen": lambda s: s.caplog.set_level("INFO"),
+    "meet": lambda s, gate: s.gates[gate].await_caller(),
+    # The data directory moves away, or back.
+    "move": lambda s, old, new: (s.place / old).rename(s.place / new),
+    "open": lambda s, gate: s.gates[gate].open(),
+    "pausing": lambda s, text: setattr(s.daemon, "pausing", text == "yes"),
+    "restart": lambda s: s.restart(),
+    "tick": lambda s: s.daemon.tick(),
+    "unpause": lambda s: s.daemon.unpause(),
+    # Let time go by until all this is so.
+    "wind": lambda s, *words: s.do_expect(*words, winding_s=1),
+    "with": lambda s, *words: s.do_task("hold", *words),
+}
+
+
 class Look(NamedTuple):
     """What a fact is about: the run and the task that were named last."""
 
@@ -8321,6 +8353,7 @@ SEEN = {
     "answered": lambda at: at.scene.runs,
     "asked": lambda at: asked_in(at.daemon),
     "by": lambda at: [run.triggered_by for run in past_runs(at.daemon, at.task)],
+    "claiming": lambda at: at.daemon._claiming,
     "claimed": lambda at: len(claims(at.daemon)),
     "complaint": lambda at: at.run.error.replace(at.scene.denial, "DENIED").split("; "),
     "draining": lambda at: at.daemon.draining,
@@ -8368,11 +8401,6 @@ SEEN = {
     # What a waiter without patience gets.
     "waited": lambda at: at.daemon.wait(at.run.id, 0, lambda: True).status,
 }
-
-
-def seconds(text):
-    """A time such as 1.5s or -7h."""
-    return float(text[:-1]) * {"s": 1, "h": 3600, "d": 86_400}[text[-1]]
 
 
 class Scene:
@@ -8431,14 +8459,16 @@ class Scene:
 
     def do(self, verb, *words):
         """One step."""
-        if not self.daemon and verb not in ("with", "task", "at"):
+        if not self.daemon and verb not in ("with", "task", "at", "listen"):
             self.tasks = self.tasks or {"hold": dict(HELD)}
             self.restart()
-        getattr(self, f"do_{verb}")(*words)
+        short = DONE.get(verb)
+        return short(self, *words) if short else getattr(self, f"do_{verb}")(*words)
 
     def restart(self):
         """A daemon, or the next one in the place of the one that is there."""
         self.daemon = self.make(self.tasks, self.clock, self.daemon)
+        self.place = Path(self.daemon.folder.path).parent
 
         def note(_, run_id):
             row = self.daemon.store.find_run(run_id)
@@ -8500,11 +8530,8 @@ class Scene:
         for word in words:
             key, sign, value = word.partition("=")
             task.update({key: value} if sign else SETTINGS[word])
-            if sign and re.fullmatch(r"true|false|\d+", value):
+            if sign and re.fullmatch(r"true|false|\d+|\[.*", value):
                 task[key] = json.loads(value)
-
-    def do_with(self, *words):
-        self.do_task("hold", *words)
 
     def do_trigger(self, *words):
         """Trigger runs of the task hold, or `a@task`."""
@@ -8587,40 +8614,33 @@ class Scene:
 
     def do_pass(self, text):
         """Time goes by, and the schedule has a look."""
-        self.do_later(text)
-        self.do_tick()
-
-    def do_later(self, text):
-        self.clock.pass_time(
-            float(text[:-1]) * {"s": 1, "h": 3600, "d": 86400}[text[-1]]
-        )
-
-    def do_at(self, text):
-        """The date and time at which the scene begins."""
-        self.clock.ms = utc_s(text) * 1000
-
-    def do_date(self, text):
-        """Somebody sets the date forward or back."""
-        self.clock.set_date(seconds(text) / HOUR_S)
-
-    def do_drop(self, task):
-        """Declare a task no longer."""
-        del self.tasks[task]
+        self.clock.pass_time(seconds(text))
+        self.sleep_s = self.daemon.tick()
 
     def do_reload(self):
         write_config(Path(self.daemon.config.path).parent, {"tasks": self.tasks})
         self.daemon.reload()
 
-    def do_once(self, name, key):
+    def once(self, name, key, task=""):
+        """(run, whether it came before) of a trigger with a key."""
+        task = task or next(iter(self.tasks))
+        given = (
+            {"fifo": self.fifos[name]} if "params" in self.tasks.get(task, ()) else {}
+        )
+        claim = tr.Claim(key, "", "", 0)
+        run, header = self.daemon.trigger_once(task, given, tr.NO_TRACE, claim)
+        return run, header == tr.REPLAYED_HEADER
+
+    def do_once(self, name, key, task=""):
         """Trigger a run with a key."""
-        run, is_old = once(self.daemon, next(iter(self.tasks)), key)
+        run, is_old = self.once(name, key, task)
         assert not is_old and run.id not in [known.id for known in self.runs.values()]
         self.runs[name] = run
 
     def do_again(self, name, key):
         """A trigger with a key gets the run that it made."""
         before = self.find(name)
-        run, is_old = once(self.daemon, next(iter(self.tasks)), key)
+        run, is_old = self.once(name, key)
         assert is_old and run.id == self.runs[name].id
         assert run == before or not before.ended
 
@@ -8673,19 +8693,9 @@ class Scene:
         """Ask for an upgrade, which is not possible at once."""
         assert not self.daemon.pause(0.0)
 
-    def do_unpause(self):
-        self.daemon.unpause()
-
-    def do_tick(self):
-        self.sleep_s = self.daemon.tick()
-
     def do_sleeps(self, text):
         """The schedule would sleep for a while, at most so long."""
         assert 0 < self.sleep_s <= float(text.rstrip("s")), self.sleep_s
-
-    def do_wind(self, *words):
-        """Let time go by until all this is so."""
-        self.do_expect(*words, winding_s=1)
 
     def do_expect(self, *words, winding_s=0):
         def look():
@@ -8726,12 +8736,6 @@ class Scene:
         }[name] + (by_daemon if who == "daemon" else by_caller,)
         self.gates[name] = Gate(owner, method, picks, after=bool(after))
 
-    def do_meet(self, name):
-        self.gates[name].await_caller()
-
-    def do_open(self, name):
-        self.gates[name].open()
-
     def do_begin(self, *words):
         """Do a step in a thread; `join` for all that were begun to be over."""
         self.begun.append(in_thread(lambda: self.do(*words)))
@@ -8757,15 +8761,6 @@ class Scene:
     def do_restore(self, count, *names):
         ids = [self.runs[name].id for name in names]
         assert self.daemon.restore([*ids, RUN_ID]) == int(count)
-
-    def do_restart(self):
-        self.restart()
-
-    def do_drain(self, text):
-        self.daemon.drain(float(text.rstrip("s")))
-
-    def do_hurry(self):
-        self.daemon.hurry()
 
 
 def scenes(text):
@@ -10315,30 +10310,15 @@ def test_data_directory_that_is_gone_starts_nothing_and_ends_what_runs(
         pass
 
 
-def test_data_directory_that_comes_back_goes_on(in_process, fifos, caplog):
-    clock = FakeClock()
-    caplog.set_level("INFO")
-    tasks = {"hold": HELD, "tick": {"run": "true", "cron": "* * * * *"}}
-    daemon = in_process(tasks, clock)
-    paths = fifos(), fifos()
-    first, second = (hold(daemon, "hold", path) for path in paths)
-    data = Path(daemon.folder.path)
-    data.rename(data.with_name("elsewhere"))
-    clock.pass_time(61)
-    daemon.tick()
-    let_go(paths[0])
-    assert end_of(daemon, first).end_reason == "success"
-    assert state_of(daemon, second).status == "pending"
-    data.with_name("elsewhere").rename(data)
-    clock.pass_time(tr.SIGN_OF_LIFE_S)
-    daemon.tick()
-    assert "the data directory is back" in caplog.messages
-    assert daemon.why_not_ready() == ""
-    let_go(paths[1])
-    assert end_of(daemon, second).end_reason == "success"
-    ticked = daemon._lanes["tick"].last_run
-    assert ticked.triggered_by == "cron"
-    end_of(daemon, ticked)
+@scenes("""
+a data directory that comes back goes on
+    listen; with; task tick minutely; trigger a b; move data elsewhere; later 61s; tick
+    free a; expect hold=0+1; now b=pending unready~gone; move elsewhere data; pass 5s
+    now a=success unready= said~'the data directory is back'; free b; expect b=success
+    now tick by=cron past=success@08:01:00
+""")
+def test_lost_directory(play, scene):
+    play(scene)
 
 
 def test_reload_by_signal_without_the_history_is_refused_and_told(in_process, caplog):
@@ -10789,6 +10769,21 @@ a key of a deleted run makes no other one
     task ok ok; once a k; expect a=success; delete 1 a
     refused 410 'was deleted' once b k; restore 1 a; again a k; delete 1 a; pass 602s
     refused 410 'take a new key' once b k
+
+a key of a refused trigger is free
+    task ok ok; task strict ok params='[{"env": "A", "required": true}]'
+    refused 404 none once a k none; refused 422 param once a k strict
+    pausing yes; refused 503 upgraded once a k; pausing no; room 0
+    refused 507 '0 B' once a k; room 1000000000000; store locked
+    refused 507 locked once a k; store works; now keys= claiming=; once a k
+
+a key of a run that found the queue full is free
+    with queue_max=0; trigger a; once b k; now b=queue_full keys= claiming=; free a
+    expect a=success; once c k; free c; expect c=success
+
+a key of a skipped run tells of it again
+    with on_overlap=skip; trigger a; once b k; now b=skipped; free a; expect a=success
+    again b k
 """)
 def test_keys(play, scene):
     play(scene)
@@ -10837,57 +10832,6 @@ def test_key_of_another_request_is_refused(in_process):
     assert caught.value.status == 422
     assert caught.value.faults[0].location == "header.Idempotency-Key"
     assert len(past_runs(daemon, "ok")) == 1
-
-
-def test_key_of_a_refused_trigger_is_free(in_process, fifos, monkeypatch):
-    strict = {"run": "true", "params": [{"env": "A", "required": True}]}
-    full = {**HELD, "queue_max": 0}
-    daemon = in_process({"ok": {"run": "true"}, "strict": strict, "full": full})
-
-    def refused(task="ok"):
-        with pytest.raises(tr.Problem) as caught:
-            once(daemon, task)
-        return caught.value.status
-
-    assert (refused("no-such-task"), refused("strict")) == (404, 422)
-    with monkeypatch.context() as patch:
-        patch.setattr(daemon, "pausing", True)
-        assert refused() == 503
-        patch.setattr(daemon, "pausing", False)
-        patch.setattr(daemon, "why_no_room", lambda: "no room")
-        assert refused() == 507
-    commit = daemon.store._commit
-
-    def broken(batch):
-        raise tr.sqlite3.OperationalError("database is locked")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(daemon.store, "_commit", broken)
-        assert refused() == 507
-    assert daemon.store._commit == commit
-    path = fifos()
-    busy = hold(daemon, "full", path)
-    claim = tr.Claim("k", "", "", 0)
-    turned_away, _ = daemon.trigger_once("full", {"fifo": path}, tr.NO_TRACE, claim)
-    assert turned_away.end_reason == "queue_full"
-    assert claims(daemon) == [] and not daemon._claiming
-    assert once(daemon)[1] is False
-    let_go(path)
-    end_of(daemon, busy)
-
-
-def test_key_of_a_skipped_run_tells_of_it_again(in_process, fifos):
-    daemon = in_process({"skip": {**HELD, "on_overlap": "skip"}})
-    path = fifos()
-    busy = hold(daemon, "skip", path)
-    given = {"fifo": path}
-    claim = tr.Claim("k", "", "", 0)
-    first, _ = daemon.trigger_once("skip", given, tr.NO_TRACE, claim)
-    assert first.end_reason == "skipped"
-    let_go(path)
-    end_of(daemon, busy)
-    again = daemon.trigger_once("skip", given, tr.NO_TRACE, claim)
-    assert again == (first, tr.REPLAYED_HEADER)
 
 
 def test_key_is_on_the_disk_if_and_only_if_its_run_is(in_process, monkeypatch):
