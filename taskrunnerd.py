@@ -1613,10 +1613,6 @@ _MEMORY = {
     "mem_used": _integer("Bytes of it that are in use; 0 if unknown"),
 }
 _PARAM_FACTS = ("required", "choices", "allow_custom", "secret", "description")
-_BRIEF = (
-    "name", "kind", "group", "cron", "catch_up", "api_trigger", "parameters",
-    "max_concurrent", "on_overlap",
-)  # fmt: skip
 
 _STATUS_WORD = f" *(?:{'|'.join(STATUSES + END_REASONS)}) *"
 _FILTER_FIELDS: dict[str, JsonSchema] = {
@@ -1686,11 +1682,6 @@ SCHEMAS: dict[str, JsonSchema] = {
         **{name: _PARAM_FIELDS[name] for name in _PARAM_FACTS},
     ),
     "Task": _TASK_ANSWER,
-    "TaskBrief": _object(
-        "The least of a declared task",
-        "cron",
-        **{key: _TASK_ANSWER["properties"][key] for key in _BRIEF},
-    ),
     "Tasks": _list("The declared tasks, in the order of tasks.json", _ref("Task")),
     "Tick": _object(
         "A coming tick of a schedule",
@@ -1807,15 +1798,24 @@ SCHEMAS: dict[str, JsonSchema] = {
         task_name=_TASK_NAME,
         run=_ref("Run"),
     ),
+    "DaemonEvent": {
+        "description": "The data of any event",
+        "oneOf": [
+            _ref("RunEvent"),
+            _object("Of system", sample=_ref("SystemSample"), uptime=_text("Up for")),
+            _object("Of config.stale", stale=_flag("Whether tasks.json is another")),
+        ],
+    },
     "Info": _answer(
         "What this daemon is",
         name=_text("Program name"),
+        app=_text("Program name"),
         version=_text("Program version"),
         python=_text("Python version"),
         pid=_integer("Process id"),
         started_at=_time("When the daemon started"),
         task_count=_integer("Declared tasks"),
-        tasks=_list("The declared tasks", _ref("TaskBrief")),
+        tasks=_list("The declared tasks", _ref("Task")),
         config_path=_text("The tasks.json in use"),
         config_loaded_at=_time("When it was loaded"),
         config_changed=_flag("Whether the file differs from what was loaded"),
@@ -1823,6 +1823,7 @@ SCHEMAS: dict[str, JsonSchema] = {
         data_dir=_text("Where state is kept"),
         fingerprint=_text("The same for as long as data_dir is"),
         port=_integer("TCP port at which clients are awaited; 0 for none"),
+        socket_path=_text("Unix socket at which clients are awaited; empty for none"),
         external_url=_text("Always empty"),
         resolved_timezone=_text("Time zone of the schedules that name none"),
         timezone_source=_choice("Who says so", ("config", "system")),
@@ -1837,6 +1838,11 @@ SCHEMAS: dict[str, JsonSchema] = {
             TRACKINGS,
         ),
         auth_required=_flag("Whether a token is needed"),
+    ),
+    "AuthStatus": _answer(
+        "Whether this client may ask",
+        auth_required=_flag("Whether a token is needed"),
+        authenticated=_flag("Whether the request has it, or needs none"),
     ),
     "SystemStats": _answer(
         "The daemon and its machine, now",
@@ -1946,6 +1952,7 @@ PARAMS: dict[str, JsonSchema] = {
     "replay_limit": _number(
         "Most lines to replay, the newest", 1, LOG_REPLAY_MAX_LINES, default=5000
     ),
+    "regex": _choice("q is plain text, no expression", ("false", "f", "0")),
     "q": _text("Text to look for", minLength=1, maxLength=1024, format="any-text"),
     "case": _flag("Whether case matters", default=False),
     "n": _number("Most ticks to list", 1, NEXT_MAX_TICKS, default=10),
@@ -1958,7 +1965,9 @@ PARAMS: dict[str, JsonSchema] = {
     ),
 }
 # Of these an empty text means that they are absent.
-MAY_BE_BLANK = {*_FILTER_FIELDS, "sort_field", "sort_direction", "run_id", "cursor"}
+MAY_BE_BLANK = (
+    *_FILTER_FIELDS, "sort_field", "sort_direction", "run_id", "cursor", "regex",
+)  # fmt: skip
 PATH_PARAMS: dict[str, JsonSchema] = {
     "task_name": _TASK_NAME,
     "run_id": _RUN_ID,
@@ -7594,6 +7603,7 @@ class Housekeeper:
         self._clock = clock
         self._unkempt: set[str] = set()
         self._reserve_failed = False
+        self._config_seen: tuple[int, ...] = ()
         # Whether a run with secret parameters has ended; one of a daemon that died may.
         self.secret_ended = store.found_log
         self._sign_at_s = self._all_at_s = self._look_at_s = clock.monotonic_s()
@@ -7632,6 +7642,7 @@ class Housekeeper:
         if now_s >= self.machine.due_s:
             self.machine.look()
         if now_s >= self._sign_at_s:
+            self._see_config(daemon)
             self._processes.reap_orphans()
             self._processes.cgroups.clear(daemon.live_ids)
             soon = not self._keep_reserve(daemon)
@@ -7641,6 +7652,16 @@ class Housekeeper:
                 self._forget_secrets()
         if now_s >= self._look_at_s and not self._folder.gone:
             self._forget(daemon, now_s)
+
+    def _see_config(self, daemon: Daemon) -> None:
+        """Notice that tasks.json is another one; read only if its stat has changed."""
+        seen: tuple[int, ...] = (daemon.config.checksum,)
+        with contextlib.suppress(OSError):
+            found = os.stat(daemon.config.path)
+            seen += found.st_ino, found.st_size, found.st_ctime_ns
+        if seen != self._config_seen:
+            self._config_seen = seen
+            daemon.config_stale = config_differs(daemon.config)
 
     def _keep_reserve(self, daemon: Daemon) -> bool:
         try:
@@ -7846,6 +7867,8 @@ class Daemon:
         # use. Raises ConfigError.
         self.load_beside: Callable[[], Callable[[], None]] = lambda: lambda: None
         self.last_reload_good = True
+        # Whether tasks.json is another one by now, as far as somebody has looked.
+        self.config_stale = False
         # Reloads that began, and the one that the configuration in use is from.
         self._reloads = self._reloaded = 0
 
@@ -9413,6 +9436,7 @@ class Daemon:
             self._reloaded, self.last_reload_good = number, True
             put_to_use()
             self.config, self.config_loaded_ms = config, self.clock.wall_ms()
+            self.config_stale = False
             found = {live.task.name: live.lane for live in self._live.values()}
             found.update(self._lanes)
             self._lanes = {
@@ -9587,6 +9611,7 @@ class ServerFacts(NamedTuple):
     page: str
     port: int = 0
     socket_path: str = ""
+    authenticated: bool = True
 
 
 class Wait(NamedTuple):
@@ -9741,12 +9766,14 @@ PLAIN_TEXT = "text/plain; charset=utf-8"
 
 class _Look(NamedTuple):
     """A look at a run and its log: what is new there from a place on. If there is
-    nothing new and the client waits for more, `idle` is what to send meanwhile."""
+    nothing new and the client waits for more, `idle` is what to send meanwhile.
+    `first_line` is the first that is kept."""
 
     run: Run
     place: int
     fresh: Any
     idle: tuple[bytes, ...]
+    first_line: int
 
 
 def _follow(
@@ -9767,6 +9794,7 @@ def _follow(
         # All who follow a run wake at its end: not all may open its log at once.
         with daemon.following, LogReader(base) as log:
             fresh, after = read(log, place)
+            first_line = log.first_available
         if fresh and run.status == PENDING:
             # It has begun meanwhile.
             run = daemon.find_run(run.id) or run
@@ -9777,7 +9805,7 @@ def _follow(
         # Without a sign of life, proxies close a connection.
         silent = not fresh and now_s - heard_s >= STREAM_COMMENT_S
         idle = () if fresh or last else (_COMMENT if silent else b"",)
-        yield _Look(run, place, fresh, idle)
+        yield _Look(run, place, fresh, idle, first_line)
         if last:
             return
         place = after
@@ -9792,7 +9820,8 @@ def _line_events(look: _Look, prefix: str = "") -> Iterator[bytes]:
     n = look.place
     for line in look.fresh:
         if line.n > n:
-            yield event_text("rotated", {"first_available": line.n + 1})
+            yield event_text("rotated", {"first_available": look.first_line})
+            yield event_text("dropped", {"after": n - 1, "count": line.n - n + 1})
         yield event_text("line", line.document(), f"{prefix}{line.n}")
         n = line.n + 1
     yield from look.idle
@@ -10507,20 +10536,48 @@ def stream_runs(daemon: Daemon, request: Request) -> Stream:
     return Stream(200, EVENT_STREAM, _run_events(daemon, after), headers=_UNBUFFERED)
 
 
+def _all_events(
+    daemon: Daemon, of_runs: Iterator[Chunk], *, stale: bool | None
+) -> Iterator[Chunk]:
+    """Events of runs, and between them those of the daemon; `stale` is what the client
+    knows. They tell a state and no history, so there is no id to go on behind."""
+    sample = daemon.samples()[-1:]
+    for chunk in of_runs:
+        yield chunk
+        if sample != (newest := daemon.samples()[-1:]):
+            sample = newest
+            document = _sample_document(newest[0])
+            told = {"sample": document, "uptime": _uptime_text(daemon)}
+            yield event_text("system", told)
+        # Who comes back gets what happened meanwhile first.
+        if stale is not daemon.config_stale and not (stale is None and chunk):
+            stale = daemon.config_stale
+            yield event_text("config.stale", {"stale": stale})
+
+
+def stream_all(daemon: Daemon, request: Request) -> Stream:
+    """Follow runs, samples of the machine and tasks.json as server-sent events."""
+    of_runs = stream_runs(daemon, request)
+    # A client that comes back may have missed how it changed.
+    stale = False if _last_seen(request) is None else None
+    return of_runs._replace(chunks=_all_events(daemon, of_runs.chunks, stale=stale))
+
+
 def get_info(daemon: Daemon, request: Request) -> Answer:
     """Say what this daemon is."""
     facts, config = request.server_facts(), daemon.config
-    is_stale, brief = config_differs(config), SCHEMAS["TaskBrief"]["properties"]
+    is_stale = config_differs(config)
     tasks = [task_document(state) for state in daemon.task_states()]
     by_systemd = os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
     document = {
         "name": PROGRAM,
+        "app": PROGRAM,
         "version": VERSION,
         "python": PYTHON_VERSION,
         "pid": os.getpid(),
         "started_at": time_text(daemon.started_ms),
         "task_count": len(tasks),
-        "tasks": [{k: v for k, v in task.items() if k in brief} for task in tasks],
+        "tasks": tasks,
         "config_path": daemon.config_path,
         "config_changed": is_stale,
         "config_stale": is_stale,
@@ -10528,6 +10585,7 @@ def get_info(daemon: Daemon, request: Request) -> Answer:
         "data_dir": daemon.folder.path,
         "fingerprint": f"{zlib.crc32(os.fsencode(daemon.folder.path)):08x}",
         "port": facts.port,
+        "socket_path": facts.socket_path,
         "resolved_timezone": config.zone_name or config.local_name or local_zone_name(),
         "timezone_source": "config" if config.zone_name else "system",
         "scheduling_active": not daemon.rests,
@@ -10539,6 +10597,18 @@ def get_info(daemon: Daemon, request: Request) -> Answer:
     # What RunWisp 0.x has and this does not.
     without = {"capabilities": [], "cloud_enabled": False, "external_url": ""}
     return Answer(200, {**document, **without})
+
+
+def get_instance(daemon: Daemon, request: Request) -> Answer:
+    """Say what this daemon is, where clients of RunWisp 0.x ask for it."""
+    return get_info(daemon, request)
+
+
+def get_auth_status(daemon: Daemon, request: Request) -> Answer:
+    """Say whether a token is needed, and whether the client may ask."""
+    facts = request.server_facts()
+    needed, may = facts.auth_required, facts.authenticated
+    return Answer(200, {"auth_required": needed, "authenticated": may})
 
 
 def _uptime_text(daemon: Daemon) -> str:
@@ -10811,6 +10881,11 @@ def get_health(daemon: Daemon, request: Request) -> Answer:
     return Answer(200, {"status": "ok"})
 
 
+def get_health_text(daemon: Daemon, request: Request) -> Stream:
+    """Say that the process answers, in plain text."""
+    return Stream(200, PLAIN_TEXT, iter([b"OK"]), 2)
+
+
 def get_readiness(daemon: Daemon, request: Request) -> Answer:
     """Say whether triggers are taken."""
     reason = daemon.why_not_ready()
@@ -10906,6 +10981,14 @@ class Route(NamedTuple):
         return first + "".join(word.capitalize() for word in others)
 
 
+_BULK: Any = {
+    "body": "BulkSelector",
+    "check": check_selector,
+    "needs_body": True,
+    "takes_blanks": True,
+}
+
+
 # fmt: off
 ROUTES = (
     Route("POST", "/api/tasks/{task_name}/run", trigger_run, "Run", 201,
@@ -10929,7 +11012,7 @@ ROUTES = (
     Route("GET", _LOG + "/parts", stream_log_parts, "LogPart",
           query="from:parts follow", headers="Last-Event-ID", media=EVENT_STREAM),
     Route("GET", "/api/tasks/{task_name}/log/search", search_logs, "LogSearch",
-          query="q case run_id limit:search cursor", needs_query="q"),
+          query="q case regex run_id limit:search cursor", needs_query="q"),
     Route("GET", "/api/runs", get_all_runs, "Runs", query=_FILTERS),
     Route("GET", "/api/runs/summary", get_run_summary, "RunSummary"),
     Route("GET", "/api/runs/stream", stream_runs, "RunEvent", headers="Last-Event-ID",
@@ -10937,26 +11020,24 @@ ROUTES = (
     Route("GET", "/api/runs/{run_id}", get_run_by_id, "Run",
           query="wait wait_timeout output", also=_LIVE,
           headers="Prefer If-None-Match Last-Event-ID"),
-    Route("POST", "/api/runs/bulk/cancel", bulk_cancel_runs, "BulkAffected",
-          body="BulkSelector", check=check_selector, needs_body=True,
-          takes_blanks=True),
-    Route("POST", "/api/runs/bulk/delete", bulk_delete_runs, "BulkAffected",
-          body="BulkSelector", check=check_selector, needs_body=True,
-          takes_blanks=True),
-    Route("POST", "/api/runs/bulk/restore", bulk_restore_runs, "BulkAffected",
-          body="BulkSelector", check=check_selector, needs_body=True,
-          takes_blanks=True),
+    Route("POST", "/api/runs/bulk/cancel", bulk_cancel_runs, "BulkAffected", **_BULK),
+    Route("POST", "/api/runs/bulk/delete", bulk_delete_runs, "BulkAffected", **_BULK),
+    Route("POST", "/api/runs/bulk/restore", bulk_restore_runs, "BulkAffected", **_BULK),
     Route("POST", "/api/runs/bulk/rerun", bulk_rerun_runs, "BulkRerun",
-          headers="traceparent", body="BulkSelector", check=check_selector,
-          needs_body=True, takes_blanks=True),
+          headers="traceparent", **_BULK),
     Route("POST", "/api/reload", reload, "Reload"),
+    Route("GET", "/api/stream", stream_all, "DaemonEvent", headers="Last-Event-ID",
+          media=EVENT_STREAM),
     Route("GET", "/api/info", get_info, "Info"),
+    Route("GET", "/api/instance", get_instance, "Info"),
+    Route("GET", "/api/auth/status", get_auth_status, "AuthStatus", open_to_all=True),
     Route("GET", "/api/system", get_system_stats, "SystemStats"),
     Route("GET", "/api/system/history", get_metrics_history, "SystemHistory"),
     Route("GET", "/api/daemon/log-stream", stream_daemon_log, "DaemonLogLine",
           headers="Last-Event-ID", media=EVENT_STREAM),
     Route("GET", "/metrics", get_metrics, media=TEXT, also=(OPEN_METRICS,)),
     Route("GET", "/", get_page, media="text/html", open_to_all=True),
+    Route("GET", "/health", get_health_text, media=TEXT, open_to_all=True),
     Route("GET", "/healthz", get_health, "Health", open_to_all=True),
     Route("GET", "/readyz", get_readiness, "Health", open_to_all=True),
     Route("GET", "/schemas/{schema_name}.json", get_schema,
@@ -10993,8 +11074,8 @@ _OTHER_FORMS = {
     TEXT: "The output as it is written; the end is told in the trailers "
     + ", ".join(RUN_TRAILERS),
     EVENT_STREAM: "The run as it goes on: the event `run` with the Run, again when its"
-    " status changes or a further attempt follows; `line` and `rotated` as in"
-    " streamLog; in the end `done` with the ended Run, or `unfinished` when"
+    " status changes or a further attempt follows; `line`, `rotated` and `dropped` as"
+    " in streamLog; in the end `done` with the ended Run, or `unfinished` when"
     " wait_timeout is over",
 }
 
@@ -11964,6 +12045,15 @@ class Connection:
         if not is_here or (site or "").lower() == "cross-site":
             raise Problem(403, "requests from other sites may not change anything")
 
+    def _facts(self, head: Head) -> ServerFacts:
+        """Facts about the server, and whether the caller may ask what is not open."""
+        facts = self.server.facts()
+        try:
+            self._check_caller(head, open_to_all=False)
+        except Problem:
+            return facts._replace(authenticated=False)
+        return facts
+
     def _bind(
         self, route: Route, texts: dict[str, str], head: Head, raw: bytes
     ) -> Request:
@@ -11983,7 +12073,7 @@ class Connection:
             media = negotiated(headers.get("accept", ""), (media, *route.also))
         request = Request(
             texts, query, given, body, headers, self._keep_held,
-            self.server.facts, media, self._request_id,
+            functools.partial(self._facts, head), media, self._request_id,
         )  # fmt: skip
         if route.check:
             faults = route.check(daemon, request, faults)

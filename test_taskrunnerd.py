@@ -14785,7 +14785,12 @@ def test_log_stream_tells_what_was_dropped(serve):
         for event in seen[dropped[0] :]
         if event.data.get("text", "").startswith("line")
     )
-    assert seen[dropped[0]].data == {"first_available": kept.data["n"]}
+    assert seen[dropped[0]].data == {"first_available": page["first_available"]}
+    gone, after = seen[dropped[0] + 1], kept.data["n"]
+    assert gone.name == "dropped"
+    assert gone.data["after"] + gone.data["count"] + 1 == after
+    assert all(line["n"] <= gone.data["after"] or line["n"] >= after - 1
+               for line in page["lines"])  # fmt: skip
     assert seen[-2].data["text"] == "line 1999" and seen[-1].name == "done"
 
 
@@ -14816,7 +14821,10 @@ def test_log_gap_of_a_capped_run_is_the_same_in_page_stream_and_search(
     with daemon.events(place(run) + "/log/stream?replay_limit=50000") as events:
         seen = list(events)
     assert [e.data for e in seen if e.name == "line"] == lines
-    assert [e.name for e in seen if e.name != "line"] == ["rotated", "done"]
+    told = [event for event in seen if event.name != "line"]
+    assert [event.name for event in told] == ["rotated", "dropped", "done"]
+    assert told[0].data == {"first_available": 0}
+    assert told[1].data == {"after": place_of_gap - 1, "count": left_out}
 
     for n, found in (
         (place_of_gap - 1, 1),
@@ -15050,7 +15058,7 @@ def searched(tmp_path_factory):
     ("q=apple", [(1, 0), (1, 2), (0, 0)]), ("q=apple&case=true", [(1, 0), (1, 2)]),
     ("q=APPLE&case=1", []), ("q=%C3%A4PFEL+100%25", [(2, 1)]), ("q=a.ple", []),
     ("q=pear", [(2, 0), (1, 1)]), ("q=apple%0Apear", []), ("q=" + "x" * 1024, []),
-    ("q=pear&q=apple", [(2, 0), (1, 1)]),
+    ("q=pear&q=apple", [(2, 0), (1, 1)]), ("q=plum&regex=&cursor=", [(0, 1)]),
 ])  # fmt: skip
 def test_search_finds_plain_text_newest_run_first(searched, query, hits):
     daemon, runs = searched
@@ -15125,6 +15133,7 @@ def test_search_cursor_misses_nothing_when_its_run_is_deleted(ops):
         ("log/search", "q=", "q", "must not be empty"),
         ("log/search", "q=" + "x" * 1025, "q", "must have at most 1024 characters"),
         ("log/search", "q=a&case=maybe", "case", "is not true or false"),
+        ("log/search", "q=a&regex=true", "regex", "must be one of false, f, 0"),
         ("log/search", "q=a&run_id=x", "run_id", "must match"),
         ("log/search", "q=a&limit=0", "limit", "must be 1 to 1000"),
         ("log/search", "q=a&limit=1001", "limit", "must be 1 to 1000"),
@@ -15767,12 +15776,13 @@ ROUTES_OF_0X = {
     "POST /api/runs/bulk/rerun": "BulkRerunBody",
     "POST /api/runs/bulk/delete": "BulkAffectedBody",
     "POST /api/runs/bulk/restore": "BulkAffectedBody",
-    "GET /api/runs/no": "ErrorModel",
+    "GET /api/runs/no": "ErrorModel", "GET /api/instance": "InstanceInfo",
 }
 EVENTS_OF_0X = {
     "ping": "PingEvent", "run.created": "RunEvent", "run.started": "RunEvent",
     "run.updated": "RunEvent", "run.completed": "RunEvent", "run.failed": "RunEvent",
-    "run.deleted": "RunDeletedSSEEvent",
+    "run.deleted": "RunDeletedSSEEvent", "system": "SystemSampleSSEEvent",
+    "config.stale": "ConfigStaleSSEEvent",
 }
 LOG_EVENTS_OF_0X = {
     "line": "LogLineEntry", "rotated": "LogRotatedEvent", "dropped": "LogDroppedEvent",
@@ -15854,7 +15864,7 @@ def told_to_0x(serve_here):
     client.daemon.clock.pass_time(tr.SAMPLE_EVERY_S)
     client.daemon.tick()
     told = []
-    with client.events("/api/runs/stream") as events:
+    with client.events("/api/stream") as events:
         run, much, hold = client.run("ask"), client.run("much"), client.trigger("hold")
         stopped = client.stop(hold)
         told.append(("stop", "StopRunOutputBody", stopped.json))
@@ -15864,6 +15874,9 @@ def told_to_0x(serve_here):
             method, path = asked.format(id=run["id"]).split()
             body = bodies.get(path.rpartition("/")[0])
             told.append((asked, kind, client.request(method, path, body).json))
+        write_config(Path(client.daemon.config.path).parent, {"tasks": {}})
+        client.daemon.clock.pass_time(tr.SAMPLE_EVERY_S)
+        client.daemon.tick()
         wanted = set(EVENTS_OF_0X)
         while wanted:
             event = next(events)
@@ -15901,11 +15914,68 @@ def test_strict_client_of_0x_decodes_answers_and_events(told_to_0x):
     assert sample.ts == 1_800_000_000 + tr.SAMPLE_EVERY_S
     assert system.mem_total == sample.mem_total
     assert told["GET /api/runs/summary"].last_failure.year == 2027
+    assert told["system"].sample.ts == sample.ts + tr.SAMPLE_EVERY_S
+    assert told["config.stale"].stale is True
+    instance = told["GET /api/instance"]
+    assert (instance.pid, instance.fingerprint) == (os.getpid(), info.fingerprint)
     (again,) = told["POST /api/runs/bulk/rerun"].triggered
     deleted, run = told["run.deleted"], told["GET /api/runs/{id}"]
     assert (again.task_name, deleted.run_id) == ("ask", run.id)
     assert (run.exit_code, run.params) == (5, {"N": "5", "A": "b"})
     assert told["daemon"].line == "1970-01-01T00:00:00.002Z info ready"
+
+
+def test_stream_of_all_tells_the_state_of_the_configuration(serve_here):
+    client = serve_here({"a": {"run": "true"}}, clock=FakeClock())
+    daemon = client.daemon
+
+    def look():
+        daemon.clock.pass_time(tr.SIGN_OF_LIFE_S)
+        daemon.tick()
+
+    def changes(events):
+        return (e.data["stale"] for e in events if e.name == "config.stale")
+
+    folder = Path(daemon.config.path).parent
+    with client.events("/api/stream") as events:
+        assert next(events).name == "ping"
+        look()
+        write_config(folder, {"tasks": {"b": {"run": "true"}}})
+        look()
+        assert next(changes(events)) is True
+        first = client.run("a")
+        seen = list(itertools.islice(events, 3))
+    second = client.run("a")
+    assert [event.data["run_id"] for event in seen] == [first["id"]] * 3
+    client.post("/api/reload")
+    last = {"Last_Event_ID": seen[-1].id}
+    with client.events("/api/stream", **last) as events:
+        # What happened meanwhile comes first, then the state as it is by now.
+        _, *missed, state = itertools.islice(events, 5)
+        assert [event.data["run_id"] for event in missed] == [second["id"]] * 3
+        assert (state.name, state.data, state.id) == (
+            "config.stale", {"stale": False}, "")  # fmt: skip
+        # Written again as it was: another file, but nothing else in it.
+        text = (folder / "tasks.json").read_text()
+        write_config(folder, {"tasks": {}})
+        look()
+        assert next(changes(events)) is True
+        write_config(folder, text)
+        look()
+        assert next(changes(events)) is False
+
+
+def test_auth_status_and_health_are_open_to_all(guarded, shared):
+    for daemon, token, needed, may in (
+        (guarded, "s3cret", True, True), (guarded, "wrong", True, False),
+        (guarded, "", True, False), (shared, "", False, True),
+    ):  # fmt: skip
+        sent = {"Authorization": f"Bearer {token}"}
+        told = daemon.get("/api/auth/status", **sent).json
+        assert (told["auth_required"], told["authenticated"]) == (needed, may)
+        reply = daemon.get("/health", **sent)
+        assert (reply.raw, reply.headers["Content-Type"]) == (b"OK", tr.PLAIN_TEXT)
+    guarded.get("/api/instance", 401, Authorization="Bearer wrong")
 
 
 @pytest.mark.parametrize("seconds, text", [
@@ -15978,7 +16048,8 @@ def test_openapi_describes_every_parameter(shared: Served) -> None:
     open_to_all = {
         path for path, o in paths.items() if o.get("get", {}).get("security") == []
     }
-    assert open_to_all == {"/", "/healthz", "/readyz"}
+    open_paths = {"/", "/health", "/healthz", "/readyz", "/api/auth/status"}
+    assert open_to_all == open_paths
     trigger = paths["/api/tasks/{task_name}/run"]["post"]
     queries = [p["schema"] for p in trigger["parameters"] if p["in"] == "query"]
     wait, timeout, _ = queries
@@ -16034,7 +16105,7 @@ def test_openapi_tells_the_other_forms_of_a_run(shared: Served) -> None:
         told = re.findall(
             "`([a-z]+)`", forms["text/event-stream"]["schema"]["description"]
         )
-        assert told == ["run", "line", "rotated", "done", "unfinished"]
+        assert told == ["run", "line", "rotated", "dropped", "done", "unfinished"]
 
 
 def test_openapi_tells_both_formats_of_the_metrics(shared: Served) -> None:
