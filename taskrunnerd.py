@@ -258,6 +258,7 @@ HEADERS_MAX_BYTES = 32 * KIB
 HEADERS_MAX_COUNT = 100
 REQUEST_ID_MAX_CHARS = 200
 KEY_MAX_CHARS = 255
+REASON_MAX_CHARS = 200  # of a pause
 KEY_KEPT_S = 86_400.0
 TRACEPARENT_MAX_CHARS = 512  # of a version to come; that of today has 55
 BODY_MAX_BYTES = MIB
@@ -1585,7 +1586,7 @@ _SCHEDULE: dict[str, JsonSchema] = {
 }
 _TASK_ANSWER = _answer(
     "A declared task",
-    "cron timezone schedule next_run_at last_run "
+    "cron timezone schedule paused next_run_at last_run "
     + " ".join(key for key in _SHOWN_KEYS if "default" not in TASK_KEYS[key]),
     name=_TASK_NAME,
     params=_list("Declared parameters", _ref("Param")),
@@ -1594,6 +1595,7 @@ _TASK_ANSWER = _answer(
     kind=_choice("Always task", ("task",)),
     parameters=_list("The same as params, otherwise told", _ref("TaskParam")),
     autostart=_flag("Always true"),
+    paused=_ref("Pause"),
     coalesce=_flag("Whether a trigger joins a run that waits with its parameters"),
     next_run_at=_time("When its next scheduled run starts, jitter included"),
     running=_integer("Runs running now"),
@@ -1693,10 +1695,26 @@ SCHEMAS: dict[str, JsonSchema] = {
     ),
     "NextTicks": _answer(
         "The coming ticks of a task; none without a schedule",
-        "cron timezone schedule",
+        "cron timezone schedule paused",
         task_name=_TASK_NAME,
         **_SCHEDULE,
+        paused=_ref("Pause"),
         ticks=_list("The ticks, soonest first", _ref("Tick")),
+    ),
+    "Pause": _object(
+        "Since when the schedule does not fire, until when, and why",
+        "until reason",
+        since=_time("When it was paused"),
+        until=_time("When it goes on by itself"),
+        reason=_text("Why", format="any-text"),
+    ),
+    "PauseRequest": _request(
+        "How long and why schedules shall not fire",
+        until=_text("When they go on by themselves (RFC 3339)", format="date-time"),
+        reason=_text("Why, for people", maxLength=REASON_MAX_CHARS),
+    ),
+    "AllPaused": _answer(
+        "Whether all schedules are paused", "paused", paused=_ref("Pause")
     ),
     "Trigger": _request(
         "What a trigger may send",
@@ -3418,6 +3436,23 @@ class Run(NamedTuple):
         return {name: value for name, value in pairs if value is not None}
 
 
+class Pause(NamedTuple):
+    """Since when a schedule does not fire, until when if that is known (Unix
+    milliseconds), and why."""
+
+    since_ms: int
+    until_ms: int | None = None
+    reason: str | None = None
+
+    @property
+    def quiet_s(self) -> float:
+        """The last second that has no tick."""
+        return math.inf if self.until_ms is None else -(-self.until_ms // 1000) - 1
+
+
+ALL_TASKS = ""  # in the place of the name of a task that is paused
+
+
 class Claim(NamedTuple):
     """A key that makes a request safe to repeat, with what tells that request from
     others, the run that it made, and when."""
@@ -3859,6 +3894,20 @@ def write_schedule(task_name: str, schedule: str, seen_until: str) -> Write:
     """The record that a task has a schedule since a time."""
     sql = "insert or replace into schedules values (?, ?, ?)"
     return Write((sql, [task_name, schedule, seen_until]))
+
+
+def write_paused(task_name: str, pause: Pause) -> Write:
+    """The record that the schedule of a task, or of ALL_TASKS, does not fire."""
+    sql = "insert or replace into pauses values (?, ?, ?, ?)"
+    return Write((sql, [task_name, *pause]))
+
+
+def write_resumed(task_name: str, seen_until: str) -> Write:
+    """The record that a pause is over, and its ticks are seen."""
+    seen = "update schedules set seen_until = max(seen_until, ?)"
+    seen += " where ? in (task_name, '')"
+    gone = "delete from pauses where task_name = ?"
+    return Write((gone, [task_name]), (seen, [seen_until, task_name]))
 
 
 def write_unscheduled(task_name: str) -> Write:
@@ -4383,6 +4432,11 @@ class Store:
                 run = _with_loss(run, ["secret_params"])
             found.append((run, secret))
         return found
+
+    def pauses(self) -> dict[str, Pause]:
+        """The pauses, also those that are over, by task name or ALL_TASKS."""
+        rows = self._rows("select task_name, since_ms, until_ms, reason from pauses")
+        return {row[0]: Pause(*row[1:]) for row in rows}
 
     def schedules(self) -> dict[str, tuple[str, str]]:
         """(schedule, time up to which its ticks were seen) by task name."""
@@ -7253,9 +7307,15 @@ class Lane:
         self.queue: collections.deque[LiveRun] = collections.deque()
         # The ticks up to this one were seen; set when the schedule begins.
         self.seen_s = 0
+        # Up to here a pause keeps them from firing.
+        self.quiet_s = -math.inf
         # Number of its entry in the timetable; others are outdated.
         self.entry = -1
         self.next_run_ms: int | None = None
+
+    def pass_over(self, now_s: int) -> None:
+        """Take the ticks of a pause for seen: they were not missed."""
+        self.seen_s = int(max(self.seen_s, min(now_s, self.quiet_s)))
 
     def define(self, task: Task) -> None:
         """Take over a definition of the task."""
@@ -7339,6 +7399,7 @@ class TaskState(NamedTuple):
     last_run: Run | None
     next_run_ms: int | None
     failures: int = 0
+    pause: Pause | None = None
 
 
 class CallerGone(Exception):
@@ -7425,10 +7486,11 @@ class Timetable:
         """Enter a task's first tick after those that were seen, if it has a schedule,
         in the place of what was entered before."""
         lane.entry, lane.next_run_ms = -1, None
-        if not lane.task.cron:
+        if not lane.task.cron or lane.quiet_s == math.inf:
             return
         slip = slip_ms(lane.task)
-        ticks = upcoming(lane.task.cron, lane.seen_s, anchor_s)
+        after_s = int(max(lane.seen_s, lane.quiet_s))
+        ticks = upcoming(lane.task.cron, after_s, anchor_s)
         first = next(ticks, None)
         if first:
             firing = first if first.fires else next((t for t in ticks if t.fires), None)
@@ -7857,6 +7919,8 @@ class Daemon:
         # How often the loop of the schedule has gone round.
         self.rounds = 0
         self._timetable = Timetable()
+        # By task name or ALL_TASKS; also those that are over.
+        self._pauses = self.store.pauses()
         self._newest_wall_ms = self.started_ms
         self._lag_s = 0.0
         # What the store refused to the schedule, whose next round tries it again.
@@ -7892,7 +7956,8 @@ class Daemon:
         if live:
             last_run = live.run
         counts = (len(lane.active), len(lane.queue))
-        return TaskState(lane.task, *counts, last_run, lane.next_run_ms, lane.failures)
+        pause, next_ms = self.pause_of(lane.task.name), lane.next_run_ms
+        return TaskState(lane.task, *counts, last_run, next_ms, lane.failures, pause)
 
     def find_run(self, run_id: str) -> Run | None:
         """A run as it is now, live or ended."""
@@ -9115,6 +9180,8 @@ class Daemon:
         for lane in due:
             now_s = (now_ms - slip_ms(lane.task)) // 1000
             task = lane.task
+            with self._mutex:
+                lane.pass_over(now_s)
             if not task.cron:  # a reload was faster
                 continue
             plan = plan_ticks(task, lane.seen_s, now_s, anchor_s)
@@ -9123,7 +9190,7 @@ class Daemon:
                 if self.rests:
                     # Left to the next program, which starts where this one was.
                     break
-                if not self._declares(task):
+                if not self._declares(task) or lane.quiet_s >= now_s:
                     continue
                 before[lane] = _Seen(task.cron, lane.seen_s)
                 changes += self._follow(lane, plan, values)
@@ -9134,8 +9201,9 @@ class Daemon:
         failures = {c.live.lane: c.write.failure() for c in changes if c.undoable}
         with self._mutex:
             for lane in due:
-                if failures.get(lane) and lane.task.cron == before[lane].cron:
-                    lane.seen_s = before[lane].seen_s
+                known = before.get(lane)
+                if failures.get(lane) and known and lane.task.cron == known.cron:
+                    lane.seen_s = known.seen_s
                 if self._lanes.get(lane.task.name) is lane:
                     self._timetable.add(lane, anchor_s)
         for failure in failures.values():
@@ -9184,6 +9252,59 @@ class Daemon:
         run = run._replace(scheduled_at=scheduled_at)
         return LiveRun(run, lane, {})
 
+    # -- pauses
+
+    def pause_of(self, name: str) -> Pause | None:
+        """The pause that a task's schedule is in, or all are; the longer one."""
+        now_s = self.clock.wall_ms() // 1000
+        both = (self._pauses.get(name), self._pauses.get(ALL_TASKS))
+        lasting = [pause for pause in both if pause and pause.quiet_s >= now_s]
+        return max(lasting, key=lambda pause: pause.quiet_s, default=None)
+
+    def _enter(self, lane: Lane) -> None:
+        """Enter the next tick of a task that does not fall into a pause."""
+        now_s = self.clock.wall_ms() // 1000
+        lane.pass_over(now_s)
+        both = (self._pauses.get(lane.task.name), self._pauses.get(ALL_TASKS))
+        quiet = [pause.quiet_s for pause in both if pause]
+        lane.quiet_s = max(quiet, default=-math.inf)
+        lane.pass_over(now_s)
+        self._timetable.add(lane, self.anchor_s)
+
+    def _put_pause(self, name: str, pause: Pause | None) -> None:
+        self._pauses.pop(name, None)
+        if pause:
+            self._pauses[name] = pause
+        for lane in self._lanes.values():
+            self._enter(lane)
+        self._due.notify()
+
+    def set_pause(self, name: str, pause: Pause | None) -> None:
+        """Pause the schedule of a task, or of ALL_TASKS, or have it go on. Durable when
+        this returns. Raises Problem 404, 507."""
+        if name != ALL_TASKS:
+            self.task(name)
+        now_ms = self.clock.wall_ms()
+        with self._mutex:
+            before = self._pauses.get(name)
+            if not before and not pause:
+                return
+            if pause and before and before.quiet_s >= now_ms // 1000:
+                pause = pause._replace(since_ms=before.since_ms)
+            resumed = write_resumed(name, time_text(now_ms))
+            write = self.store.enqueue(write_paused(name, pause) if pause else resumed)
+            self._put_pause(name, pause)
+        try:
+            self.store.flush(write)
+        except StoreError as error:
+            with self._mutex:
+                if self._pauses.get(name) is pause:
+                    self._put_pause(name, before)
+            text = f"cannot be recorded: {error}"
+            raise Problem(507, text, headers=RETRY_LATER) from error
+        what = "paused" if pause else "resumed"
+        LOG.info("schedule %s task=%s", what, name or "(all)")
+
     # -- which schedules there are
 
     def _start_schedules(self) -> None:
@@ -9203,7 +9324,7 @@ class Daemon:
                 begun = write_schedule(name, schedule, time_text(now_s * 1000))
                 writes.append(self.store.enqueue(begun))
             with self._mutex:
-                self._timetable.add(lane, self.anchor_s)
+                self._enter(lane)
         writes += [self.store.enqueue(write_unscheduled(name)) for name in known]
         self._persist(writes)
 
@@ -9219,7 +9340,7 @@ class Daemon:
                 now = time_text(now_s * 1000)
                 begun = write_schedule(name, schedule_text(cron), now)
                 writes.append(self.store.enqueue(begun))
-            self._timetable.add(lane, self.anchor_s)
+            self._enter(lane)
         gone = [n for n in old if n not in self._lanes or not self._lanes[n].task.cron]
         return writes + [self.store.enqueue(write_unscheduled(name)) for name in gone]
 
@@ -9279,7 +9400,8 @@ class Daemon:
         self._start_schedules()
         for task in self.config.tasks.values():
             # An upgrade in place is no start: what runs has not noticed.
-            if task.run_on_start and not handover:
+            paused = self.pause_of(task.name)
+            if task.run_on_start and not handover and not paused:
                 self._run_at_start(task)
 
     def settle(self) -> None:
@@ -9712,14 +9834,25 @@ def _schedule_document(task: Task) -> dict[str, Any]:
     return {"cron": task.cron.text, "timezone": task.cron.zone_name, "schedule": words}
 
 
+def pause_document(pause: Pause) -> dict[str, Any]:
+    """A pause as JSON."""
+    document: dict[str, Any] = {"since": time_text(pause.since_ms)}
+    if pause.until_ms is not None:
+        document["until"] = time_text(pause.until_ms)
+    return {**document, "reason": pause.reason} if pause.reason else document
+
+
 def next_document(
-    task: Task, after_s: int, anchor_s: int, count: int
+    task: Task, after_s: int, anchor_s: int, count: int, pause: Pause | None = None
 ) -> dict[str, Any]:
-    """The coming ticks of a task as JSON."""
+    """The coming ticks of a task as JSON; those in a pause do not come."""
     ticks: list[dict[str, Any]] = []
     document = {"task_name": task.name, **_schedule_document(task), "ticks": ticks}
-    if not task.cron:
+    if pause:
+        document["paused"] = pause_document(pause)
+    if not task.cron or (pause and pause.quiet_s == math.inf):
         return document
+    after_s = int(max(after_s, pause.quiet_s)) if pause else after_s
     for tick in itertools.islice(upcoming(task.cron, after_s, anchor_s), count):
         at = time_text(tick.at_s * 1000)
         local = zone_text(tick.at_s, task.cron.zone_name)
@@ -9743,6 +9876,8 @@ def task_document(state: TaskState) -> dict[str, Any]:
         "running": state.running,
         "queued": state.queued,
     }
+    if state.pause:
+        document["paused"] = pause_document(state.pause)
     if state.next_run_ms is not None:
         document["next_run_at"] = time_text(state.next_run_ms)
     if state.last_run:
@@ -9896,7 +10031,43 @@ def get_next_ticks(daemon: Daemon, request: Request) -> Answer:
     task = daemon.task(request.path["task_name"])
     after_s = daemon.clock.wall_ms() // 1000
     anchor_s = daemon.anchor_s
-    return Answer(200, next_document(task, after_s, anchor_s, request.query["n"]))
+    count, pause = request.query["n"], daemon.pause_of(task.name)
+    return Answer(200, next_document(task, after_s, anchor_s, count, pause))
+
+
+def _wanted_pause(daemon: Daemon, request: Request) -> Pause:
+    """Raises Problem 422."""
+    now_ms, body = daemon.clock.wall_ms(), request.body or {}
+    until_ms = parse_time(body["until"]) if "until" in body else None
+    if until_ms is not None and until_ms <= now_ms:
+        fault = Fault(("body", "until"), "must be in the future", body["until"])
+        raise Problem(422, "a pause has to end after now", faults=[fault])
+    return Pause(now_ms, until_ms, body.get("reason"))
+
+
+def pause_task(daemon: Daemon, request: Request) -> Answer:
+    """Keep the schedule of a task from firing; triggers and hooks still run it."""
+    daemon.set_pause(request.path["task_name"], _wanted_pause(daemon, request))
+    return get_task(daemon, request)
+
+
+def resume_task(daemon: Daemon, request: Request) -> Answer:
+    """Have the schedule of a task go on, which has missed nothing."""
+    daemon.set_pause(request.path["task_name"], None)
+    return get_task(daemon, request)
+
+
+def pause_all(daemon: Daemon, request: Request) -> Answer:
+    """Keep all schedules from firing."""
+    daemon.set_pause(ALL_TASKS, _wanted_pause(daemon, request))
+    pause = daemon.pause_of(ALL_TASKS)
+    return Answer(200, {"paused": pause_document(pause)} if pause else {})
+
+
+def resume_all(daemon: Daemon, request: Request) -> Answer:
+    """Have the schedules go on, but for those that are paused one by one."""
+    daemon.set_pause(ALL_TASKS, None)
+    return Answer(200, {})
 
 
 def _preferences(header: str) -> dict[str, str]:
@@ -10800,6 +10971,8 @@ def _daemon_families(
          [("", label, state.running) for label, state in states.items()]),
         ("taskrunnerd_queue_length", "gauge", "Runs that wait in the queue",
          [("", label, state.queued) for label, state in states.items()]),
+        ("taskrunnerd_task_paused", "gauge", "Whether the schedule is paused",
+         [("", label, int(bool(state.pause))) for label, state in states.items()]),
         ("taskrunnerd_task_consecutive_failures", "gauge",
          "Runs that failed since the last success, by their last attempts",
          [("", label, state.failures) for label, state in states.items()]),
@@ -10998,6 +11171,11 @@ ROUTES = (
     Route("GET", "/api/tasks", get_tasks, "Tasks"),
     Route("GET", "/api/tasks/{task_name}", get_task, "Task"),
     Route("GET", "/api/tasks/{task_name}/next", get_next_ticks, "NextTicks", query="n"),
+    Route("POST", "/api/tasks/{task_name}/pause", pause_task, "Task",
+          body="PauseRequest"),
+    Route("POST", "/api/tasks/{task_name}/resume", resume_task, "Task"),
+    Route("POST", "/api/pause", pause_all, "AllPaused", body="PauseRequest"),
+    Route("POST", "/api/resume", resume_all, "AllPaused"),
     Route("GET", "/api/tasks/{task_name}/runs", get_task_runs, "Runs", query=_FILTERS),
     Route("GET", "/api/tasks/{task_name}/runs/{run_id}", get_run, "Run",
           query="wait wait_timeout output", also=_LIVE,
@@ -14216,7 +14394,7 @@ def _print_tasks(settings: dict[str, str], arguments: argparse.Namespace) -> int
             _state(task["last_run"]) if "last_run" in task else "-",
             str(task["running"]),
             str(task["queued"]),
-            _local_time(task.get("next_run_at")),
+            "paused" if "paused" in task else _local_time(task.get("next_run_at")),
             task["description"],
         )
         for task in tasks
@@ -14310,6 +14488,26 @@ def _ask_stop(settings: dict[str, str], arguments: argparse.Namespace) -> int:
             raise
         raise UsageError(str(refused), EX_DIFFERS) from None
     return _show(answer, [answer["message"]], as_json=arguments.json)
+
+
+def _ask_pause(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Pause the schedule of a task or of all, or have it go on."""
+    word, name = arguments.command, arguments.task
+    if bool(name) == arguments.all:
+        raise UsageError(f"write {word} TASK, or {word} --all", EX_USAGE)
+    path = f"{_task_path(name) if name else '/api'}/{word}"
+    body: dict[str, Any] = {}
+    if word == "pause":
+        body = {"reason": arguments.reason} if arguments.reason else {}
+        if arguments.lasts:
+            until_s = time.time() + _parse_time("--for", arguments.lasts)
+            body["until"] = time_text(int(until_s * 1000))
+    answer = _client(settings, arguments.url).ask("POST", path, body or None)
+    pause = answer.get("paused")
+    told = "paused" if pause else "goes on"
+    if pause and "until" in pause:
+        told += f" until {_local_time(pause['until'])}"
+    return _show(answer, [f"{name or 'all tasks'}: {told}"], as_json=arguments.json)
 
 
 def _health(client: Client) -> dict[str, Any]:
@@ -15987,6 +16185,7 @@ def _count(default: int) -> _Argument:
 _WHICH_RUN = _arg("run", metavar="RUN", help="which run")
 _TASK = _arg("task", nargs="?", metavar="TASK", help="of this task only")
 _JSON = _arg("--json", action="store_true", help="print JSON")
+_ALL = _arg("--all", action="store_true", help="every schedule")
 _WHERE = (
     _arg(
         "--url",
@@ -16088,6 +16287,16 @@ _COMMANDS: dict[str, _Command] = {
         more=_RUN_NAMES,
     ),
     "stop": _asking("ask a run to stop", _ask_stop, _JSON, _WHICH_RUN, more=_RUN_NAMES),
+    "pause": _asking(
+        "keep the schedule of a task from firing; triggers still run it",
+        _ask_pause,
+        _JSON,
+        _TASK,
+        _ALL,
+        _arg("--for", dest="lasts", metavar="TIME", help="go on after this: 90s, 2h"),
+        _arg("--reason", metavar="TEXT", help="why, for people"),
+    ),
+    "resume": _asking("have a schedule go on", _ask_pause, _JSON, _TASK, _ALL),
     "status": _asking(
         "show on one screen how the daemon is doing", _print_status, _JSON
     ),
@@ -16461,8 +16670,12 @@ async function drawStrip(strip, name) {
   const tall = (run) => `80% ${12 + 88 * Math.sqrt(lasted(run) / most)}%`;
   fill(strip, runs.map((run) => h(`a.${tone(run)}`, { href: href(run), tabindex: -1,
     title: outline(run), style: { backgroundSize: tall(run) } })).reverse()); }
-const plan = ({ schedule, next_run_at: next }) => !schedule ? h("span.dim", "on demand")
-  : [schedule, next && h("p.dim", "next ", since(next))];
+const turnSchedule = (name, paused, word = paused ? "Resume" : "Pause") => button(word, () => attempt(
+  post(`api/tasks/${name}/${word.toLowerCase()}`).then(() => refresh())), { "aria-label": `${word} ${name}` });
+const plan = ({ name, schedule, next_run_at: next, paused }) => !schedule ? h("span.dim", "on demand")
+  : [schedule, h("p.dim bar", paused ? h("span.chip warn", { title: paused.reason }, "paused",
+    paused.until && [" until ", when(paused.until)]) : h("span", next && ["next ", since(next)]),
+    turnSchedule(name, paused))];
 const doing = ({ running, queued, last_run: last }) => [running > 0 && h("span.chip run", `${running} running `),
   queued > 0 && h("span.chip idle", `${queued} queued`),
   !running && !queued && (last ? [link(last), " ", since(last.end_at || last.created_at)] : "never run")];
@@ -16612,17 +16825,16 @@ function runView(id, line) {
     fill(side, timeline(run), params.length > 0 && facts("Parameters", params),
       attempts.length > 1 && facts("Attempts", attempts.map((one) =>
         [String(one.retry_attempt + 1), [link(one), " ", when(one.created_at)]])),
-      (run.cause_run_id || run.hook_run_ids) && facts("Hooks", [run.cause_run_id && ["triggered by", runOf(run.cause_run_id)],
-        ...(run.hook_run_ids || []).map((one) => ["triggered", runOf(one)])].filter(Boolean)),
+      run.cause_run_id && facts("Triggered by", [["run", runOf(run.cause_run_id)]]),
+      run.hook_run_ids && facts("Hooks", run.hook_run_ids.map((one) => ["run", runOf(one)])),
       facts("Details", picked(run, /code|signal|error|by$|seconds|bytes|surv|^id/))); };
   const load = async () => {
     const told = await get(`api/runs/${id}`);
     draw(run = run?.end_reason && !told.end_reason ? run : told); log ||= logView(split, run, line);
     draw(attempts = await attemptsOf(run)); };
   const refresh = () => attempt(load()); refresh(fill($("main"), top, split));
-  const onrun = (name, told) => {
-    if (told.id !== id || name === "run.deleted") return;
-    draw(run = told); if (told.end_reason) refresh(); };
+  const onrun = (name, told) => told.id === id && name !== "run.deleted"
+    && [draw(run = told)] && told.end_reason && refresh();
   return { id, refresh, seek: (n) => n >= 0 && log?.(n), onrun }; }
 // -- a log: only what is near the view is in the document
 const HUES = [0, 355, 135, 42, 215, 285, 185, 0];

@@ -2016,12 +2016,14 @@ def test_hooks_of_the_defaults_are_not_for_hook_tasks(tmp_path):
 def test_task_key_is_shown_recorded_and_compared_by_its_row(tmp_path: Path) -> None:
     task = task_of(tmp_path)
     shown = {row.key for row in tr.TASK_FIELDS.values() if row.kind.read}
+    made = {"working_dir", "shell"}
     assert shown < set(tr.SCHEMAS["Task"]["properties"])
     assert set(tr.SCHEMAS["Task"]["required"]) - shown == {
-        "name", "params", "coalesce", "running", "queued",
+        "name", "params", "coalesce", "running", "queued", "parameters", "kind",
+        "autostart", *made,
     }  # fmt: skip
     absent = {"timeout", "keep_runs", "keep_for"}
-    assert set(tr.shown_settings(task)) == shown - absent
+    assert set(tr.shown_settings(task)) == (shown | made) - absent
     for field, row in tr.TASK_FIELDS.items():
         assert tr.changed_keys(task, task._replace(**{field: "other"})) == [row.key]
         assert (field in tr.task_record(task)) == row.until_end
@@ -13464,6 +13466,137 @@ def test_reload_without_a_daemon_says_so(tmp_path):
     assert told.err == "taskrunnerd: --data .taskrunnerd: no daemon runs here\n"
 
 
+# -- pauses
+
+
+def pass_minutes(daemon, clock, minutes):
+    """Let minutes pass, each with a look at the schedule; returns how many runs and
+    rows that made."""
+    before = len(daemon.store.list_ids(tr.RunFilter(), "", 1000))
+    for _ in range(minutes):
+        clock.pass_time(60)
+        daemon.tick()
+        past_runs(daemon, "a")
+    return len(daemon.store.list_ids(tr.RunFilter(), "", 1000)) - before
+
+
+@pytest.mark.parametrize("name", ["a", tr.ALL_TASKS])
+def test_paused_schedule_neither_fires_nor_misses(in_process, name):
+    clock = clock_at("2026-03-04 10:00:10")
+    tasks = {
+        "a": {**MINUTELY, "on_success": "hook"},
+        "hook": {"run": "true", "run_on_start": True},
+    }
+    daemon = in_process(tasks, clock)
+    assert pass_minutes(daemon, clock, 2) == 4
+    daemon.set_pause(name, tr.Pause(clock.ms, None, "moving"))
+    since_ms = clock.ms
+    assert pass_minutes(daemon, clock, 2) == 0
+    assert daemon.task_states()[0].next_run_ms is None
+    # A trigger is nobody's schedule, nor is a hook.
+    daemon.trigger("a", {}, "api")
+    assert [run.task_name for run in all_ended(daemon)[-2:]] == ["a", "hook"]
+    clock.pass_time(HOUR_S)
+    daemon = in_process(tasks, clock, after=daemon)
+    rewrite(daemon, {**tasks, "b": {"run": "true"}})
+    assert daemon.task_states()[0].pause == (since_ms, None, "moving")
+    assert pass_minutes(daemon, clock, 2) == 0
+    daemon.set_pause(name, tr.Pause(clock.ms, None, "still"))
+    assert daemon.pause_of("a") == (since_ms, None, "still")
+    daemon.set_pause(name, None)
+    assert daemon.pause_of("a") is None
+    # Durable as well: nothing is caught up on after a crash right behind it.
+    daemon = in_process(tasks, clock, after=daemon)
+    past_runs(daemon, "a")
+    assert pass_minutes(daemon, clock, 1) == 2
+    assert {run.end_reason for run in all_ended(daemon)} == {"success"}
+    daemon.set_pause(name, None)
+
+
+def test_pause_ends_by_itself(in_process):
+    clock = clock_at("2026-03-04 10:00:30")
+    tasks = {"a": MINUTELY}
+    daemon = in_process(tasks, clock)
+    daemon.set_pause("a", tr.Pause(clock.ms, clock.ms + 90_000))
+    assert next_run(daemon) == "2026-03-04T10:02:00.000Z"
+    assert daemon.task_states()[0].pause
+    assert pass_minutes(daemon, clock, 1) == 0
+    clock.pass_time(15)
+    daemon.tick()
+    assert past_runs(daemon, "a") == []
+    clock.pass_time(15)
+    daemon.tick()
+    # A tick in its last moment fires.
+    assert [run.scheduled_at for run in past_runs(daemon, "a")] == [
+        "2026-03-04T10:02:00.000Z"
+    ]
+    assert daemon.task_states()[0].pause is None
+    # The longer of two holds.
+    daemon.set_pause("a", tr.Pause(clock.ms, clock.ms + 600_000))
+    daemon.set_pause(tr.ALL_TASKS, tr.Pause(clock.ms, clock.ms + 1_200_000))
+    assert next_run(daemon) == "2026-03-04T10:22:00.000Z"
+    # Over while no daemon was there: what came behind it was missed.
+    clock.pass_time(25 * 60)
+    daemon = in_process(tasks, clock, after=daemon)
+    daemon.tick()
+    _, *runs = past_runs(daemon, "a")
+    assert reasons(runs) == ["missed", "success"]
+    assert runs[0].error.startswith("5 ticks were missed")
+
+
+def test_pause_that_cannot_be_recorded_is_none(in_process, monkeypatch):
+    def locked(batch):
+        raise tr.sqlite3.OperationalError("database is locked")
+
+    daemon = in_process({"a": MINUTELY}, clock_at("2026-03-04 10:00:30"))
+    first = tr.Pause(daemon.clock.wall_ms())
+    for before in (None, first):
+        daemon.set_pause("a", before)
+        with monkeypatch.context() as patch:
+            patch.setattr(daemon.store, "_commit", locked)
+            for wanted in (first._replace(reason="other"), None):
+                if wanted == before:
+                    continue
+                with pytest.raises(tr.Problem) as caught:
+                    daemon.set_pause("a", wanted)
+                assert caught.value.status == 507
+        assert daemon.pause_of("a") == before
+        assert (daemon.task_states()[0].next_run_ms is None) == bool(before)
+    with pytest.raises(tr.Problem, match="no task"):
+        daemon.set_pause("b", None)
+
+
+def test_pause_over_the_api_and_by_command(serve):
+    daemon = serve({"a": {**MINUTELY, "cron": "0 0 1 1 *"}, "b": {"run": "true"}})
+    until = "2099-01-01T00:00:00.000Z"
+    for body, at in (
+        ({"until": "2020-01-01T00:00:00Z"}, "body.until"),
+        ({"until": "tomorrow"}, "body.until"),
+        ({"why": "x"}, "body.why"),
+    ):
+        reply = daemon.post("/api/tasks/a/pause", body, 422)
+        assert [place for place, _ in reply.faults] == [at]
+    daemon.post("/api/tasks/x/pause", status=404)
+    paused = daemon.post("/api/tasks/a/pause", {"until": until, "reason": "x"}).json
+    assert (paused["paused"]["until"], paused["paused"]["reason"]) == (until, "x")
+    assert paused["next_run_at"] == until
+    following = daemon.get("/api/tasks/a/next?n=1").json
+    assert following["paused"] == paused["paused"]
+    assert following["ticks"][0]["at"] == until
+    figures = figures_of(daemon)
+    assert [figure(figures, "task_paused", task=name) for name in "ab"] == [1, 0]
+    assert "paused" not in daemon.post("/api/tasks/a/resume").json
+    ask = functools.partial(run_command, daemon.folder, **daemon.variables)
+    assert ask("pause", "--all", "--reason", "y").out == "all tasks: paused\n"
+    assert daemon.get("/api/tasks/a/next").json["ticks"] == []
+    assert daemon.get("/api/tasks/b").json["paused"]["reason"] == "y"
+    assert ask("resume", "--all").out == "all tasks: goes on\n"
+    assert ask("pause", "a", "--for", "2h").out.startswith("a: paused until 20")
+    assert "paused" in ask("tasks").out
+    for words in (["pause"], ["resume", "a", "--all"], ["pause", "a", "--for", "x"]):
+        assert ask(*words).code == tr.EX_USAGE
+
+
 # -- what is told of the daemon itself
 
 
@@ -15340,7 +15473,8 @@ taskrunnerd_task_last_success_timestamp_seconds
 taskrunnerd_task_last_run_timestamp_seconds taskrunnerd_task_last_exit_code
 taskrunnerd_ticks_missed_total taskrunnerd_log_bytes_dropped_total
 taskrunnerd_task_next_run_timestamp_seconds taskrunnerd_runs_active
-taskrunnerd_queue_length taskrunnerd_task_consecutive_failures
+taskrunnerd_queue_length taskrunnerd_task_paused
+taskrunnerd_task_consecutive_failures
 taskrunnerd_scheduler_lag_seconds
 taskrunnerd_http_requests_total taskrunnerd_http_waiting
 taskrunnerd_config_last_reload_successful taskrunnerd_build_info
@@ -22796,7 +22930,7 @@ def test_page_takes_escapes_out_of_a_line(line, shown):
 
 def test_page_is_one_short_plain_file():
     lines = tr.PAGE.splitlines()
-    assert len(lines) < 400 and max(map(len, lines)) <= 120
+    assert len(lines) < 410 and max(map(len, lines)) <= 120
     assert tr.PAGE.isascii()
     for tag in ("<style>", "</style>", "<script>", "</script>"):
         assert tr.PAGE.count(tag) == 1
