@@ -7406,19 +7406,15 @@ def test_exit_codes_from_0_to_255_are_those_of_the_program(programs):
 
 
 @pytest.mark.parametrize(
-    "name", ["HUP", "INT", "QUIT", "KILL", "SEGV", "PIPE", "TERM", "USR1"]
+    "name", ["HUP", "INT", "QUIT", "KILL", "SEGV", "PIPE", "TERM", "USR1", "35"]
 )
 def test_signal_is_named_and_the_code_is_128_more(programs, name):
     run = programs.run("die", {"signal": name})
-    number = getattr(signal, f"SIG{name}")
-    assert (run["exit_code"], run["signal"]) == (128 + number, f"SIG{name}")
+    number = 35 if name == "35" else getattr(signal, f"SIG{name}")
+    told = "signal 35" if name == "35" else f"SIG{name}"
+    assert (run["exit_code"], run["signal"]) == (128 + number, told)
     # Not even 137, which is among the accepted codes: it did not exit by itself.
     assert run["end_reason"] == "failed"
-
-
-def test_signal_without_a_name_is_told_by_its_number(programs):
-    run = programs.run("die", {"signal": "35"})
-    assert (run["exit_code"], run["signal"]) == (163, "signal 35")
 
 
 def test_exit_code_is_minus_one_until_the_end(programs, fifo):
@@ -7632,61 +7628,42 @@ def test_program_sees_its_run(programs):
     assert seen["OF_THE_DAEMON"] == "seen"
 
 
-def test_program_never_sees_the_token(programs):
-    for task in ("environment", "buffered", "clean"):
-        assert TOKEN not in environment_of(programs, task).values()
+def test_program_never_sees_the_token_and_little_in_a_clean_environment(programs):
+    seen = {
+        n: environment_of(programs, n) for n in ("environment", "buffered", "clean")
+    }
+    assert all(TOKEN not in found.values() for found in seen.values())
+    clean = seen["clean"]
+    assert "OF_THE_DAEMON" not in clean and "PATH" in clean
+    assert clean["TASKRUNNERD_RUN_ID"] == clean["RUN"]
+    # Python is unbuffered unless the task says otherwise.
+    assert clean["PYTHONUNBUFFERED"] == "1"
+    assert seen["buffered"]["PYTHONUNBUFFERED"] == ""
 
 
-def test_program_in_a_clean_environment_sees_little(programs):
-    seen = environment_of(programs, "clean")
-    assert "OF_THE_DAEMON" not in seen
-    assert "PATH" in seen
-    assert seen["TASKRUNNERD_RUN_ID"] == seen["RUN"]
+NEEDS_BASH = pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 
 
-def test_python_is_unbuffered_unless_the_task_says_otherwise(programs):
-    assert environment_of(programs, "clean")["PYTHONUNBUFFERED"] == "1"
-    assert environment_of(programs, "buffered")["PYTHONUNBUFFERED"] == ""
-
-
-def test_list_runs_without_a_shell(programs):
-    run = programs.run("list")
-    lines = ["first", "$HOME;", "$HOME * 'x' \"y\" `z`"]
-    assert programs.raw(run).decode().splitlines() == lines
-
-
-def test_text_gets_its_name_and_arguments(programs):
-    given = {"one": "a b; $(c)", "--two": "", "--three": "true"}
-    lines = programs.raw(programs.run("text", given)).decode().splitlines()
-    assert lines == ["text", "a b; $(c)", "--two", "", "--three"]
-
-
-def test_text_is_given_to_the_shell_of_the_task(programs):
-    lines = programs.raw(programs.run("other-shell")).decode().splitlines()
-    assert lines == ["-c", "the script: $1", "other-shell", "1"]
-
-
-@pytest.mark.parametrize(
-    "task, code, output",
-    [
-        ("no-shell", 3, b"['-c', 'no-shell', '1']\n"),
-        ("listed", 3, b""),
-        ("listed-shell", 0, b"listed-shell 1\n"),
-        pytest.param(
-            "pipe", 1, b"",
-            marks=pytest.mark.skipif(not shutil.which("bash"), reason="needs bash"),
-        ),
-    ],
-)  # fmt: skip
-def test_text_is_run_by_whatever_shell_is(programs, task, code, output):
-    """perl -e -c only checks a program, which was a success."""
-    run = programs.run(task)
-    assert (run["exit_code"], programs.raw(run)) == (code, output)
-
-
-def test_text_ends_at_the_first_fault(programs):
-    run = programs.run("stops-at-fault")
-    assert (run["exit_code"], programs.raw(run)) == (1, b"before\n")
+@pytest.mark.parametrize("task, given, code, lines", [
+    ("list", {}, 0, ["first", "$HOME;", "$HOME * 'x' \"y\" `z`"]),
+    ("text", {"one": "a b; $(c)", "--two": "", "--three": "true"}, 0,
+        ["text", "a b; $(c)", "--two", "", "--three"]),
+    ("other-shell", {}, 0, ["-c", "the script: $1", "other-shell", "1"]),
+    # perl -e -c only checks a program, which was a success.
+    ("no-shell", {}, 3, ["['-c', 'no-shell', '1']"]),
+    ("listed", {}, 3, []),
+    ("listed-shell", {}, 0, ["listed-shell 1"]),
+    pytest.param("pipe", {}, 1, [], marks=NEEDS_BASH),
+    # A text ends at its first fault.
+    ("stops-at-fault", {}, 1, ["before"]),
+    pytest.param("stdin", {}, 0, ["/dev/null", "end of input"], marks=NEEDS_PROC),
+    # No open files are inherited; the fourth is the folder that ls reads.
+    pytest.param("files", {}, 0, ["0", "1", "2", "3"], marks=NEEDS_PROC),
+])  # fmt: skip
+def test_program_gets_its_arguments_shell_and_files(programs, task, given, code, lines):
+    run = programs.run(task, given)
+    assert run["exit_code"] == code
+    assert programs.raw(run).decode() == "".join(line + "\n" for line in lines)
 
 
 def test_merged_stderr_is_stdout_in_written_order(programs):
@@ -7702,23 +7679,11 @@ def test_merged_stderr_is_stdout_in_written_order(programs):
 
 
 @NEEDS_PROC
-def test_stdin_is_dev_null(programs):
-    run = programs.run("stdin")
-    assert programs.raw(run) == b"/dev/null\nend of input\n"
-
-
-@NEEDS_PROC
 def test_program_leads_a_session_of_its_own(programs):
     fields = programs.raw(programs.run("stat")).decode().split()
     pid, group, session, terminal = fields[0], fields[4], fields[5], fields[6]
     assert pid == group == session
     assert terminal == "0"
-
-
-@NEEDS_PROC
-def test_program_inherits_no_open_files(programs):
-    # The fourth is the folder that ls reads.
-    assert programs.raw(programs.run("files")).split() == [b"0", b"1", b"2", b"3"]
 
 
 @NEEDS_PROC
@@ -9955,16 +9920,26 @@ def room(monkeypatch):
     return found
 
 
-def test_disk_is_low_below_its_limit_of_bytes(room):
-    clock = FakeClock()
-    disk = tr.DiskWatch("/", 64 * tr.MIB, clock)
-    for free_bytes, low in [
+@pytest.mark.parametrize("is_full, least, looks", [
+    (False, 64 * tr.MIB, [
         (64 * tr.MIB, ""),
         (64 * tr.MIB - 1, "64.0 MB free on the disk, under 64.0 MB"),
         (0, "0 B free on the disk, under 64.0 MB"),
         (10**12, ""),
-    ]:
-        room.free_bytes = free_bytes
+    ]),
+    # One that was full needs a little more to have room again.
+    (True, tr.MIB, [
+        (2 * tr.MIB - 1, "2.0 MB free on the disk, 1.0 MB of it stay free"),
+        (2 * tr.MIB, ""),
+        (tr.MIB, ""),
+    ]),
+])  # fmt: skip
+def test_disk_is_low_below_its_limit_of_bytes(room, is_full, least, looks):
+    clock = FakeClock()
+    disk = tr.DiskWatch("/", least, clock)
+    if is_full:
+        disk.note_full()
+    for room.free_bytes, low in looks:
         clock.pass_time(tr.DISK_LOOK_S)
         assert disk.reason_low() == low
 
@@ -10010,20 +9985,6 @@ def test_disk_has_room_for_what_is_above_its_limit_and_not_taken(room):
     low = "10.0 MB free on the disk, 1.0 MB of it stay free"
     assert disk.take(9 * tr.MIB + 1) == low
     assert disk.take(1) == disk.reason_low() == low
-
-
-def test_disk_that_was_low_needs_a_little_more_to_have_room_again(room):
-    clock = FakeClock()
-    disk = tr.DiskWatch("/", tr.MIB, clock)
-    disk.note_full()
-    for free_bytes, low in [
-        (2 * tr.MIB - 1, "2.0 MB free on the disk, 1.0 MB of it stay free"),
-        (2 * tr.MIB, ""),
-        (tr.MIB, ""),
-    ]:
-        room.free_bytes = free_bytes
-        clock.pass_time(tr.DISK_LOOK_S)
-        assert disk.reason_low() == low
 
 
 def test_reserve_is_given_up_in_parts_and_made_again_where_there_is_room(
@@ -11871,8 +11832,10 @@ def test_retention(play, scene):
 
 # -- the date is set back or forward by hours (I7)
 
+JUMPS = pytest.mark.parametrize("hours", [-7, 7])
 
-@pytest.mark.parametrize("hours", [-7, 7])
+
+@JUMPS
 @scenes("""
 a set date changes no timeout and no grace period
     with stubborn timeout=90s graceful_stop=20s; trigger a; reach a; now a due=0.0
@@ -11903,11 +11866,6 @@ def test_set_date(play, scene, hours):
 def trash(daemon):
     """Ids of deleted runs that could be restored."""
     return [run_id for _, run_id in daemon.store.trashed_before(1 << 60)]
-
-
-# -- the date is set back or forward by hours (I7)
-
-JUMPS = pytest.mark.parametrize("hours", [-7, 7])
 
 
 @JUMPS
@@ -12087,18 +12045,13 @@ def test_crashed_run_whose_log_cannot_be_read_does_not_stop_the_start(
     assert "log" not in run.error
 
 
-def test_crashed_run_never_ends_before_it_began(remains):
+@pytest.mark.parametrize("is_back, silent_s", [(False, 3600), (True, 0)])
+def test_crashed_run_never_ends_before_it_began(remains, is_back, silent_s):
+    """Although its daemon was silent for long, or the date was set back."""
     start_at = tr.time_text(remains.clock.ms - 1000)
     left = remains.leave("ok", 1, status="running", start_at=start_at)
-    daemon = remains.revive({"ok": {"run": "true"}}, sign_of_life_s=3600)
-    assert state_of(daemon, left).end_at == start_at
-
-
-def test_crashed_run_never_ends_before_it_began_although_the_clock_went_back(remains):
-    start_at = tr.time_text(remains.clock.ms)
-    left = remains.leave("ok", 0, status="running", start_at=start_at)
-    remains.clock.ms -= 7 * 3_600_000
-    daemon = remains.revive({"ok": {"run": "true"}})
+    remains.clock.set_date(-7 * is_back)
+    daemon = remains.revive({"ok": {"run": "true"}}, sign_of_life_s=silent_s)
     assert state_of(daemon, left).end_at == start_at
 
 
