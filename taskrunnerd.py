@@ -7011,6 +7011,8 @@ class DataFolder:
         # Called while the history is written anew, which may take minutes.
         self.tell_busy: Callable[[], None] = lambda: None
         self.last_sign_of_life_ms = 0
+        # The newest run when the last daemon was stopped.
+        self.newest_left = ""
         # Why what is open here is not in its place any more; empty if it is.
         self.gone = ""
 
@@ -7038,6 +7040,8 @@ class DataFolder:
             os.close(fd)
             text = f"the file system takes no lock (flock: {error.strerror})"
             raise OSError(error.errno, text) from None
+        newest = re.search(rb'"newest": *"(\w+)"', os.read(fd, 4 * KIB))
+        self.newest_left = newest[1].decode() if newest else ""
         self.keep_lock(fd)
         self.sign(url="")
         return 0
@@ -9515,7 +9519,8 @@ class Daemon:
     def _tell_loss(self) -> None:
         """Say so if the history that was found is not the one that belongs to the rest
         of the data directory."""
-        store, newest = self.store, self.processes.newest_remembered()
+        store = self.store
+        newest = max(self.processes.newest_remembered(), self.folder.newest_left)
         if store.is_new:
             if newest or any(files for _, _, files in os.walk(self.folder.logs)):
                 LOG.error(
@@ -9709,6 +9714,8 @@ class Daemon:
         with contextlib.suppress(OSError):
             end = self.processes.journal_bytes()
             self.processes.trim_journal(self.live_ids(), end)
+        with contextlib.suppress(OSError, StoreError):
+            self.folder.sign(newest=self.store.newest_id())
         self.store.close()
         self.processes.close()
 

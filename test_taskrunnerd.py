@@ -10664,27 +10664,33 @@ def test_history_that_was_lost_is_told_at_the_start(tmp_path, caplog):
         """What a start says without some files."""
         shutil.copytree(tmp_path / "data", tmp_path / name)
         for path in lost:
-            (tmp_path / name / path).unlink()
+            (tmp_path / name / path).rename(tmp_path / f"{name}, {path}")
+        if "older" in name:
+            shutil.copy(tmp_path / "older", tmp_path / name / database)
         caplog.clear()
         end(begin(name))
         said = " ".join(record.getMessage() for record in caplog.records)
         return [words for words in (missing, empty) if words in said]
 
+    database, log = "history.sqlite3", "history.sqlite3-wal"
     first = begin("data")
     run = end_of(first, first.trigger("ok", {}, "api"))
     end(first)
+    shutil.copy(tmp_path / "data" / database, tmp_path / "older")
     # Then its runs may be deleted for good, and there is no write-ahead log.
     assert (tmp_path / "data" / "processes").read_bytes() == b""
     assert told("stopped") == []
     second = begin("data")
     end_of(second, second.trigger("ok", {}, "api"))
-    database, log = "history.sqlite3", "history.sqlite3-wal"
     assert told("crashed") == []
     assert told("without its log", log) == [missing]
     assert told("without all", database, log) == [empty]
     assert second.store.find_run(run.id)
     end(second)
     assert told("stopped and emptied", database) == [empty]
+    # No run need have left output: the lock file has a mark of the newest one.
+    assert told("stopped and emptied of all", database, "logs") == [empty]
+    assert told("stopped, with an older history") == [missing]
 
 
 def test_text_that_is_not_unicode_does_not_stop_the_store(in_process):
