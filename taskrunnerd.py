@@ -355,6 +355,8 @@ RESERVE_PART_BYTES = 64 * KIB
 SIGN_OF_LIFE_S = 5.0
 SIGN_AGAIN_S = 0.5
 REAP_AGAIN_S = 0.2
+KEEP_FOR_S = 90 * 86_400.0  # where a task says nothing
+KEEP_GRACE_S = 86_400.0  # in which an older directory keeps what that would remove
 RETENTION_PAUSE_S = 1.0
 RETENTION_BATCH_PAUSE_S = 0.1
 RETENTION_EVERY_S = 3600.0
@@ -1260,6 +1262,11 @@ _TIME = _Kind(
 _MORE_THAN_NOTHING = _TIME._replace(
     schema={**_TIME.schema, "format": "positive-duration-text"}
 )
+FOREVER = "forever"
+_KEPT = _MORE_THAN_NOTHING._replace(
+    schema={**_text(": 30d, 52w, forever", format="kept-duration-text")},
+    read=lambda text: None if text == FOREVER else parse_duration(text),
+)
 _OUTPUT_SIZE = _Kind(
     _text(": 64kb, 100mb, 1gb", format="log-size-text"),
     _integer(", in bytes"),
@@ -1461,7 +1468,7 @@ class Task(NamedTuple):
         until_end=True,
     )
     keep_runs: int | None = _key("Newest ended runs to keep", _between(1, 10_000_000))
-    keep_for_s: float | None = _key("How long ended runs are kept", _MORE_THAN_NOTHING)
+    keep_for_s: float | None = _key("How long ended runs are kept", _KEPT, "90d")
     retry_attempts: int = _key(
         "Attempts after a run that failed, timed out or wrote too much",
         _between(0, 100),
@@ -1586,7 +1593,7 @@ _SCHEDULE: dict[str, JsonSchema] = {
 }
 _TASK_ANSWER = _answer(
     "A declared task",
-    "cron timezone schedule paused next_run_at last_run "
+    "cron timezone schedule paused next_run_at last_run keep_for "
     + " ".join(key for key in _SHOWN_KEYS if "default" not in TASK_KEYS[key]),
     name=_TASK_NAME,
     params=_list("Declared parameters", _ref("Param")),
@@ -2132,6 +2139,11 @@ def _checked_positive_duration(text: str) -> None:
         raise ValueError(f'"{text}" is not longer than nothing; write 30s, 5m')
 
 
+def _checked_kept_duration(text: str) -> None:
+    if text != FOREVER:
+        _checked_positive_duration(text)
+
+
 def _checked_log_size(text: str) -> None:
     if parse_size(text) < LOG_MIN_BYTES:
         raise ValueError(f"must be at least {size_text(LOG_MIN_BYTES)}")
@@ -2142,6 +2154,7 @@ _FORMATS: dict[str, Callable[[str], Any]] = {
     "date-time": parse_time,
     "duration-text": parse_duration,
     "positive-duration-text": _checked_positive_duration,
+    "kept-duration-text": _checked_kept_duration,
     "log-size-text": _checked_log_size,
     "signal": _checked_signal,
     "status-list": _checked_statuses,
@@ -3314,9 +3327,12 @@ def summary_text(
     return f"exit {exit_code} after {took}{said}"
 
 
-def forget_before(task: Task, now_ms: int) -> str | None:
-    """The time (RFC 3339) before which ended runs were created that may go."""
+def forget_before(task: Task, now_ms: int, all_until_ms: float = 0) -> str | None:
+    """The time (RFC 3339) before which ended runs were created that may go. Up to
+    `all_until_ms` none goes only because nothing was said."""
     if task.keep_for_s is None:
+        return None
+    if task.keep_for_s == KEEP_FOR_S and now_ms < all_until_ms:
         return None
     return time_text(max(0, now_ms - int(task.keep_for_s * 1000)))
 
@@ -3910,6 +3926,12 @@ def write_resumed(task_name: str, seen_until: str) -> Write:
     return Write((gone, [task_name]), (seen, [seen_until, task_name]))
 
 
+def write_keeps_all_since(unix_ms: int) -> Write:
+    """The record that KEEP_FOR_S is the default from a time on."""
+    insert = "insert or ignore into meta values ('keep_for_since_ms', ?)"
+    return Write((insert, [str(unix_ms)]))
+
+
 def write_unscheduled(task_name: str) -> Write:
     """The record that a task has no schedule any more."""
     return Write(("delete from schedules where task_name = ?", [task_name]))
@@ -4489,6 +4511,11 @@ class Store:
         where, values = _where(conditions)
         sql = f"select id from {table}{where} order by id desc limit ?"
         return [row[0] for row in self._rows(sql, [*values, limit])]
+
+    def keeps_all_since_ms(self) -> int | None:
+        """When KEEP_FOR_S was first the default here; None before that."""
+        rows = self._rows("select value from meta where name = 'keep_for_since_ms'")
+        return int(rows[0][0]) if rows else None
 
     def count_runs(self, which: RunFilter) -> int:
         """How many runs match: from the tallies where they know, else counted over
@@ -7674,6 +7701,8 @@ class Housekeeper:
         self.secret_ended = store.found_log
         self._sign_at_s = self._all_at_s = self._look_at_s = clock.monotonic_s()
         self._was_gone = False
+        # So long no run goes only because keep_for was not said.
+        self.all_until_ms = math.inf
         self._began_ms, self._began_s = clock.wall_ms(), clock.monotonic_s()
 
     @property
@@ -7769,7 +7798,8 @@ class Housekeeper:
         """Remove a batch of runs that are kept no longer; False if there are none."""
         for name in list(self._unkempt):
             task = daemon.config.tasks.get(name)
-            before = forget_before(task, self._clock.wall_ms()) if task else None
+            now_ms, until_ms = self._clock.wall_ms(), self.all_until_ms
+            before = forget_before(task, now_ms, until_ms) if task else None
             if task and (task.keep_runs is not None or before is not None):
                 run_ids = self._store.expired_ids(name, task.keep_runs, before)
                 if run_ids:
@@ -7851,6 +7881,31 @@ def _log_warnings(config: Config) -> None:
 
 
 _UNDECLARED = "the task is no longer declared"
+
+
+def told_retention(
+    store: Store, tasks: Mapping[str, Task], now_ms: int
+) -> tuple[float, str]:
+    """(until when nothing is removed only because nothing was said, in Unix
+    milliseconds; what is removed then, as a text that is empty if that is nothing)."""
+    since_ms = store.keeps_all_since_ms()
+    until_ms = (now_ms if since_ms is None else since_ms) + int(KEEP_GRACE_S * 1000)
+    if now_ms >= until_ms:
+        return until_ms, ""
+    found = []
+    for task in tasks.values():
+        before = forget_before(task, until_ms)
+        if before and task.keep_for_s == KEEP_FOR_S:
+            count = store.count_runs(
+                RunFilter(task_name=task.name, created_before=before)
+            )
+            found += [f"{count} of {task.name}"] if count else []
+    if not found:
+        return until_ms, ""
+    age = TASK_KEYS["keep_for"]["default"]
+    when = f"from {time_text(until_ms)} on runs older than {age}"
+    keeps = f'"keep_for": "{FOREVER}" keeps them'
+    return until_ms, f"{when} are removed: {', '.join(found)}; {keeps}"
 
 
 class Daemon:
@@ -8597,7 +8652,7 @@ class Daemon:
         self.note_last_run(ended)
         name = "run.completed" if ended.end_reason == SUCCESS else "run.failed"
         self._events.add(Event, name, ended)
-        if live.task.keep_runs is not None or live.task.keep_for_s is not None:
+        if live.task.keep_runs or live.task.keep_for_s not in (None, KEEP_FOR_S):
             self._housekeeper.expect(RETENTION_PAUSE_S, live.task)
             self._due.notify()
         if self.draining or self.pausing or self._lingers:
@@ -9401,12 +9456,30 @@ class Daemon:
                 if not self._free_disk(changes):
                     raise
         self._settle(changes)
+        self._keep_all()
         self._start_schedules()
         for task in self.config.tasks.values():
             # An upgrade in place is no start: what runs has not noticed.
             paused = self.pause_of(task.name)
             if task.run_on_start and not handover and not paused:
                 self._run_at_start(task)
+
+    def _keep_all(self) -> None:
+        """Before this version nothing was forgotten where keep_for was not said: tell
+        what will be, in time to say it."""
+        store, now_ms = self.store, self.clock.wall_ms()
+        if store.keeps_all_since_ms() is None:
+            since_ms = 0 if store.is_new else now_ms
+            try:
+                store.flush(store.enqueue(write_keeps_all_since(since_ms)))
+            except StoreError as error:
+                # The next start begins anew.
+                LOG.error("beginning of keep_for not recorded error=%s", error)
+        self._housekeeper.all_until_ms, text = told_retention(
+            store, self.config.tasks, now_ms
+        )
+        if text:
+            LOG.warning("%s", text)
 
     def settle(self) -> None:
         """Settle what a daemon that died left running, and start nothing but the hooks
@@ -15695,6 +15768,20 @@ def _prepare(
     return server, signals
 
 
+def _tell_retention(data: str, tasks: Mapping[str, Task]) -> None:
+    """Print what a data directory of an earlier version is going to lose."""
+    path = os.path.join(data, "history.sqlite3")
+    if not os.path.exists(path):
+        return
+    try:
+        with contextlib.closing(Store(path, look_only=True)) as store:
+            text = told_retention(store, tasks, Clock().wall_ms())[1]
+    except StoreError as error:
+        text = f"--data {data}: {error}"
+    if text:
+        _complain(f"warning: {text}")
+
+
 def _validate(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Check tasks.json and print what is wrong, or likely a mistake. In a rehearsal,
     tell the daemon that asks whether this program could take over from it, too."""
@@ -15718,6 +15805,7 @@ def _validate(settings: dict[str, str], arguments: argparse.Namespace) -> int:
             _complain(f"warning: {warning}")
         if not faults:
             _print(f"{config.path}: {count} tasks, no faults")
+            _tell_retention(settings["data"], config.tasks)
     if faults:
         return EX_CONFIG
     if rehearses:

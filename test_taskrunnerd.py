@@ -1856,6 +1856,7 @@ KEYWORDS = {
 }
 FORMATS = {
     "any-text",
+    "kept-duration-text",
     "date-time",
     "uri",
     "uri-reference",
@@ -2022,7 +2023,7 @@ def test_task_key_is_shown_recorded_and_compared_by_its_row(tmp_path: Path) -> N
         "name", "params", "coalesce", "running", "queued", "parameters", "kind",
         "autostart", *made,
     }  # fmt: skip
-    absent = {"timeout", "keep_runs", "keep_for"}
+    absent = {"timeout", "keep_runs"}
     assert set(tr.shown_settings(task)) == (shown | made) - absent
     for field, row in tr.TASK_FIELDS.items():
         assert tr.changed_keys(task, task._replace(**{field: "other"})) == [row.key]
@@ -2487,7 +2488,10 @@ GOOD_SETTINGS = [
     ("log_on_full", "drop_old", "log_on_full", "drop_old"),
     ("log_on_full", "drop_new", "log_on_full", "drop_new"),
     ("log_on_full", "kill_task", "log_on_full", "kill_task"),
-    ("keep_runs", 1, "keep_runs", 1), ("keep_for", "90d", "keep_for_s", 90 * 86_400),
+    ("keep_runs", 1, "keep_runs", 1), ("keep_for", "2d", "keep_for_s", 2 * 86_400),
+    ("keep_for", "forever", "keep_for_s", None),
+    ("on_failure", [], "on_failure", ()), ("on_success", [], "on_success", ()),
+    ("on_recovery", [], "on_recovery", ()),
     ("retry_attempts", 100, "retry_attempts", 100),
     ("retry_delay", "2m", "retry_delay_s", 120),
     ("retry_backoff", "linear", "retry_backoff", "linear"),
@@ -2519,7 +2523,8 @@ def test_task_without_settings_has_the_defaults(tmp_path):
         stop_signal=signal.SIGTERM, exit_codes=(0,), orphans="kill", max_concurrent=1,
         on_overlap="queue", queue_max=100, stderr="separate",
         log_max_bytes=100 * 1024 * 1024, log_on_full="drop_old", keep_runs=None,
-        keep_for_s=None, retry_attempts=0, retry_delay_s=5, retry_backoff="constant",
+        keep_for_s=90 * 86_400, retry_attempts=0, retry_delay_s=5,
+        retry_backoff="constant", on_failure=(), on_success=(), on_recovery=(),
         cron=None, jitter_s=0, run_on_start=False, catch_up="latest",
         max_catch_up_runs=100,
     )  # fmt: skip
@@ -2650,6 +2655,9 @@ BAD_SETTINGS = [
     ("run_on_start", 1, "2:17: tasks.a.run_on_start: must be true or false"),
     ("catch_up", "newest", "2:13: tasks.a.catch_up: must be one of latest, all, skip"),
     ("max_catch_up_runs", 0, "2:22: tasks.a.max_catch_up_runs: must be 1 to 10000"),
+    ("on_failure", 5, "2:15: tasks.a.on_failure: must be text or a list"),
+    ("on_success", "b", '2:15: tasks.a.on_success: no task "b"'),
+    ("on_recovery", "a", "2:16: tasks.a.on_recovery: a cycle that would never "),
     ("keep_for", "0d", '2:13: tasks.a.keep_for: "0d" is not longer than nothing; '),
     ("tiemout", "5s", "2:1: tasks.a.tiemout: unknown key; did you mean timeout?"),
     ("Timeout", "5s", "2:1: tasks.a.Timeout: unknown key; did you mean timeout?"),
@@ -2660,7 +2668,7 @@ BAD_SETTINGS = [
 @pytest.mark.parametrize(("key", "value", "fault"), BAD_SETTINGS)
 def test_setting_is_refused_at_its_place(tmp_path, key, value, fault):
     [found] = faults_of(tmp_path, one_setting(key, value))
-    if fault.endswith(("; ", ", ")):
+    if fault.endswith(" "):
         found = found[: len("tasks.json:") + len(fault)]
     assert found == f"tasks.json:{fault}"
 
@@ -3937,8 +3945,14 @@ def test_forget_before_is_keep_for_ago(
     assert tr.forget_before(task_of(tmp_path, keep_for=keep_for), now_ms) == text
 
 
-def test_forget_before_is_never_without_keep_for(tmp_path: Path) -> None:
-    assert tr.forget_before(task_of(tmp_path), 1_769_846_400_000) is None
+def test_forget_before_is_never_with_forever_and_the_default_waits(tmp_path):
+    now_ms = 1_769_846_400_000
+    forever, default = task_of(tmp_path, keep_for="forever"), task_of(tmp_path)
+    assert tr.forget_before(forever, now_ms) is None
+    assert tr.forget_before(default, now_ms, now_ms + 1) is None
+    assert tr.forget_before(default, now_ms, now_ms) == "2025-11-02T08:00:00.000Z"
+    said = task_of(tmp_path, keep_for="30d")
+    assert tr.forget_before(said, now_ms, now_ms + 1) is not None
 
 
 # ---- 8. Store: the history of runs in SQLite --------------------------------
@@ -11798,6 +11812,53 @@ def kept_ids(daemon):
     """Ids in the history, oldest first."""
     runs = daemon.store.list_runs(tr.RunFilter(), ("created_at", "asc"), 1000)
     return [run.id for run in runs]
+
+
+def test_directory_without_keep_for_loses_nothing_for_a_day(
+    in_process, cli, tmp_path, caplog
+):
+    clock = FakeClock()
+    data = tmp_path / "in-process0" / "data"
+    data.mkdir(parents=True)
+    store, ids = tr.Store(str(data / "history.sqlite3")), tr.Ulids()
+    for name, days in itertools.product(["said", "default", "forever"], [1, 89.5, 200]):
+        ms = clock.ms - int(days * 86_400_000)
+        run = tr.Run(ids.make(ms), name, tr.ENDED, "api", tr.time_text(ms))
+        run = run._replace(end_reason=tr.SUCCESS, end_at=run.created_at)
+        store.flush(store.enqueue(tr.write_created(run)))
+    store.close()
+    tasks = {
+        "said": {"run": "true", "keep_for": "100d"},
+        "default": {"run": "true"},
+        "forever": {"run": "true", "keep_for": "forever"},
+    }
+    going = (
+        "from 2027-01-16T08:00:00.000Z on runs older than 90d are removed: "
+        '2 of default; "keep_for": "forever" keeps them'
+    )
+    daemon = in_process(tasks, clock)
+    assert going in caplog.messages
+
+    def kept():
+        daemon.tick()
+        return daemon.store.count_runs(tr.RunFilter())
+
+    # What was said goes at once, one batch after the other.
+    within(DEADLINE_S, lambda: clock.pass_time(1) or kept() == 8, "said")
+    path = str(tmp_path / "in-process0" / "tasks.json")
+    told = cli(None, "--data", str(data), "validate", "--config", path)
+    assert (told.code, told.err.decode()) == (0, f"warning: {going}\n")
+    caplog.clear()
+    daemon = in_process(tasks, clock, after=daemon)
+    assert going in caplog.messages
+    clock.pass_time(86_300)
+    assert kept() == 8
+    clock.pass_time(3700)
+    within(DEADLINE_S, lambda: clock.pass_time(1) or kept() == 6, "the default")
+    caplog.clear()
+    daemon = in_process(tasks, clock, after=daemon)
+    assert not [text for text in caplog.messages if "are removed" in text]
+    assert in_process(tasks, clock).store.keeps_all_since_ms() == 0  # a new directory
 
 
 @scenes("""
