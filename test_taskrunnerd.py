@@ -8241,6 +8241,7 @@ SETTINGS = {
         **HELD,
         "run": "(trap '' TERM; sh -c 'echo $$ >\"$0\"; exec sleep 99' \"$1\") &\nwait",
     },
+    "endless": {"run": "trap '' TERM INT\nsleep 99"},
     "leaver": {**HELD, "run": 'sleep 99 & echo $! >"$1"'},
     "stubborn-leaver": {
         **HELD,
@@ -8344,6 +8345,10 @@ SEEN = {
     ),
     "errors": lambda at: [run.error for run in past_runs(at.daemon, at.task)],
     "events": lambda at: [name[4:] for name in events_of(at.daemon, at.run)],
+    # How often runs of a task ended ever, by why and how they were triggered.
+    "ends": lambda at: [
+        "/".join(map(str, e)) for e in at.daemon.counted()[at.task].ended
+    ],
     # The signals that were sent to a run.
     "heard": lambda at: [s for run_id, s in at.scene.signals if run_id == at.run.id],
     "ids": lambda at: sorted(run.id for run in at.scene.runs.values()),
@@ -11201,32 +11206,6 @@ def test_what_fails_after_the_end_of_a_program_does_not_cost_its_outcome(
     daemon.drain(60)
 
 
-def test_schedule_goes_on_when_no_thread_is_to_be_had(in_process, monkeypatch, fifos):
-    """At the limit of processes: a tick that ends a queued run under terminate."""
-    clock = FakeClock()
-    scheduled = {"cron": "* * * * *", "timezone": "UTC", "on_overlap": "terminate"}
-    scheduled["graceful_stop"] = "1h"
-    path = fifos()
-    held = {"params": [{"arg": "fifo", "default": path}], "run": STUBBORN["run"]}
-    daemon = in_process({"hold": {**held, **scheduled}}, clock)
-    first = daemon.trigger("hold", {}, "api")
-    fd = reach(path)
-    queued = daemon.trigger("hold", {}, "api")
-
-    def refuse(_):
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        clock.pass_time(60)
-        daemon.tick()
-    assert end_of(daemon, queued).end_reason == "stopped"
-    # Before the run of the tick opens the FIFO, which must find nobody there yet.
-    os.close(fd)
-    end_of(daemon, first)
-    let_go(path)
-
-
 def test_closing_twice_harms_nobody(tmp_path):
     """The number of a descriptor that was closed may be a stranger's by then."""
     folder = tr.DataFolder(str(tmp_path / "data"))
@@ -12764,6 +12743,16 @@ a reload while ticks are fired does not miss them again
     task a minutely catch_up=skip; later 600s; gate flush caller; begin tick; meet flush
     reload; open flush; join; tick; now past=missed@08:09:00,success@08:10:00 missed=9
 
+the schedule goes on when no thread is to be had
+    # At the limit of processes: a tick that ends a queued run under terminate.
+    task a minutely endless on_overlap=terminate graceful_stop=1h; trigger x@a y@a
+    threads none; pass 60s; threads ok; expect y=stopped x=running asked=x
+
+counts go on after a restart and have missed ticks
+    at '2026-03-04 10:30'; task a minutely cron='0 * * * *'; finish x@a; later 3h
+    restart; tick; now past=success,missed@13:00:00,success@13:00:00 missed=3
+    now ends=missed/cron/1,success/api/1,success/cron/1
+
 a reload neither runs on start nor catches up
     at '2026-03-04 10:17:30'; task kept minutely; later 40s; task new minutely
     task start ok run_on_start=true; reload; tick
@@ -12806,40 +12795,25 @@ def test_scheduled_run_has_the_defaults_and_knows_its_tick(in_process):
     assert output == "x cron 2026-03-04T10:18:00.000Z\n"
 
 
-@pytest.mark.parametrize("settings, expected", [
-    ({"catch_up": "skip"}, ["missed"]),
-    ({"catch_up": "latest"}, ["missed", "success"]),
-    ({"catch_up": "all"}, ["missed", "success", "success", "success"]),
-    ({"catch_up": "all", "max_catch_up_runs": 2}, ["missed", "success", "success"]),
-    ({"catch_up": "all", "queue_max": 1}, ["missed", "success", "success",
-                                           "queue_full"]),
-    ({"catch_up": "all", "on_overlap": "skip"}, ["missed", "success", "skipped",
-                                                 "skipped"]),
+@pytest.mark.parametrize("settings, count, expected", [
+    ("catch_up=skip", 0, ""),
+    ("catch_up=latest", 1, "success@13:00:00"),
+    ("catch_up=all", 3, "success@11:00:00,success@12:00:00,success@13:00:00"),
+    ("catch_up=all max_catch_up_runs=2", 2, "success@12:00:00,success@13:00:00"),
+    ("catch_up=all queue_max=1", 3,
+        "success@11:00:00,success@12:00:00,queue_full@13:00:00"),
+    ("catch_up=all on_overlap=skip", 3,
+        "success@11:00:00,skipped@12:00:00,skipped@13:00:00"),
 ])  # fmt: skip
-def test_downtime_leaves_one_row_and_then_catches_up(in_process, settings, expected):
-    clock = clock_at("2026-03-04 10:30")
-    tasks = {"a": {**MINUTELY, "cron": "0 * * * *", **settings}}
-    first = in_process(tasks, clock)
-    clock.pass_time(3 * HOUR_S)
-    second = in_process(tasks, clock, after=first)
-    second.tick()
-    runs = past_runs(second, "a")
-    assert reasons(runs) == expected
-    count = min(3, settings.get("max_catch_up_runs", 3))
-    count = {"skip": 0, "latest": 1, "all": count}[settings["catch_up"]]
-    assert runs[0].error == (
-        "3 ticks were missed after 2026-03-04T10:30:00.000Z until "
-        f"2026-03-04T13:00:00.000Z; catching up on {count}"
-    )
-    hours = [11, 12, 13][3 - count :]
-    assert [run.scheduled_at for run in runs[1:]] == [
-        f"2026-03-04T{hour}:00:00.000Z" for hour in hours
-    ]
-    # Neither this daemon nor a later one has missed them again.
-    second.tick()
-    third = in_process(tasks, clock, after=second)
-    third.tick()
-    assert past_runs(third, "a") == runs
+def test_downtime_leaves_one_row_and_then_catches_up(play, settings, count, expected):
+    past = f"missed@13:00:00,{expected}".rstrip(",")
+    # Neither the next daemon nor a later one has missed them again.
+    play(f"""
+        at '2026-03-04 10:30'; task a minutely cron='0 * * * *' {settings}; later 3h
+        restart; tick; now past={past} errors~'3 ticks were missed after 2026-03-04'
+        now errors~'T10:30:00.000Z until 2026-03-04T13:00:00.000Z'
+        now errors~'catching up on {count}'; tick; restart; tick; now past={past}
+    """)
 
 
 def test_restarts_never_fire_a_tick_twice(in_process):
@@ -12861,19 +12835,14 @@ def test_restarts_never_fire_a_tick_twice(in_process):
 
 
 @needs_zones
-def test_second_showing_of_a_fixed_hour_leaves_a_row(in_process):
-    clock = clock_at("2026-10-25 00:29:59")
-    task = {**MINUTELY, "cron": "30 2 * * *", "timezone": "Europe/Berlin"}
-    daemon = in_process({"a": task}, clock)
-    clock.pass_time(1)
-    daemon.tick()
-    assert next_run(daemon) == "2026-10-26T01:30:00.000Z"
-    clock.pass_time(HOUR_S)
-    daemon.tick()
-    first, second = past_runs(daemon, "a")
-    assert (first.end_reason, second.end_reason) == ("success", "dst_skipped")
-    assert second.scheduled_at == "2026-10-25T01:30:00.000Z"
-    assert second.error == "second of two 02:30 on 2026-10-25; does not fire again"
+def test_second_showing_of_a_fixed_hour_leaves_a_row(play):
+    play("""
+        at '2026-10-25 00:29:59'
+        task a minutely cron='30 2 * * *' timezone=Europe/Berlin; pass 1s
+        now next=2026-10-26T01:30:00.000Z; pass 1h
+        now past=success@00:30:00,dst_skipped@01:30:00
+        now errors~',second of two 02:30 on 2026-10-25' errors~'does not fire again'
+    """)
 
 
 def test_jitter_spreads_tasks_and_is_stable(tmp_path, in_process):
@@ -13673,22 +13642,6 @@ def test_counts_never_go_back_while_runs_end(one_lock_only, in_process):
     over.set()
     assert all(watcher() <= len(runs) for watcher in watchers)
     assert sum(kind[2] for kind in daemon.counted()["a"].ended) == len(runs)
-
-
-def test_counts_go_on_after_a_restart_and_have_missed_ticks(in_process):
-    clock = clock_at("2026-03-04 10:30")
-    tasks = {"a": {**MINUTELY, "cron": "0 * * * *"}}
-    first = in_process(tasks, clock)
-    end_of(first, first.trigger("a", {}, "api"))
-    clock.pass_time(3 * HOUR_S)
-    daemon = in_process(tasks, clock, after=first)
-    daemon.tick()
-    past_runs(daemon, "a")
-    counted = daemon.counted()["a"]
-    assert counted.ticks_missed == 3
-    assert counted.ended == (
-        ("missed", "cron", 1), ("success", "api", 1), ("success", "cron", 1),
-    )  # fmt: skip
 
 
 def test_scheduler_lag_is_how_late_the_last_due_thing_was(in_process):
