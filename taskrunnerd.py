@@ -334,7 +334,7 @@ STREAM_LINES_AT_ONCE = 500
 STREAM_CHARS_AT_ONCE = MIB
 LAST_WORDS_LINES = 100
 CAUSE_LINES = 50  # of its output, for a hook
-FAILURES_COUNTED = 1000  # in a row, in the history at a start
+ENDS_COUNTED = 1024  # of a task, for its failures in a row, at a start
 SEARCH_BUDGET_BYTES = 256 * MIB
 SEARCH_BUDGET_RUNS = 1000
 
@@ -4415,19 +4415,19 @@ class Store:
         rows = self._rows("select body from inputs where run_id = ?", [run_id])
         return bytes(rows[0][0]) if rows else b""
 
-    def failures_in_row(self, task: Task) -> int:
-        """How many runs of a task have failed since its last success, by the last of
-        their attempts; FAILURES_COUNTED at most."""
-        failed = [x for x in END_REASONS if hooks_after(task, x, 0)[1]]
-        sql, values = _one_of("end_reason", failed)
-        newest = "select id, end_reason from runs where task_name = ? order by id desc"
-        good = f"select id from ({newest} limit ?) where end_reason = ? limit 1"
-        last = "not exists (select 1 from runs as x where x.retry_of_run_id = runs.id)"
-        new = f"""select 1 from runs where task_name = ? and end_reason <> ? and {sql}
-            and id > coalesce(({good}), '') and {last} limit ?"""
-        most = FAILURES_COUNTED
-        values = [task.name, SUCCESS, *values, task.name, most, SUCCESS, most]
-        return int(self._rows(f"select count(*) from ({new})", values)[0][0])
+    def ends_since_success(self, task_name: str) -> list[str]:
+        """How the newest runs of a task ended, by the last of their attempts, back to
+        its last success or ENDS_COUNTED rows."""
+        retried = "exists (select 1 from runs as x where x.retry_of_run_id = runs.id)"
+        sql = f"select end_reason, {retried} from runs where task_name = ?"
+        recent: list[Any] = []
+        # Mostly the newest is a success, or few are not.
+        for most in (1, ENDS_COUNTED // 32, ENDS_COUNTED):
+            rows = self._rows(f"{sql} order by id desc limit ?", [task_name, most])
+            recent = list(itertools.takewhile(lambda row: row[0] != SUCCESS, rows))
+            if len(recent) < most:
+                break
+        return [reason for reason, goes_on in recent if reason and not goes_on]
 
     def find_claim(self, key: str, after_ms: int) -> Claim | None:
         """Who has claimed a key after a time."""
@@ -7945,7 +7945,7 @@ class Daemon:
         self._live: dict[str, LiveRun] = {}
         last_runs = self.store.last_runs()
         self._lanes = {
-            name: Lane(task, last_runs.get(name), self.store.failures_in_row(task))
+            name: Lane(task, last_runs.get(name), self._failures_in_row(task))
             for name, task in config.tasks.items()
         }
         # Whether somebody waits for the last run to end.
@@ -8003,6 +8003,11 @@ class Daemon:
         if not lane:
             raise Problem(404, f'no task "{name}"{nearest(name, self._lanes)}')
         return lane.task
+
+    def _failures_in_row(self, task: Task) -> int:
+        """How often a task has failed since its last success, as the history tells."""
+        ends = self.store.ends_since_success(task.name)
+        return sum(hooks_after(task, end_reason, 0)[1] for end_reason in ends)
 
     def task_states(self) -> list[TaskState]:
         """Every task with what is going on with it, in the order of tasks.json."""
@@ -9627,7 +9632,7 @@ class Daemon:
             raise
         last_runs = self.store.last_runs()
         fresh = {n: t for n, t in config.tasks.items() if n not in self._lanes}
-        failures = {n: self.store.failures_in_row(t) for n, t in fresh.items()}
+        failures = {n: self._failures_in_row(t) for n, t in fresh.items()}
         with self._mutex:
             old = self.config.tasks
             if number < self._reloaded:
