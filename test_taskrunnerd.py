@@ -21027,11 +21027,17 @@ def test_asking_wrongly_ends_with_64(cli, words):
     assert re.search(b"required|expected|unrecognized", told.err)
 
 
+@functools.cache
+def _taken():
+    """A socket that has a port and does not listen there, nor lets anybody else."""
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    return taken
+
+
 def nobody():
     """A URL where nobody listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{_taken().getsockname()[1]}"
 
 
 def test_asking_nobody_ends_with_69_at_once(cli):
