@@ -13251,7 +13251,10 @@ def _print_next(settings: dict[str, str], arguments: argparse.Namespace) -> int:
 _CRONTAB_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 _CRONTAB_OWN = ("SHELL", "CRON_TZ", "MAILTO", "MAILFROM")
 _NOT_IMPORTED = "not imported"
-_NO_MAIL = "MAILTO: nothing is mailed; GET /api/runs?status=failed lists failures"
+_MAILS = (
+    "MAILTO: cron mails what a job writes, the task %s when one fails; name a mail "
+    "server in its smtp, unless there is a sendmail"
+)
 _ONE_AT_A_TIME = (
     "all: a job that still runs at its next tick is queued, cron would start a second"
     " one; see max_concurrent and on_overlap"
@@ -13376,6 +13379,8 @@ def import_crontab(
     env: dict[str, str] = {}
     lines = [line.strip() for line in text.split("\n")]
     comment: list[str] = []
+    mails: dict[str, str] = {}  # the name of the task for each target
+    mail = ""
     found = _begin_with_users(lines) if has_user is None else (has_user, [])
     has_user, more = found
     for number, line in enumerate(lines, 1):
@@ -13387,7 +13392,16 @@ def import_crontab(
         if variable:
             env[variable[1]] = unquoted(variable[2].strip())
             if variable[1] == "MAILTO" and env["MAILTO"]:
-                notes.append(f"line {number}: {_NO_MAIL}")
+                target = "mailto:" + re.sub(r"\s", "", env["MAILTO"])
+                if target not in mails and not target_fault(target):
+                    mails[target] = _crontab_name("mail", "mail", tasks)
+                    tasks[mails[target]] = {"notify": target}
+                fault = "MAILTO: nobody is told, since that is no address"
+                note = _MAILS % mails[target] if target in mails else fault
+                notes.append(f"line {number}: {note}")
+                mail = mails.get(target, "")
+            elif variable[1] == "MAILTO":
+                mail = ""
             continue
         try:
             task = _crontab_job(line, env, has_user=has_user)
@@ -13397,7 +13411,7 @@ def import_crontab(
         notes += [f"line {number}: {note}" for note in _job_notes(task)]
         described = {"description": " ".join(about)} if about else {}
         name = _crontab_name(about[0] if about else "", task["run"], tasks)
-        tasks[name] = {**described, **task}
+        tasks[name] = {**described, **task, **({"on_failure": mail} if mail else {})}
     notes += [*more, _ONE_AT_A_TIME] if tasks else []
     # What cron does: it starts in the home directory, goes on after a command that
     # fails, and never catches up.

@@ -21982,6 +21982,8 @@ def test_crontab_becomes_a_configuration(tmp_path):
         "working_dir": "/root", "catch_up": "skip", "shell": ["/bin/sh", "-c"],
     }  # fmt: skip
     weekdays = {"timezone": "UTC", "shell": ["/bin/bash", "-c"], "env": path}
+    assert document["tasks"].pop("mail") == {"notify": "mailto:ops@example.com"}
+    assert {task.pop("on_failure") for task in document["tasks"].values()} == {"mail"}
     assert document["tasks"] == {
         "nightly-backup": {
             "description": "Nightly backup",
@@ -22000,7 +22002,7 @@ def test_crontab_becomes_a_configuration(tmp_path):
         },
     }  # fmt: skip
     assert [note.partition(";")[0] for note in notes] == [
-        "line 2: MAILTO: nothing is mailed",
+        "line 2: MAILTO: cron mails what a job writes, the task mail when one fails",
         "line 7: @reboot: runs at every start of the daemon, not only of the machine",
         "line 13: not imported: text behind % is for stdin",
         'line 14: not imported: "61" is not a minute',
@@ -22008,6 +22010,19 @@ def test_crontab_becomes_a_configuration(tmp_path):
         notes[-1].partition(";")[0],
     ]
     assert notes[-1].startswith("all: a job that still runs at its next tick is queued")
+
+
+def test_crontab_mails_whom_mailto_names_above_a_job():
+    text = "MAILTO=%s\n@daily /bin/a\nMAILTO=root\n@daily /bin/mail\nMAILTO=\n@daily b"
+    for given, target in (("a@b.c, d", "mailto:a@b.c,d"), ("<a@b.c>\u00e9", None)):
+        document, notes = tr.import_crontab(text % given, "/root", has_user=False)
+        told = {
+            name: document["tasks"].get(task.get("on_failure"), {}).get("notify")
+            for name, task in document["tasks"].items()
+            if "run" in task
+        }
+        assert [*told.values()] == [target, "mailto:root", None]
+        assert ("nobody is told" in notes[0]) is (target is None)
 
 
 def test_crontab_of_the_system_has_users():
@@ -22118,10 +22133,10 @@ def test_import_crontab_prints_what_the_daemon_can_load(tmp_path):
     (tmp_path / "crontab").write_text(CRONTAB)
     told = call(tmp_path, "import-crontab", "crontab")
     assert told.code == 1  # for what could not be taken
-    assert told.err.startswith("line 2: MAILTO: nothing is mailed")
+    assert told.err.startswith("line 2: MAILTO: cron mails what a job writes")
     (tmp_path / "tasks.json").write_text(told.out)
     checked = call(tmp_path, "validate")
-    assert (checked.out, checked.err) == ("tasks.json: 4 tasks, no faults\n", "")
+    assert (checked.out, checked.err) == ("tasks.json: 5 tasks, no faults\n", "")
     nothing = call(tmp_path, "import-crontab")
     assert (nothing.code, json.loads(nothing.out)["tasks"]) == (0, {})
     assert nothing.err == ""
