@@ -2305,15 +2305,14 @@ _BLANKS = {"string": "", "array": []}
 def without_blanks(schema: JsonSchema, value: Any) -> Any:
     """A JSON value without the members that are null, or an empty text or list where
     the schema has one: so clients of RunWisp 0.x write that a member is absent."""
-    fields = resolved(schema).get("properties", {})
-    if not isinstance(value, dict):
+    if "properties" not in schema or not isinstance(value, dict):
         return value
-    kept = {}
-    for name, member in value.items():
-        field = resolved(fields.get(name, {"type": "unknown"}))
-        if name not in fields or member not in (None, _BLANKS.get(field["type"])):
-            kept[name] = without_blanks(field, member)
-    return kept
+    fields = {name: resolved(field) for name, field in schema["properties"].items()}
+    return {
+        name: without_blanks(fields.get(name, {}), member)
+        for name, member in value.items()
+        if name not in fields or member not in (None, _BLANKS.get(fields[name]["type"]))
+    }
 
 
 def coerced(schema: JsonSchema, text: str) -> Any:
