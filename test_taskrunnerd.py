@@ -5620,6 +5620,28 @@ def open_log(tmp_path):
     return make
 
 
+def write_all(log, written, size=10**9, pause_s=0.0):
+    """Write bytes to stdout in chunks of a size, with pauses."""
+    now_s = 1.0
+    for at in range(0, len(written), size):
+        log.write(OUT, written[at : at + size], AT_MS, now_s)
+        now_s += pause_s
+        if pause_s:
+            log.release(AT_MS, now_s)
+
+
+def kept_of(log, written, size=10**9, pause_s=0.0):
+    """What is kept of a log that is written so and closed."""
+    write_all(log, written, size, pause_s)
+    log.close(AT_MS)
+    return read_log(log.base)
+
+
+def counted(*numbers):
+    """Lines with their numbers, each to be written alone."""
+    return [b"line %d\n" % n for n in range(*numbers)]
+
+
 def files_of(base):
     """The files of a log with their contents, by their path."""
     folder = Path(base).parent
@@ -5740,13 +5762,8 @@ def test_log_agrees_with_a_plain_reading_of_the_same_bytes(open_log, monkeypatch
 ])  # fmt: skip
 def test_log_line_ends_at_a_newline_and_nowhere_else(open_log, written, texts):
     for size in (1, 2, 100):
-        log = open_log()
-        for at in range(0, len(written), size):
-            log.write(OUT, written[at : at + size], AT_MS, 1.0)
-        log.close(AT_MS)
-        kept = read_log(log.base)
-        assert kept.texts == texts
-        assert kept.raw == written
+        kept = kept_of(open_log(), written, size)
+        assert (kept.texts, kept.raw) == (texts, written)
         assert [line.n for line in kept.lines] == [*range(len(texts))]
         assert not any(line.continued for line in kept.lines)
 
@@ -5770,20 +5787,14 @@ def test_log_without_output_has_no_files(open_log):
 
 
 def test_log_files_are_for_their_owner_only(open_log, tmp_path, lax_umask):
-    log = open_log(tr.KIB)
-    for _ in range(100):
-        log.write(OUT, b"some words to fill it\n", AT_MS, 1.0)
-    log.close(AT_MS)
+    kept_of(open_log(tr.KIB), b"some words to fill it\n" * 100, 22)
     modes = modes_below(tmp_path / "logs" / "task0")
     assert len(modes) > 6
     for name, mode in modes.items():
         assert mode == (0o600 if Path(name).suffix in (".log", ".idx") else 0o700)
-
-
-def test_log_index_made_by_repair_is_for_its_owner_only(open_log, lax_umask):
+    # So is an index that repair makes.
     log = open_log()
-    log.write(OUT, b"some words\n", AT_MS, 1.0)
-    log.close(AT_MS)
+    kept_of(log, b"some words\n")
     os.unlink(log.base + ".idx")
     tr.repair_log(log.base)
     assert os.stat(log.base + ".idx").st_mode & 0o777 == 0o600
@@ -5886,12 +5897,9 @@ def test_log_cuts_long_lines_into_pieces_between_characters(open_log, letter, se
 
 
 def test_log_does_not_cut_a_line_of_64_kib(open_log):
-    for chunks in ([b"x" * 65_536 + b"\n"], [b"x" * 65_536, b"\n"], [b"x" * 65_536]):
-        log = open_log()
-        for chunk in chunks:
-            log.write(OUT, chunk, AT_MS, 1.0)
-        log.close(AT_MS)
-        assert read_log(log.base).lines == [tr.LogLine(0, AT_MS, OUT, "x" * 65_536)]
+    for end, size in ((b"\n", 65_537), (b"\n", 65_536), (b"", 65_536)):
+        kept = kept_of(open_log(), b"x" * 65_536 + end, size)
+        assert kept.lines == [tr.LogLine(0, AT_MS, OUT, "x" * 65_536)]
 
 
 def test_log_writes_a_long_line_out_without_waiting_for_its_end(open_log):
@@ -5982,11 +5990,7 @@ def test_log_drop_old_keeps_the_head_and_the_newest_part(open_log, cap, times):
 def test_log_keeps_all_of_what_fits(open_log, on_full, size):
     """Up to the cap without the head, which may have to be kept apart later."""
     log = open_log(tr.MIB, on_full)
-    written = (b"x" * 99 + b"\n") * 9800
-    for at in range(0, len(written), size):
-        log.write(OUT, written[at : at + size], AT_MS, 1.0)
-    log.close(AT_MS)
-    kept = read_log(log.base)
+    kept = kept_of(log, (b"x" * 99 + b"\n") * 9800, size)
     assert (len(kept.texts), kept.gaps, kept.truncated) == (9800, [], False)
     assert (log.full, log.dropped_bytes) == (False, 0)
 
@@ -6045,8 +6049,9 @@ def test_log_is_the_same_for_all_its_readers_whatever_happens_to_it(
                 start = part.end
             assert start == reader.written_bytes
             lines = reader.lines(0, 10**9)
-            n = rng.randrange(reader.total_lines + 2)
-            assert reader.lines(n, 10**9) == [x for x in lines if x.n >= n]
+            n, limit = rng.randrange(reader.total_lines + 2), rng.choice([1, 30, 10**9])
+            # A gap is a line with the number of the last one missing.
+            assert reader.lines(n, limit) == [x for x in lines if x.n >= n][:limit]
             newest = max(reader.first_available, reader.total_lines - 7)
             assert reader.last_lines(7) == [x for x in lines if x.n >= newest]
         kept = read_log(log.base)
@@ -6086,20 +6091,6 @@ def test_log_is_the_same_for_all_its_readers_whatever_happens_to_it(
     check()
 
 
-def test_log_with_a_gap_is_read_from_any_line(open_log):
-    """A gap is a line with the number of the last one missing."""
-    rng = random.Random(95)
-    log = open_log(4 * tr.KIB)
-    feed(log, numbered(rng, 30_000, 60), rng)
-    log.close(AT_MS)
-    kept = read_log(log.base)
-    with tr.LogReader(log.base) as reader:
-        for start in range(kept.total_lines + 2):
-            limit = rng.randint(1, 30)
-            wanted = [line for line in kept.lines if line.n >= start][:limit]
-            assert reader.lines(start, limit) == wanted
-
-
 @pytest.mark.parametrize("on_full", [tr.DROP_NEW, tr.KILL_TASK])
 @pytest.mark.parametrize("cap", CAPS)
 def test_log_drop_new_keeps_the_beginning(open_log, cap, on_full):
@@ -6127,18 +6118,10 @@ def test_log_drop_new_keeps_the_beginning(open_log, cap, on_full):
 @pytest.mark.parametrize("on_full", [tr.DROP_NEW, tr.KILL_TASK])
 def test_log_is_full_with_the_first_byte_too_many(open_log, on_full):
     log = open_log(2000, on_full)
-    for _ in range(20):
-        log.write(OUT, b"z" * 99 + b"\n", AT_MS, 1.0)
+    write_all(log, (b"z" * 99 + b"\n") * 20, 100)
     assert (log.full, log.dropped_bytes) == (False, 0)
     log.write(OUT, b"\n", AT_MS, 1.0)
     assert (log.full, log.dropped_bytes) == (True, 1)
-
-
-def test_log_that_drops_old_output_is_never_full(open_log):
-    log = open_log(2000)
-    for _ in range(100):
-        log.write(OUT, b"z" * 99 + b"\n", AT_MS, 1.0)
-    assert not log.full
 
 
 @pytest.mark.parametrize("on_full", [tr.DROP_NEW, tr.KILL_TASK])
@@ -6148,11 +6131,9 @@ def test_log_written_line_by_line_is_not_full_before_its_cap(open_log, on_full):
     log = open_log(cap, on_full)
     line = b"a line of thirty bytes or so.\n"
     count = cap // len(line)
-    for _ in range(count):
-        log.write(OUT, line, AT_MS, 1.0)
+    kept = kept_of(log, line * count, len(line))
     assert not log.full, f"full after {log.output_bytes - log.dropped_bytes} bytes"
-    log.close(AT_MS)
-    assert len(read_log(log.base).lines) == count
+    assert len(kept.lines) == count
 
 
 @pytest.mark.parametrize("on_full", tr.LOG_POLICIES)
@@ -6180,10 +6161,7 @@ def test_log_line_longer_than_a_tiny_cap_is_kept_in_part(open_log):
     """The cap binds also when there is no newline to cut at."""
     for on_full in tr.LOG_POLICIES:
         log = open_log(tr.KIB, on_full)
-        for _ in range(50):
-            log.write(OUT, b"0123456789" * 40, AT_MS, 1.0)
-        log.close(AT_MS)
-        kept = read_log(log.base)
+        kept = kept_of(log, b"0123456789" * 2000, 400)
         assert 500 < len(kept.raw) <= tr.KIB
         assert set(kept.raw) <= set(b"0123456789")
         assert log.output_bytes == 20_000 == len(kept.raw) + log.dropped_bytes
@@ -6222,10 +6200,8 @@ def test_log_redacts_a_secret_split_at_any_byte(open_log):
     assert wanted.count(b"[redacted]") == 5
     for at in range(len(written) + 1):
         log = open_log(secrets=KEYS)
-        log.write(OUT, written[:at], AT_MS, 1.0)
-        log.write(OUT, written[at:], AT_MS, 1.0)
-        log.close(AT_MS)
-        assert read_log(log.base).raw == wanted, at
+        write_all(log, written[:at])
+        assert kept_of(log, written[at:]).raw == wanted, at
         assert log.output_bytes == len(written)
 
 
@@ -6276,33 +6252,25 @@ def test_log_redacts_secrets_in_random_chunks(open_log, seed):
         )
 
 
-@pytest.mark.parametrize(
-    ("secrets", "written", "wanted"),
-    [
-        (("abcdef", "abcdefghij"), b"abcdefghij\n", b"[redacted]\n"),
-        (("abcdef", "abcdefghij"), b"abcdefxy\n", b"[redacted]xy\n"),
-        (("cdefgh", "abcdefghij"), b"abcdefghij\n", b"[redacted]\n"),
-        (("cdefgh", "abcdefghij"), b"abcdefghi\n", b"ab[redacted]i\n"),
-        (("abcabc",), b"abcabcabcabc\n", b"[redacted][redacted]\n"),
-        (("aaaaaa",), b"aaaaaaa\n", b"[redacted]a\n"),
-        (("abcdef", "redacted"), b"abcdef redacted\n", b"[redacted] [redacted]\n"),
-    ],
-    ids=["prefix", "only prefix", "inner", "only inner", "twice", "overlap", "word"],
-)
+@pytest.mark.parametrize("secrets, written, wanted", [
+    (("abcdef", "abcdefghij"), b"abcdefghij\n", b"[redacted]\n"),
+    (("abcdef", "abcdefghij"), b"abcdefxy\n", b"[redacted]xy\n"),
+    (("cdefgh", "abcdefghij"), b"abcdefghij\n", b"[redacted]\n"),
+    (("cdefgh", "abcdefghij"), b"abcdefghi\n", b"ab[redacted]i\n"),
+    (("abcabc",), b"abcabcabcabc\n", b"[redacted][redacted]\n"),
+    (("aaaaaa",), b"aaaaaaa\n", b"[redacted]a\n"),
+    (("abcdef", "redacted"), b"abcdef redacted\n", b"[redacted] [redacted]\n"),
+], ids=[
+    "prefix", "only prefix", "inner", "only inner", "twice", "overlap", "word",
+])  # fmt: skip
 @pytest.mark.parametrize("pause_s", [0.0, 0.6])
 def test_log_redacts_alike_however_the_output_is_chunked(
     open_log, secrets, written, wanted, pause_s
 ):
     """Secrets that begin alike or hold one another: the longest one counts."""
     for size in range(1, len(written) + 1):
-        log = open_log(secrets=secrets)
-        now_s = 1.0
-        for at in range(0, len(written), size):
-            log.write(OUT, written[at : at + size], AT_MS, now_s)
-            now_s += pause_s
-            log.release(AT_MS, now_s)
-        log.close(AT_MS)
-        assert read_log(log.base).raw == wanted, size
+        kept = kept_of(open_log(secrets=secrets), written, size, pause_s)
+        assert kept.raw == wanted, size
 
 
 def test_log_redacts_overlapping_secrets_so_that_none_is_seen(open_log):
@@ -6310,11 +6278,8 @@ def test_log_redacts_overlapping_secrets_so_that_none_is_seen(open_log):
     for written in (b"abcdefghijkl\n", b"abcdefghi\n", b"defghijkl\n", b"xabcdefg\n"):
         for at in range(len(written)):
             log = open_log(secrets=secrets)
-            log.write(OUT, written[:at], AT_MS, 1.0)
-            log.release(AT_MS, 1.6)
-            log.write(OUT, written[at:], AT_MS, 1.7)
-            log.close(AT_MS)
-            raw = read_log(log.base).raw
+            write_all(log, written[:at], pause_s=0.6)
+            raw = kept_of(log, written[at:]).raw
             assert b"[redacted]" in raw
             assert not [s for s in secrets if s.encode() in raw], (written, at, raw)
 
@@ -6323,25 +6288,17 @@ def test_log_redacts_overlapping_secrets_so_that_none_is_seen(open_log):
 def test_log_redacts_a_secret_across_the_cut_of_a_long_line(open_log, size):
     for before in (65_530, 65_533, 131_070):
         written = b"x" * before + b"correct horse" + b"y" * 10
-        log = open_log(secrets=KEYS)
-        for at in range(0, len(written), size):
-            log.write(OUT, written[at : at + size], AT_MS, 1.0)
-        log.close(AT_MS)
-        assert read_log(log.base).raw == redacted(written)
+        kept = kept_of(open_log(secrets=KEYS), written, size)
+        assert kept.raw == redacted(written)
 
 
 @pytest.mark.parametrize("on_full", tr.LOG_POLICIES)
 def test_log_shows_no_secret_at_the_cut_of_its_cap(open_log, on_full):
     for shift in range(16):
-        log = open_log(tr.KIB, on_full, KEYS)
         written = b"." * shift + b"correct horse" * 300
-        for at in range(0, len(written), 50):
-            log.write(OUT, written[at : at + 50], AT_MS, 1.0)
-        log.close(AT_MS)
-        raw = read_log(log.base).raw
+        raw = kept_of(open_log(tr.KIB, on_full, KEYS), written, 50).raw
         assert b"redacted" in raw
-        assert b"correct" not in raw
-        assert b"horse" not in raw
+        assert b"correct" not in raw and b"horse" not in raw
 
 
 # -- errors of the disk
@@ -6418,25 +6375,21 @@ def test_log_error_does_not_blame_the_cap(open_log, monkeypatch):
     disk = Disk(0)
     monkeypatch.setattr(tr, "os", disk)
     log = open_log()
-    log.write(OUT, b"lost\n", AT_MS, 1.0)
+    write_all(log, b"lost\n")
     disk.room = 10**9
-    log.write(OUT, b"kept\n", AT_MS, 1.0)
-    log.close(AT_MS)
-    lines = read_log(log.base).lines
-    assert [line.text for line in lines[1:]] == ["kept"]
-    assert "left out" in lines[0].text
-    assert "log_max_size reached" not in lines[0].text
+    first, *others = kept_of(log, b"kept\n").lines
+    assert [line.text for line in others] == ["kept"]
+    assert "left out" in first.text and "log_max_size reached" not in first.text
 
 
 def test_log_that_somebody_removes_goes_on_within_its_cap(open_log, tmp_path):
     """An operator short of room deletes the files of a run that is still writing."""
     log = open_log(4 * tr.KIB)
-    for n in range(2000):
+    for n, line in enumerate(counted(2000)):
         if n in (100, 900):
             shutil.rmtree(tmp_path / "logs")
-        log.write(OUT, b"line %d\n" % n, AT_MS, 1.0)
-    log.close(AT_MS)
-    kept = read_log(log.base)
+        write_all(log, line)
+    kept = kept_of(log, b"")
     assert len(kept.raw) <= 4 * tr.KIB
     assert kept.texts[-1] == "line 1999"
     assert kept.total_lines == 2000
@@ -6642,30 +6595,21 @@ def rotated_log(open_log):
 
 
 def test_repair_of_a_rotated_log_at_every_byte_of_its_newest_index(open_log):
+    """Also without it, as when a power cut came before the folder was written."""
     log = rotated_log(open_log)
     before = read_log(log.base)
     newest = f"{log.base}.more/{max(tr._later_segments(log.base))}.idx"
     content = Path(newest).read_bytes()
-    for size in range(len(content)):
-        Path(newest).write_bytes(content[:size])
-        glance(log.base)
+    for size in [*range(len(content)), None]:
+        os.unlink(newest)
+        if size is not None:
+            Path(newest).write_bytes(content[:size])
+            glance(log.base)
         tr.repair_log(log.base)
         kept = read_log(log.base)
         assert kept.raw == before.raw, size
-        assert [(x.n, x.text) for x in kept.lines] == [
-            (x.n, x.text) for x in before.lines
-        ], size
-
-
-def test_repair_of_a_rotated_log_whose_newest_index_is_gone(open_log):
-    """As when a power cut came before the folder was written."""
-    log = rotated_log(open_log)
-    before = read_log(log.base)
-    os.unlink(f"{log.base}.more/{max(tr._later_segments(log.base))}.idx")
-    tr.repair_log(log.base)
-    kept = read_log(log.base)
-    assert kept.raw == before.raw
-    assert kept.texts == before.texts
+        told, wanted = ([(x.n, x.text) for x in k.lines] for k in (kept, before))
+        assert told == wanted, size
 
 
 def test_repair_of_any_damage_leaves_a_readable_log(open_log):
@@ -6984,17 +6928,14 @@ def test_log_parts_are_the_bytes_of_each_stream_from_any_offset_on(open_log, see
 
 def test_log_parts_say_what_was_left_out(open_log):
     log = open_log(4 * tr.KIB)
-    for n in range(1000):
-        log.write(OUT, b"line %d\n" % n, AT_MS, 1.0)
-    log.close(AT_MS)
-    kept = read_log(log.base)
+    for line in counted(1000):
+        write_all(log, line)
+    kept = kept_of(log, b"")
     [(_, lines, left_out)] = kept.gaps
+    said = f"{lines} lines ({left_out} bytes) were left out here\n"
     with tr.LogReader(log.base) as reader:
         head, gap, *rest = parts_of(reader, 0)
-        assert gap.content == b"%d lines (%d bytes) were left out here\n" % (
-            lines,
-            left_out,
-        )
+        assert gap.content == said.encode()
         assert gap.stream == tr.SYSTEM and gap.end == head.end + left_out
         assert head.content + b"".join(p.content for p in rest) == kept.raw
         # Some of it was read before it was dropped.
@@ -7178,13 +7119,6 @@ def test_search_of_runs_without_logs_finds_nothing(tmp_path):
     runs = [(tr.ulid_text(n), str(tmp_path / f"gone{n}")) for n in range(3)]
     found = tr.find_in_logs(runs, ("x", False), ("", 0), 10)
     assert found == tr.LogSearch([], 3)
-
-
-def test_search_does_not_find_the_words_of_a_gap(open_log):
-    log = rotated_log(open_log)
-    assert read_log(log.base).gaps
-    assert look_for(log.base, "log_max_size") == look_for(log.base, "left out") == []
-    assert look_for(log.base, "line 299") != []
 
 
 # -- removing
