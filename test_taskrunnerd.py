@@ -22429,6 +22429,47 @@ def test_notify_task_tells_retries_and_hides_its_target(serve, receive):
     assert config.tasks["chat"].run[-1] == "notify"
 
 
+def test_readme_lines_tell_of_a_failure(serve, receive, tmp_path):
+    _, _, block = chapter("Know when it fails").partition("\n\n    {")
+    document = json.loads("{" + block.partition("\n\n")[0])
+    chat, ntfy = receive(), receive()
+    mail = MailServer(made_tls(tmp_path))
+    texts = json.dumps(document)
+    for place, here in (
+        ("https://hooks.slack.com", chat.url),
+        ("https://ntfy.sh", ntfy.url),
+        ("smtp.example.com:587", f"localhost:{mail.port}"),
+    ):
+        assert place in texts
+        texts = texts.replace(place, here)
+    document = json.loads(texts)
+    document["tasks"]["backup"] = {
+        "run": "echo fine; echo '@all broken' >&2; exit 3",
+        "on_failure": ["slack", "ntfy", "mail"],
+    }
+    daemon = serve(document, SSL_CERT_FILE=str(tmp_path / "cert.pem"))
+    try:
+        run = daemon.run("backup")
+        within(DEADLINE_S, lambda: chat.got and ntfy.got and mail.mails, "all three")
+    finally:
+        mail.close()
+    [(path, _, body)] = chat.got
+    link = f"{daemon.url}/#/runs/{run['id']}"
+    assert path == "/services/T0/B0/XXXX"
+    assert json.loads(body)["text"].split("\n") == [
+        "failed: backup", run["summary"].replace("@", "@\u200b"), "```",
+        "@\u200ball broken", "```", link,
+    ]  # fmt: skip
+    [(path, headers, body)] = ntfy.got
+    assert (path, headers["Title"]) == ("/YOUR-TOPIC", "failed: backup")
+    assert body.decode() == f"{run['summary']}\n@all broken\n{link}"
+    assert "AUTH PLAIN" in " ".join(mail.commands)
+    assert "To: ops@example.com\r\n" in mail.mails[0]
+    told = daemon.get("/api/tasks").raw + daemon.log.read_bytes()
+    for secret in (b"B0/XXXX", b"YOUR-TOPIC", b"ops@example.com", b"PASSWORD"):
+        assert secret not in told
+
+
 # -- backup, restore
 
 
