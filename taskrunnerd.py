@@ -65,9 +65,9 @@ Threads and locks
         begin    without it: threads and programs
     Between enqueue and tell a run has its `change`. It keeps its place in its lane, but
     is not promoted; a stop or a reload that finds it notes how it is to end.
-    The store, each log, the room on the disk, the daemon's own log, the repair of logs,
-    the count of what ended, the process journal, the reaper of orphans, the server's
-    rate-limited log and its count of answers have a lock of their own, a leaf.
+    The store, the room on the disk, the daemon's own log, the repair of logs, the count
+    of what ended, the process journal, the reaper of orphans, the server's rate-limited
+    log and its count of answers have a lock of their own, a leaf.
     No thread ever holds two locks. Of the threads of runs, PUMPS_AT_ONCE write much at
     a time, so that a flood leaves the interpreter to the others; of those that follow a
     run, FOLLOWERS_AT_ONCE look into its log.
@@ -4651,7 +4651,7 @@ def write_forgotten(run_ids: Sequence[str]) -> Write:
 # Owns the files under logs/: write, cap, page, follow, search, repair; the only
 # place that touches them; and how much room on the disk they may take. Relies on 1
 # and 2. Nothing is done per line while a program writes: an index record per chunk is
-# enough to find lines later. The Condition of a LogWriter is a leaf.
+# enough to find lines later.
 
 # <run id>.log holds the bytes, <run id>.idx one record per chunk:
 #   end offset, lines so far, Unix ms, stream, flags
@@ -5047,8 +5047,8 @@ def _written_secrets(secrets: Sequence[str]) -> list[bytes]:
 
 
 class LogWriter:
-    """Takes what one run writes and keeps it, up to a cap. Used by one thread; `grown`
-    and `closed` are for the followers. Files appear with the first output."""
+    """Takes what one run writes and keeps it, up to a cap. Used by one thread, but for
+    `wait_growth` and `closed`. Files appear with the first output."""
 
     def __init__(
         self, base: str, max_bytes: int, on_full: str, secrets: Sequence[str]
@@ -5061,7 +5061,8 @@ class LogWriter:
         self.disk: DiskWatch | None = None
         self.output_bytes = 0
         self.dropped_bytes = 0
-        self.grown = threading.Condition(threading.Lock())
+        # Of each follower that waits for more; a word in it wakes.
+        self._gates: list[queue.SimpleQueue[None]] = []
         self._on_full = on_full
         self._max_bytes = max_bytes
         self._head_bytes = min(LOG_HEAD_BYTES, max_bytes // LOG_SEGMENTS)
@@ -5180,17 +5181,26 @@ class LogWriter:
             with contextlib.suppress(OSError):
                 self._open_segment(wall_ms)
         self._close_files()
-        with self.grown:
-            self.closed = True
-            self.grown.notify_all()
+        self.closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        # Copied in one step: followers come and go.
+        for gate in tuple(self._gates):
+            gate.put(None)
 
     def wait_growth(self, seen: int, timeout_s: float) -> int:
         """How much there is to read, once it is more than `seen`, the log is closed, or
         a time is over."""
-        with self.grown:
-            if self._end <= seen and not self.closed:
-                self.grown.wait(timeout_s)
-            return self._end
+        gate: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # First the gate, then the look; the writer first has more, then opens gates. So
+        # one of them notices, without a lock. Adding and removing are atomic.
+        self._gates.append(gate)
+        if self._end <= seen and not self.closed:
+            with contextlib.suppress(queue.Empty):
+                gate.get(timeout=max(0.0, timeout_s))
+        self._gates.remove(gate)
+        return self._end
 
     def _redact(self, stream: int, chunk: bytes) -> bytes:
         """What is sure of a stream's text, without secrets. An end that may be the
@@ -5230,8 +5240,7 @@ class LogWriter:
             part = chunk if end - start == len(chunk) else chunk[start:end]
             self._keep_part(stream, part, wall_ms)
             start = end
-        with self.grown:
-            self.grown.notify_all()
+        self._wake()
 
     def _cut(self, chunk: bytes, start: int) -> int:
         """Where the next record ends: before a line that is too long, or at its cut."""
