@@ -3,9 +3,10 @@
 The sections are those of the module, in its order. A test talks to a real daemon
 (`serve`, or `shared` where a fresh one is not needed) through a client that holds
 every answer against the schema of its route, or calls a pure function, or drives a
-`Daemon` in this process by a clock whose hands it moves. Nothing sleeps: tests wait
-for an answer, an event, a FIFO or the end of a process, and `within` gives up with
-the daemon's log.
+`Daemon` in this process by a clock whose hands it moves. Where only the steps differ,
+they are a table of scenes that `play` performs; Scene has the words of its scripts.
+Nothing sleeps: tests wait for an answer, an event, a FIFO or the end of a process, and
+`within` gives up with the daemon's log.
 """
 
 from __future__ import annotations
@@ -13323,15 +13324,18 @@ def test_reload_lists_what_changed(in_process):
         daemon.trigger("gone", {}, "api")
 
 
-def test_reload_of_a_faulty_file_changes_nothing(in_process):
+def test_reload_of_a_faulty_file_changes_nothing_and_is_told(in_process):
     daemon = in_process({"a": {"run": "true"}})
     before = daemon.config
+    assert daemon.last_reload_good
     write_config(Path(before.path).parent, {"tasks": {"b": {"rnu": "true"}}})
     with pytest.raises(tr.ConfigError, match="did you mean run"):
         daemon.reload()
-    assert daemon.config is before
+    assert daemon.config is before and not daemon.last_reload_good
     assert daemon.task("a").run == "true"
     assert tr.config_differs(before)
+    rewrite(daemon, {"b": {"run": "true"}})
+    assert daemon.last_reload_good
 
 
 @scenes("""
@@ -13594,17 +13598,6 @@ def test_scheduler_lag_is_how_late_the_last_due_thing_was(in_process):
     clock.set_date(hours=5)
     daemon.tick()
     assert daemon.scheduler_lag_s() == 1.5, "missed ticks are no lag"
-
-
-def test_reload_tells_whether_the_last_one_worked(in_process):
-    daemon = in_process({"a": {"run": "true"}})
-    assert daemon.last_reload_good
-    write_config(Path(daemon.config.path).parent, {"tasks": {"b": {"rnu": "true"}}})
-    with pytest.raises(tr.ConfigError):
-        daemon.reload()
-    assert not daemon.last_reload_good
-    rewrite(daemon, {"b": {"run": "true"}})
-    assert daemon.last_reload_good
 
 
 def test_machine_is_watched_for_an_hour(in_process):
