@@ -399,6 +399,7 @@ CLIENT_PAUSE_S = 0.05
 CLIENT_PAUSE_MAX_S = 2.0
 SHOWN_LINES = 10
 STATUS_ROWS = 5
+USAGE_ROWS = 10
 
 # Of the record that an upgrade in place hands to the new program.
 HANDOVER_VERSION = 1
@@ -1869,9 +1870,16 @@ SCHEMAS: dict[str, JsonSchema] = {
         auth_required=_flag("Whether a token is needed"),
         authenticated=_flag("Whether the request has it, or needs none"),
     ),
+    "DiskUsage": _object(
+        "What the runs of a task take on the disk",
+        task_name=_TASK_NAME,
+        runs=_integer("Runs in the history"),
+        database_bytes=_integer("Its share of the database, by their number"),
+        log_bytes=_integer("Their logs, in whole blocks"),
+    ),
     "SystemStats": _answer(
         "The daemon and its machine, now",
-        "cpu_seconds rss_bytes mem_total_bytes mem_available_bytes",
+        "cpu_seconds rss_bytes mem_total_bytes mem_available_bytes disk_usage",
         name=_text("Program name"),
         version=_text("Program version"),
         host=_text("Name of the machine"),
@@ -1892,6 +1900,9 @@ SCHEMAS: dict[str, JsonSchema] = {
         mem_available_bytes=_integer("Memory that programs could still have"),
         disk_free_bytes=_integer("Free space where state is kept"),
         disk_total_bytes=_integer("Size of that file system"),
+        disk_usage=_list(
+            "With usage=true: the tasks that take most of it, about", _ref("DiskUsage")
+        ),
         runs_active=_integer("Runs running"),
         runs_queued=_integer("Runs waiting in queues"),
         http_waiting=_integer("Requests that wait or stream"),
@@ -1973,6 +1984,7 @@ PARAMS: dict[str, JsonSchema] = {
     "limit:log": _number("Most lines", 1, LOG_PAGE_MAX_LINES, default=1000),
     "from:stream": _integer("First line; negative counts from the end"),
     "from:parts": _number("Offset of the first byte", 0, 2**63 - 1, default=0),
+    "usage": _flag("Add disk_usage, for which all runs are read", default=False),
     "follow": _flag("Go on until the run has ended", default=True),
     "replay_limit": _number(
         "Most lines to replay, the newest", 1, LOG_REPLAY_MAX_LINES, default=5000
@@ -4592,6 +4604,24 @@ class Store:
             sql = f"{base} and created_at < ? order by id limit ?"
             found += self._rows(sql, [task_name, before, RETENTION_BATCH_RUNS])
         return sorted({row[0] for row in found})
+
+    def disk_usage(self) -> list[dict[str, Any]]:
+        """The USAGE_ROWS tasks whose runs take most of the disk. Reads all runs."""
+        half = LOG_FILES_LEAST_BYTES // 2  # a block for the index, and whole ones
+        kept = "output_bytes - coalesce(output_dropped_bytes, 0)"
+        logs = f"coalesce(sum(({kept} + {half - 1}) / {half} * {half} + {half}), 0)"
+        sizes = "pragma_page_count(), pragma_page_size()"
+        (database_bytes,) = self._rows(f"select page_count * page_size from {sizes}")[0]
+        by_task = f"select task_name, count(*), {logs} from runs group by task_name"
+        rows = self._rows(by_task)
+        row_bytes = database_bytes / max(1, sum(count for _, count, _ in rows))
+        found = [
+            {"task_name": name, "runs": count, "database_bytes": int(count * row_bytes),
+             "log_bytes": log_bytes}
+            for name, count, log_bytes in rows
+        ]  # fmt: skip
+        found.sort(key=lambda use: use["database_bytes"] + use["log_bytes"])
+        return found[: -USAGE_ROWS - 1 : -1]
 
     def unused_pages(self) -> int:
         """How many pages of the database are free."""
@@ -10907,6 +10937,7 @@ def get_system_stats(daemon: Daemon, request: Request) -> Answer:
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
         "disk_free_bytes": disk.free,
         "disk_total_bytes": disk.total,
+        **({"disk_usage": daemon.store.disk_usage()} if request.query["usage"] else {}),
         "runs_active": sum(state.running for state in states),
         "runs_queued": sum(state.queued for state in states),
         "http_waiting": request.server_facts().waiting,
@@ -11302,7 +11333,7 @@ ROUTES = (
     Route("GET", "/api/info", get_info, "Info"),
     Route("GET", "/api/instance", get_instance, "Info"),
     Route("GET", "/api/auth/status", get_auth_status, "AuthStatus", open_to_all=True),
-    Route("GET", "/api/system", get_system_stats, "SystemStats"),
+    Route("GET", "/api/system", get_system_stats, "SystemStats", query="usage"),
     Route("GET", "/api/system/history", get_metrics_history, "SystemHistory"),
     Route("GET", "/api/daemon/log-stream", stream_daemon_log, "DaemonLogLine",
           headers="Last-Event-ID", media=EVENT_STREAM),
@@ -14654,6 +14685,14 @@ def _status_lines(place: str, found: Mapping[str, Any]) -> Iterator[str]:
         rows = [(_local_time(at), *words) for at, *words in coming[:STATUS_ROWS]]
         yield ""
         yield from screen.table(("NEXT", "TASK", "SCHEDULE"), rows)
+    uses = [
+        (*map(size_text, (use["log_bytes"], use["database_bytes"])), *words)
+        for use in system.get("disk_usage", ())
+        for words in [(str(use["runs"]), use["task_name"])]
+    ]
+    if uses:
+        yield ""
+        yield from screen.table(("LOGS", "HISTORY", "RUNS", "TASK"), uses)
     if found["failed"]["runs"]:
         head = ("FAILED LATELY", *_RUN_HEAD[1:])
         yield ""
@@ -14666,7 +14705,7 @@ def _print_status(settings: dict[str, str], arguments: argparse.Namespace) -> in
     limit = f"limit={STATUS_ROWS}"
     found = {
         "info": client.ask("GET", "/api/info"),
-        "system": client.ask("GET", "/api/system"),
+        "system": client.ask("GET", "/api/system?usage=true"),
         "health": _health(client),
         "active": client.ask("GET", f"/api/runs?status=running,pending&{limit}"),
         "failed": client.ask("GET", f"/api/runs?status={','.join(FAILURES)}&{limit}"),

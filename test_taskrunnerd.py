@@ -21551,10 +21551,26 @@ def test_status_is_one_screen(asked, cli, fifo):
     assert "health  ok\n" in text and "\nruns    1 running, 0 queued\n" in text
     active, lately = text.index(run["id"]), text.index(failed["id"])
     assert active < text.index("FAILED LATELY") < lately
-    assert len(text.splitlines()) <= 24
+    assert len(text.splitlines()) <= 24 + tr.USAGE_ROWS + 2
     assert found["info"]["pid"] == asked.process.pid
     assert found["health"]["status"] == "ok"
     assert [r["id"] for r in found["active"]["runs"]] == [run["id"]]
+
+
+def test_status_tells_which_tasks_take_most_of_the_disk(serve, cli):
+    tasks = {f"t{n}": {"run": "true"} for n in range(11)}
+    tasks["much"] = {"run": "yes | head -c 50000"}
+    daemon = serve(tasks)
+    assert "disk_usage" not in daemon.get("/api/system").json
+    for name in tasks:
+        daemon.run(name)
+    most, *rest = daemon.get("/api/system?usage=true").json["disk_usage"]
+    assert (most["task_name"], most["runs"], len(rest)) == ("much", 1, 9)
+    # In blocks of 4 KiB, with one for the index.
+    assert (most["log_bytes"], rest[0]["log_bytes"]) == (14 * 4096, 4096)
+    assert most["database_bytes"] == rest[0]["database_bytes"] > 0
+    rows = [line.split() for line in cli(daemon, "status").out.decode().splitlines()]
+    assert rows[rows.index(["LOGS", "HISTORY", "RUNS", "TASK"]) + 1][-1] == "much"
 
 
 def test_status_tells_the_coming_ticks(serve, cli):
