@@ -4910,7 +4910,7 @@ def test_damaged_row_is_told_and_hides_no_other(
     assert found and found.error == lost
     assert (found.id, found.task_name) == (runs[1].id, "backup")
     stand_in = (None, "ended", tr.time_text(0), -1, lost)
-    assert tr.run_document(found).get(column) in stand_in
+    assert found.document().get(column) in stand_in
     listed = store.list_runs(tr.RunFilter(), ("created_at", "desc"), 9)
     assert [run.id for run in listed] == [run.id for run in runs[::-1]]
     # A list does not read results.
@@ -16866,7 +16866,7 @@ def test_every_path_but_page_and_probes_needs_the_token(guarded):
             reply = guarded.request(method, path, headers={"Authorization": "none"})
             if reply.status != 401:
                 open_paths.add(path)
-    assert open_paths == {"/", "/healthz", "/readyz"}
+    assert open_paths == {"/", "/health", "/healthz", "/readyz", "/api/auth/status"}
 
 
 def test_the_token_opens_and_does_not_reach_programs(guarded):
