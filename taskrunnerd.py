@@ -3299,8 +3299,9 @@ def hooks_after(
     in a row with it); `failures` are those before. Ends that are neither a success nor
     a failure change nothing."""
     if end_reason == SUCCESS:
-        recovered = task.on_recovery if failures else ()
-        return task_names((*task.on_success, *recovered)), 0
+        if not failures or not task.on_recovery:
+            return task.on_success, 0
+        return task_names((*task.on_success, *task.on_recovery)), 0
     # Else the newest missed tick runs now, and what comes of that counts.
     lost = end_reason == MISSED and task.catch_up == CATCH_SKIP
     if end_reason in FAILURES or lost:

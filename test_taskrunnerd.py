@@ -8782,7 +8782,12 @@ def test_coalesce_joins_the_run_that_waits_with_the_same_parameters(in_process, 
     with daemon._mutex:
         ticked = daemon._admit(lane, {"fifo": mine}, "cron").run
     assert (ticked.end_reason, waiting.id in ticked.error) == ("skipped", True)
-    # One that is stopped is nobody's.
+    # One that is stopped is nobody's, also while its record is on its way.
+    with daemon._mutex:
+        doomed = daemon._lanes["hold"].queue[-1]
+        doomed.cause = "stopped"
+        assert daemon._like_waiting(lane, {"fifo": other}) is None
+        doomed.cause = None
     assert daemon.stop(different.id)
     fresh, header = join_hold(daemon, other)
     assert (fresh.id != different.id, header) == (True, "")
@@ -8801,17 +8806,21 @@ def test_coalesce_joins_the_run_that_waits_with_the_same_parameters(in_process, 
 def test_coalesce_waits_for_the_first_record_of_the_run_that_it_joins(
     in_process, fifos, monkeypatch
 ):
-    def locked(batch):
-        raise tr.sqlite3.OperationalError("database is locked")
-
     daemon = in_process({"hold": {**HELD, "on_overlap": "coalesce"}})
     path = fifos()
     first = hold(daemon, "hold", path)
+    commit = daemon.store._commit
+
+    def refuses_runs(batch):
+        if any("insert into runs" in sql for w in batch for sql, _ in w.statements):
+            raise tr.sqlite3.OperationalError("database is locked")
+        commit(batch)
+
     gate = Gate(daemon.store, "flush", by_caller)
     creator = in_thread(lambda: hold(daemon, "hold", path))
     gate.await_caller()
     with monkeypatch.context() as patch:
-        patch.setattr(daemon.store, "_commit", locked)
+        patch.setattr(daemon.store, "_commit", refuses_runs)
         with pytest.raises(tr.Problem) as caught:
             join_hold(daemon, path, "key")
         assert caught.value.status == 507
@@ -13060,7 +13069,7 @@ def test_hook_is_told_of_the_last_attempt(in_process):
             "api_trigger": False,
             "params": [{"env": "X", "default": "x"}],
         },
-        "stuck": {"run": "cat >/dev/null; exit 1", "retry_attempts": 1,
+        "stuck": {"run": TELL["run"] + "; exit 1", "retry_attempts": 1,
                   "retry_delay": "0s", "on_failure": "tell"},
     }  # fmt: skip
     daemon = in_process(tasks)
@@ -13083,8 +13092,9 @@ def test_hook_is_told_of_the_last_attempt(in_process):
     url = f"http://here:1/#/runs/{last.id}"
     assert document == {"run": last.document(), "url": url, "failures": 1}
     assert SECRET not in json.dumps([variables, document])
-    # Another attempt has the same stdin, and its end is what the next hook hears of.
+    # Another attempt is told the same, and its end is what the next hook hears of.
     assert (again.retry_of_run_id, again.cause_run_id) == (stuck.id, last.id)
+    assert told(daemon, again) == told(daemon, stuck) == told(daemon, tell)
     assert told(daemon, chained)[1]["run"]["id"] == again.id
     assert daemon.store._rows("select run_id from inputs") == []
 
@@ -13437,6 +13447,10 @@ def test_paused_schedule_neither_fires_nor_misses(in_process, name):
     # Durable as well: nothing is caught up on after a crash right behind it.
     daemon = in_process(tasks, clock, after=daemon)
     past_runs(daemon, "a")
+    assert pass_minutes(daemon, clock, 1) == 2
+    daemon.set_pause(name, tr.Pause(clock.ms))
+    assert pass_minutes(daemon, clock, 2) == 0
+    daemon.set_pause(name, None)
     assert pass_minutes(daemon, clock, 1) == 2
     assert {run.end_reason for run in all_ended(daemon)} == {"success"}
     daemon.set_pause(name, None)
