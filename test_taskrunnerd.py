@@ -9839,21 +9839,6 @@ def test_waits_and_records(play, scene):
     play(scene)
 
 
-@contextlib.contextmanager
-def refused_inserts(store):
-    """Meanwhile the disk has no room for a new row."""
-    commit = store._commit
-
-    def full(batch):
-        if any("insert" in sql for write in batch for sql, _ in write.statements):
-            raise sqlite3.OperationalError("database or disk is full")
-        commit(batch)
-
-    store._commit = full
-    yield
-    store._commit = commit
-
-
 # -- a disk without room
 
 
@@ -10671,8 +10656,6 @@ def test_text_that_is_not_unicode_does_not_stop_the_store(in_process):
 
 
 # -- keys: a trigger that may be repeated
-
-DAY_S = 86_400
 
 
 def once(daemon, task="ok", key="k", body=""):
