@@ -4483,7 +4483,7 @@ def test_store_tallies_equal_a_recount_after_every_step(store: tr.Store) -> None
         assert {row[:3]: row[3] for row in store.tallies()} == counted
         assert store.count_runs(tr.RunFilter()) == len(runs)
     assert everything(store) == sorted(runs.values(), reverse=True)
-    assert len(runs) > 50
+    assert len(runs) > 30
     assert trash
 
 
