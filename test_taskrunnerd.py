@@ -688,88 +688,62 @@ def one_lock_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 # ---- 2. Values: clock, time text, identifiers, durations, sizes -------------
 
 
-def test_clock_tells_date_and_stop_watch() -> None:
+def test_clock_tells_date_and_stop_watch():
     clock = tr.Clock()
     before_ms, before_s = time.time_ns() // 1_000_000, time.monotonic()
     assert before_ms <= clock.wall_ms() <= time.time_ns() // 1_000_000
     assert before_s <= clock.monotonic_s() <= time.monotonic()
 
 
-@pytest.mark.parametrize(
-    ("unix_ms", "text"),
-    [
-        (0, "1970-01-01T00:00:00.000Z"),
-        (1, "1970-01-01T00:00:00.001Z"),
-        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-        (1_769_846_400_000, "2026-01-31T08:00:00.000Z"),
-        (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
-        (-500, "1969-12-31T23:59:59.500Z"),
-    ],
-)
-def test_time_text_and_parse_time_are_inverse(unix_ms: int, text: str) -> None:
+@pytest.mark.parametrize("unix_ms, text", [
+    (0, "1970-01-01T00:00:00.000Z"), (1, "1970-01-01T00:00:00.001Z"),
+    (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+    (1_769_846_400_000, "2026-01-31T08:00:00.000Z"),
+    (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+    (-500, "1969-12-31T23:59:59.500Z"),
+])  # fmt: skip
+def test_time_text_and_parse_time_are_inverse(unix_ms, text):
     assert tr.time_text(unix_ms) == text
     assert tr.parse_time(text) == unix_ms
 
 
-def test_time_survives_text_for_any_instant() -> None:
+def test_time_survives_text_for_any_instant():
     rng = random.Random(2)
     for _ in range(2000):
         unix_ms = rng.randrange(-62_135_596_800_000, 253_402_300_800_000)
         assert tr.parse_time(tr.time_text(unix_ms)) == unix_ms
 
 
-@pytest.mark.parametrize(
-    ("text", "same_as"),
-    [
-        ("2026-01-31T08:00:00Z", "2026-01-31T08:00:00.000Z"),
-        ("2026-01-31t08:00:00z", "2026-01-31T08:00:00.000Z"),
-        ("2026-01-31 08:00:00Z", "2026-01-31T08:00:00.000Z"),
-        ("2026-01-31T08:00:00.5Z", "2026-01-31T08:00:00.500Z"),
-        ("2026-01-31T08:00:00.123456789Z", "2026-01-31T08:00:00.123Z"),
-        ("2026-01-31T08:00:00+00:00", "2026-01-31T08:00:00.000Z"),
-        ("2026-01-31T08:00:00+05:30", "2026-01-31T02:30:00.000Z"),
-        ("2026-01-31T22:00:00-03:00", "2026-02-01T01:00:00.000Z"),
-        ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59.000Z"),
-    ],
-)
-def test_parse_time_reads_every_form_of_rfc3339(text: str, same_as: str) -> None:
+@pytest.mark.parametrize("text, same_as", [
+    ("2026-01-31T08:00:00Z", "2026-01-31T08:00:00.000Z"),
+    ("2026-01-31t08:00:00z", "2026-01-31T08:00:00.000Z"),
+    ("2026-01-31 08:00:00Z", "2026-01-31T08:00:00.000Z"),
+    ("2026-01-31T08:00:00.5Z", "2026-01-31T08:00:00.500Z"),
+    ("2026-01-31T08:00:00.123456789Z", "2026-01-31T08:00:00.123Z"),
+    ("2026-01-31T08:00:00+00:00", "2026-01-31T08:00:00.000Z"),
+    ("2026-01-31T08:00:00+05:30", "2026-01-31T02:30:00.000Z"),
+    ("2026-01-31T22:00:00-03:00", "2026-02-01T01:00:00.000Z"),
+    ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59.000Z"),
+])  # fmt: skip
+def test_parse_time_reads_every_form_of_rfc3339(text, same_as):
     assert tr.time_text(tr.parse_time(text)) == same_as
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "yesterday",
-        "2026-01-31",
-        "2026-01-31T08:00:00",
-        "2026-01-31T08:00Z",
-        "2026-1-31T08:00:00Z",
-        "2026-02-29T08:00:00Z",
-        "2026-13-01T08:00:00Z",
-        "2026-01-31T24:00:00Z",
-        "2026-01-31T08:60:00Z",
-        "2026-01-31T08:00:61Z",
-        "2026-01-31T08:00:00.Z",
-        "2026-01-31T08:00:00+0100",
-        "2026-01-31T08:00:00+24:00",
-        "2026-01-31T08:00:00+01:60",
-        "2026-01-31T08:00:00Z\n",
-        " 2026-01-31T08:00:00Z",
-        "0000-01-01T00:00:00Z",
-        "0001-01-01T00:00:00+01:00",
-        "9999-12-31T23:59:59-01:00",
-        "\u0662\u0660\u0662\u0666-01-31T08:00:00Z",
-    ],
-)
-def test_parse_time_refuses(text: str) -> None:
+@pytest.mark.parametrize("text", [
+    "", "yesterday", "2026-01-31", "2026-01-31T08:00:00", "2026-01-31T08:00Z",
+    "2026-1-31T08:00:00Z", "2026-02-29T08:00:00Z", "2026-13-01T08:00:00Z",
+    "2026-01-31T24:00:00Z", "2026-01-31T08:60:00Z", "2026-01-31T08:00:61Z",
+    "2026-01-31T08:00:00.Z", "2026-01-31T08:00:00+0100", "2026-01-31T08:00:00+24:00",
+    "2026-01-31T08:00:00+01:60", "2026-01-31T08:00:00Z\n", " 2026-01-31T08:00:00Z",
+    "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00",
+    "\u0662\u0660\u0662\u0666-01-31T08:00:00Z",
+])  # fmt: skip
+def test_parse_time_refuses(text):
     with pytest.raises(ValueError, match="is not an RFC 3339 time; write 2026-01-31T"):
         tr.parse_time(text)
 
 
-def test_time_does_not_depend_on_the_zone_of_the_machine(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_time_does_not_depend_on_the_zone_of_the_machine(monkeypatch):
     try:
         monkeypatch.setenv("TZ", "XXX+11")
         time.tzset()
@@ -780,33 +754,27 @@ def test_time_does_not_depend_on_the_zone_of_the_machine(
         time.tzset()
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0" * 26),
-        (31, "0" * 25 + "Z"),
-        (32, "0" * 24 + "10"),
-        (2**128 - 1, "7" + "Z" * 25),
-        (1_469_918_176_385 << 80, "01ARYZ6S41" + "0" * 16),
-    ],
-)
-def test_ulid_text_and_number_are_inverse(number: int, text: str) -> None:
+@pytest.mark.parametrize("number, text", [
+    (0, "0" * 26), (31, "0" * 25 + "Z"), (32, "0" * 24 + "10"),
+    (2**128 - 1, "7" + "Z" * 25), (1_469_918_176_385 << 80, "01ARYZ6S41" + "0" * 16),
+])  # fmt: skip
+def test_ulid_text_and_number_are_inverse(number, text):
     assert tr.ulid_text(number) == text
     assert tr.ulid_number(text) == number
 
 
-def test_ulid_has_26_characters_and_begins_with_its_time() -> None:
+def test_ulid_has_26_characters_and_begins_with_its_time():
     made = tr.Ulids().make(1_469_918_176_385)
     assert re.fullmatch("01ARYZ6S41[0-9A-HJKMNP-TV-Z]{16}", made)
     assert tr.matches(tr.RUN_ID_PATTERN, made)
 
 
-def test_ulids_of_two_makers_differ() -> None:
+def test_ulids_of_two_makers_differ():
     assert tr.Ulids().make(1) != tr.Ulids().make(1)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_ulids_sort_in_the_order_of_making_whatever_the_clock_does(seed: int) -> None:
+def test_ulids_sort_in_the_order_of_making_whatever_the_clock_does(seed):
     rng = random.Random(seed)
     ids, made, now_ms = tr.Ulids(), [], 1_700_000_000_000
     for _ in range(2000):
@@ -819,7 +787,7 @@ def test_ulids_sort_in_the_order_of_making_whatever_the_clock_does(seed: int) ->
     assert all(tr.matches(tr.RUN_ID_PATTERN, one) for one in made)
 
 
-def test_ulid_takes_the_clock_up_again_once_it_has_caught_up() -> None:
+def test_ulid_takes_the_clock_up_again_once_it_has_caught_up():
     ids = tr.Ulids()
     ids.make(2000)
     back = ids.make(1000)
@@ -827,133 +795,81 @@ def test_ulid_takes_the_clock_up_again_once_it_has_caught_up() -> None:
     assert tr.ulid_number(ids.make(2001)) >> 80 == 2001
 
 
-def test_ulid_counts_on_past_the_last_of_a_millisecond(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_ulid_counts_on_past_the_last_of_a_millisecond(monkeypatch):
     monkeypatch.setattr(tr.os, "urandom", lambda size: b"\xff" * size)
     ids = tr.Ulids()
     made = [ids.make(5), ids.make(5), ids.make(6)]
     assert made == sorted(set(made))
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("0s", 0),
-        ("250ms", 0.25),
-        ("30s", 30),
-        ("1.5s", 1.5),
-        ("5m", 300),
-        ("1h30m", 5400),
-        ("2d", 172_800),
-        ("1w", 604_800),
-        ("1d2h3m4s", 93_784),
-        ("3660d", 3660 * 86_400),
-    ],
-)
-def test_parse_duration_reads(text: str, seconds: float) -> None:
+@pytest.mark.parametrize("text, seconds", [
+    ("0s", 0), ("250ms", 0.25), ("30s", 30), ("1.5s", 1.5), ("5m", 300),
+    ("1h30m", 5400), ("2d", 172_800), ("1w", 604_800), ("1d2h3m4s", 93_784),
+    ("3660d", 3660 * 86_400),
+])  # fmt: skip
+def test_parse_duration_reads(text, seconds):
     assert tr.parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "5",
-        "s",
-        "abc",
-        "-5s",
-        "+5s",
-        "5 s",
-        "5S",
-        "1h 30m",
-        "1h30",
-        ".5s",
-        "5.s",
-        "1e3s",
-        "5s\n",
-        "1y",
-        "\u0663s",
-    ],
-)
-def test_parse_duration_refuses(text: str) -> None:
+@pytest.mark.parametrize("text", [
+    "", "5", "s", "abc", "-5s", "+5s", "5 s", "5S", "1h 30m", "1h30", ".5s", "5.s",
+    "1e3s", "5s\n", "1y", "\u0663s",
+])  # fmt: skip
+def test_parse_duration_refuses(text):
     with pytest.raises(ValueError, match="is not a duration; write 30s, 5m, 1h30m, 2d"):
         tr.parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["3661d", "9" * 5000 + "w", "1d" * 3661])
-def test_parse_duration_refuses_more_than_ten_years(text: str) -> None:
+def test_parse_duration_refuses_more_than_ten_years(text):
     with pytest.raises(ValueError, match="is longer than ten years"):
         tr.parse_duration(text)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0.00 s"),
-        (0.25, "0.25 s"),
-        (12.34, "12.3 s"),
-        (60, "1m00s"),
-        (245.9, "4m05s"),
-        (7800, "2h10m"),
-        (3 * 86_400 + 4 * 3600, "3d4h"),
-    ],
-)
-def test_duration_text_is_for_people(seconds: float, text: str) -> None:
+@pytest.mark.parametrize("seconds, text", [
+    (0, "0.00 s"), (0.25, "0.25 s"), (12.34, "12.3 s"), (60, "1m00s"), (245.9, "4m05s"),
+    (7800, "2h10m"), (3 * 86_400 + 4 * 3600, "3d4h"),
+])  # fmt: skip
+def test_duration_text_is_for_people(seconds, text):
     assert tr.duration_text(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "ns"), [(0, 0), (1, 10**9), (0.25, 250_000_000), (5400, 5400 * 10**9)]
 )
-def test_nanoseconds_are_whole(seconds: float, ns: int) -> None:
+def test_nanoseconds_are_whole(seconds, ns):
     assert tr.nanoseconds(seconds) == ns
     assert isinstance(tr.nanoseconds(seconds), int)
 
 
-@pytest.mark.parametrize(
-    ("text", "size_bytes"),
-    [
-        ("0b", 0),
-        ("512b", 512),
-        ("64kb", 65_536),
-        ("100mb", 104_857_600),
-        ("100MB", 104_857_600),
-        ("100 mb", 104_857_600),
-        ("1.5gb", 1_610_612_736),
-        ("2tb", 2_199_023_255_552),
-    ],
-)
-def test_parse_size_reads(text: str, size_bytes: int) -> None:
+@pytest.mark.parametrize("text, size_bytes", [
+    ("0b", 0), ("512b", 512), ("64kb", 65_536), ("100mb", 104_857_600),
+    ("100MB", 104_857_600), ("100 mb", 104_857_600), ("1.5gb", 1_610_612_736),
+    ("2tb", 2_199_023_255_552),
+])  # fmt: skip
+def test_parse_size_reads(text, size_bytes):
     assert tr.parse_size(text) == size_bytes
 
 
 @pytest.mark.parametrize(
     "text", ["", "mb", "100", "100m", "-1mb", "1e3mb", ".5mb", "1mb1kb", "1mb\n", "1pb"]
 )
-def test_parse_size_refuses(text: str) -> None:
+def test_parse_size_refuses(text):
     with pytest.raises(ValueError, match="is not a size; write 64kb, 100mb, 1gb"):
         tr.parse_size(text)
 
 
-def test_parse_size_refuses_what_no_number_can_hold() -> None:
+def test_parse_size_refuses_what_no_number_can_hold():
     with pytest.raises(ValueError, match="is"):
         tr.parse_size("9" * 400 + "gb")
 
 
-@pytest.mark.parametrize(
-    ("size_bytes", "text"),
-    [
-        (0, "0 B"),
-        (512, "512 B"),
-        (1024, "1.0 KB"),
-        (1536, "1.5 KB"),
-        (16 * 1024 * 1024, "16.0 MB"),
-        (5 * 1024**4, "5.0 TB"),
-        (5000 * 1024**4, "5000.0 TB"),
-    ],
-)
-def test_size_text_is_for_people(size_bytes: int, text: str) -> None:
+@pytest.mark.parametrize("size_bytes, text", [
+    (0, "0 B"), (512, "512 B"), (1024, "1.0 KB"), (1536, "1.5 KB"),
+    (16 * 1024 * 1024, "16.0 MB"), (5 * 1024**4, "5.0 TB"),
+    (5000 * 1024**4, "5000.0 TB"),
+])  # fmt: skip
+def test_size_text_is_for_people(size_bytes, text):
     assert tr.size_text(size_bytes) == text
 
 
@@ -1835,42 +1751,18 @@ def test_cron_words_of_any_expression_are_short():
 # ---- 4. Schemas: the shape of everything that crosses the wire --------------
 
 KEYWORDS = {
-    "type",
-    "description",
-    "enum",
-    "pattern",
-    "format",
-    "minLength",
-    "maxLength",
-    "minimum",
-    "maximum",
-    "minItems",
-    "maxItems",
-    "items",
-    "properties",
-    "required",
-    "additionalProperties",
-    "propertyNames",
-    "default",
-    "$ref",
-    "oneOf",
-}
+    "type", "description", "enum", "pattern", "format", "minLength", "maxLength",
+    "minimum", "maximum", "minItems", "maxItems", "items", "properties", "required",
+    "additionalProperties", "propertyNames", "default", "$ref", "oneOf",
+}  # fmt: skip
 FORMATS = {
-    "any-text",
-    "kept-duration-text",
-    "date-time",
-    "uri",
-    "uri-reference",
-    "duration-text",
-    "positive-duration-text",
-    "log-size-text",
-    "signal",
-    "status-list",
+    "any-text", "kept-duration-text", "date-time", "uri", "uri-reference",
+    "duration-text", "positive-duration-text", "log-size-text", "signal", "status-list",
     "cursor",
-}
+}  # fmt: skip
 
 
-def schemas_within(place: str, schema: Any) -> Iterator[tuple[str, Any]]:
+def schemas_within(place, schema):
     """A schema and all schemas inside it, each with where it stands."""
     yield place, schema
     for name, field in schema.get("properties", {}).items():
@@ -1880,47 +1772,47 @@ def schemas_within(place: str, schema: Any) -> Iterator[tuple[str, Any]]:
             yield from schemas_within(f"{place}/{keyword}", schema[keyword])
 
 
-def all_schemas() -> list[tuple[str, Any]]:
+def all_schemas():
     """Every schema of every table."""
     tables = {**tr.SCHEMAS, **tr.PARAMS, **tr.PATH_PARAMS, **tr.HEADERS}
     return [pair for name in tables for pair in schemas_within(name, tables[name])]
 
 
-def test_schemas_use_no_keyword_outside_the_dialect() -> None:
+def test_schemas_use_no_keyword_outside_the_dialect():
     used = {keyword for _, schema in all_schemas() for keyword in schema}
     assert used == KEYWORDS
 
 
-def test_schemas_use_no_format_outside_the_dialect() -> None:
+def test_schemas_use_no_format_outside_the_dialect():
     assert {s["format"] for _, s in all_schemas() if "format" in s} == FORMATS
 
 
-def test_schemas_refer_only_to_schemas_that_exist() -> None:
+def test_schemas_refer_only_to_schemas_that_exist():
     refs = {schema["$ref"] for _, schema in all_schemas() if "$ref" in schema}
     assert refs
     assert refs <= {f"{name}.json" for name in tr.SCHEMAS}
     assert tr.resolved({"$ref": "Run.json"}) is tr.SCHEMAS["Run"]
 
 
-def test_schema_with_a_reference_says_nothing_else() -> None:
+def test_schema_with_a_reference_says_nothing_else():
     """`resolved` drops what stands beside a $ref."""
     beside = [place for place, s in all_schemas() if "$ref" in s and len(s) > 1]
     assert beside == []
 
 
-def test_schemas_have_only_patterns_that_begin_at_the_begin() -> None:
+def test_schemas_have_only_patterns_that_begin_at_the_begin():
     patterns = {s["pattern"] for _, s in all_schemas() if "pattern" in s}
     assert all(pattern[0] == "^" and re.compile(pattern) for pattern in patterns)
 
 
-def test_schemas_require_only_members_they_know() -> None:
+def test_schemas_require_only_members_they_know():
     for place, schema in all_schemas():
         assert set(schema.get("required", ())) <= set(schema.get("properties", ())), (
             place
         )
 
 
-def test_schemas_of_objects_are_closed_or_maps() -> None:
+def test_schemas_of_objects_are_closed_or_maps():
     for place, schema in all_schemas():
         if schema.get("type") == "object":
             closed = schema["additionalProperties"] is False
@@ -1929,38 +1821,27 @@ def test_schemas_of_objects_are_closed_or_maps() -> None:
             )
 
 
-def test_schemas_describe_every_member() -> None:
+def test_schemas_describe_every_member():
     for place, schema in all_schemas():
         for name, field in schema.get("properties", {}).items():
             assert tr.resolved(field).get("description"), f"{place}.{name}"
 
 
-def test_defaults_are_right_by_their_own_schema() -> None:
+def test_defaults_are_right_by_their_own_schema():
     found = [(place, s) for place, s in all_schemas() if "default" in s]
     assert len(found) > 20
     for place, schema in found:
         assert list(tr.find_faults(schema, schema["default"], ())) == [], place
 
 
-def test_task_keys_have_the_defaults_that_are_promised() -> None:
+def test_task_keys_have_the_defaults_that_are_promised():
     promised = {
-        "params": [],
-        "env": {},
-        "secrets": {},
-        "env_base": "inherit",
-        "working_dir": ".",
-        "shell": "/bin/sh",
-        "api_trigger": True,
-        "graceful_stop": "5s",
-        "stop_signal": "SIGTERM",
-        "exit_codes": [0],
-        "orphans": "kill",
-        "max_concurrent": 1,
-        "on_overlap": "queue",
-        "queue_max": 100,
-        "log_max_size": "100mb",
-        "log_on_full": "drop_old",
-    }
+        "params": [], "env": {}, "secrets": {}, "env_base": "inherit",
+        "working_dir": ".", "shell": "/bin/sh", "api_trigger": True,
+        "graceful_stop": "5s", "stop_signal": "SIGTERM", "exit_codes": [0],
+        "orphans": "kill", "max_concurrent": 1, "on_overlap": "queue", "queue_max": 100,
+        "log_max_size": "100mb", "log_on_full": "drop_old",
+    }  # fmt: skip
     defaults = {key: schema.get("default") for key, schema in tr.TASK_KEYS.items()}
     assert {key: defaults[key] for key in promised} == promised
 
@@ -1968,26 +1849,23 @@ def test_task_keys_have_the_defaults_that_are_promised() -> None:
 NEEDY = {"run": "true", "params": [{"env": "A", "required": True}]}
 
 
-@pytest.mark.parametrize(
-    ("hooks", "defaults", "faults"),
-    [
-        ({"a": {"on_failure": "b"}, "b": {"on_failure": ["c", "c"]}}, {}, []),
-        ({"a": {"on_success": "bb"}}, {}, [
-            'tasks.a.on_success: no task "bb"; did you mean b?']),
-        ({}, {"on_recovery": ["b", "x"]}, ['defaults.on_recovery: no task "x"']),
-        ({"a": {"on_failure": ["b", "needy"]}}, {}, [
-            'tasks.a.on_failure: "needy" has a required parameter without a default']),
-        ({"a": {"on_failure": "a"}}, {}, [
-            "tasks.a.on_failure: a cycle that would never end: a → a"]),
-        ({"a": {"on_success": ["c", "b"]}, "b": {"on_recovery": "c"}, "c": {
-            "on_failure": "a"}}, {"on_success": "a"}, ["a cycle that would never"]),
-        ({"a": {"on_failure": 5}, "b": {"on_success": ["c", 6]}}, {}, [
-            "tasks.a.on_failure: must be text or a list",
-            "tasks.b.on_success[1]: must be text"]),
-        # Those of the defaults are not for what they trigger, at once or in turn.
-        ({"b": {"on_failure": "c"}}, {"on_failure": "b", "on_success": "b"}, []),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("hooks, defaults, faults", [
+    ({"a": {"on_failure": "b"}, "b": {"on_failure": ["c", "c"]}}, {}, []),
+    ({"a": {"on_success": "bb"}}, {}, [
+        'tasks.a.on_success: no task "bb"; did you mean b?']),
+    ({}, {"on_recovery": ["b", "x"]}, ['defaults.on_recovery: no task "x"']),
+    ({"a": {"on_failure": ["b", "needy"]}}, {}, [
+        'tasks.a.on_failure: "needy" has a required parameter without a default']),
+    ({"a": {"on_failure": "a"}}, {}, [
+        "tasks.a.on_failure: a cycle that would never end: a → a"]),
+    ({"a": {"on_success": ["c", "b"]}, "b": {"on_recovery": "c"}, "c": {
+        "on_failure": "a"}}, {"on_success": "a"}, ["a cycle that would never"]),
+    ({"a": {"on_failure": 5}, "b": {"on_success": ["c", 6]}}, {}, [
+        "tasks.a.on_failure: must be text or a list",
+        "tasks.b.on_success[1]: must be text"]),
+    # Those of the defaults are not for what they trigger, at once or in turn.
+    ({"b": {"on_failure": "c"}}, {"on_failure": "b", "on_success": "b"}, []),
+])  # fmt: skip
 def test_hooks_name_tasks_and_make_no_cycle(tmp_path, hooks, defaults, faults):
     tasks = {name: {"run": "true", **hooks.get(name, {})} for name in "abc"}
     document = {"defaults": defaults, "tasks": {**tasks, "needy": NEEDY}}
@@ -2008,14 +1886,12 @@ def test_hooks_of_the_defaults_are_not_for_hook_tasks(tmp_path):
     config = tr.load_config(write_config(tmp_path, document))
     shown = {name: (t.on_failure, t.on_success) for name, t in config.tasks.items()}
     assert shown == {
-        "build": (("mail",), ("deploy",)),
-        "deploy": ((), ("mail",)),
-        "mail": (("sms",), ()),
-        "sms": ((), ()),
-    }
+        "build": (("mail",), ("deploy",)), "deploy": ((), ("mail",)),
+        "mail": (("sms",), ()), "sms": ((), ()),
+    }  # fmt: skip
 
 
-def test_task_key_is_shown_recorded_and_compared_by_its_row(tmp_path: Path) -> None:
+def test_task_key_is_shown_recorded_and_compared_by_its_row(tmp_path):
     task = task_of(tmp_path)
     shown = {row.key for row in tr.TASK_FIELDS.values() if row.kind.read}
     made = {"working_dir", "shell"}
@@ -2031,7 +1907,7 @@ def test_task_key_is_shown_recorded_and_compared_by_its_row(tmp_path: Path) -> N
         assert (field in tr.task_record(task)) == row.until_end
 
 
-def test_task_takes_the_record_of_another_version(tmp_path: Path) -> None:
+def test_task_takes_the_record_of_another_version(tmp_path):
     # As the first version that could be upgraded in place wrote it.
     record = {
         "timeout_s": None, "graceful_stop_s": 2.0, "stop_signal": 2,
@@ -2053,165 +1929,134 @@ def test_task_takes_the_record_of_another_version(tmp_path: Path) -> None:
 TEXT = {"type": "string"}
 WHOLE = {"type": "integer"}
 CLOSED = {
-    "type": "object",
-    "required": ["name"],
-    "properties": {"name": TEXT, "count": WHOLE},
-    "additionalProperties": False,
-}
+    "type": "object", "required": ["name"],
+    "properties": {"name": TEXT, "count": WHOLE}, "additionalProperties": False,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("at", "text"),
-    [
-        ((), ""),
-        (("body",), "body"),
-        (("body", "params", "NAME"), "body.params.NAME"),
-        (("ids", 3), "ids[3]"),
-        (("tasks", "a", "params", 0, "env"), "tasks.a.params[0].env"),
-        ((0,), "[0]"),
-    ],
-)
-def test_location_reads_like_a_path(at: Any, text: str) -> None:
+@pytest.mark.parametrize("at, text", [
+    ((), ""), (("body",), "body"), (("body", "params", "NAME"), "body.params.NAME"),
+    (("ids", 3), "ids[3]"),
+    (("tasks", "a", "params", 0, "env"), "tasks.a.params[0].env"), ((0,), "[0]"),
+])  # fmt: skip
+def test_location_reads_like_a_path(at, text):
     assert tr.Fault(at, "").location == text
 
 
-@pytest.mark.parametrize(
-    ("schema", "value", "faults"),
-    [
-        ({}, {"any": [1, None]}, []),
-        (TEXT, "", []),
-        (TEXT, 5, [("v", "must be text")]),
-        (TEXT, None, [("v", "must be text")]),
-        ({"type": ["string", "null"]}, None, []),
-        ({"type": ["string", "null"]}, 1, [("v", "must be text or null")]),
-        ({"type": "boolean"}, False, []),
-        ({"type": "boolean"}, 0, [("v", "must be true or false")]),
-        ({"type": "boolean"}, "true", [("v", "must be true or false")]),
-        (WHOLE, -3, []),
-        (WHOLE, True, [("v", "must be a whole number")]),
-        (WHOLE, 1.5, [("v", "must be a whole number")]),
-        ({"type": "number"}, 1.5, []),
-        ({"type": "number"}, 2, []),
-        ({"type": "number"}, True, [("v", "must be a number")]),
-        ({"type": "number"}, "2", [("v", "must be a number")]),
-        ({"type": "array"}, {}, [("v", "must be a list")]),
-        ({"type": "object"}, [], [("v", "must be an object")]),
-        ({"type": "null"}, 0, [("v", "must be null")]),
-        ({"type": "string", "enum": ["asc", "desc"]}, "asc", []),
-        (
-            {"type": "string", "enum": ["asc", "desc"]},
-            "dsc",
-            [("v", "must be one of asc, desc; did you mean desc?")],
-        ),
-        (
-            {"type": "string", "enum": ["asc", "desc"]},
-            "",
-            [("v", "must be one of asc, desc")],
-        ),
-        ({"type": "string", "minLength": 1}, "", [("v", "must not be empty")]),
-        ({"type": "string", "maxLength": 3}, "abc", []),
-        (
-            {"type": "string", "maxLength": 3},
-            "abcd",
-            [("v", "must have at most 3 characters")],
-        ),
-        (TEXT, "a\0b", [("v", "must not contain a NUL character")]),
-        ({"type": "string", "pattern": "^a$"}, "a", []),
-        ({"type": "string", "pattern": "^a$"}, "a\n", [("v", "must match ^a$")]),
-        ({"type": "string", "pattern": "^-"}, "--long", []),
-        ({"type": "string", "pattern": "^-"}, "long", [("v", "must match ^-")]),
-        ({"type": "integer", "minimum": 1, "maximum": 3}, 3, []),
-        (
-            {"type": "integer", "minimum": 1, "maximum": 3},
-            4,
-            [("v", "must be 1 to 3")],
-        ),
-        (
-            {"type": "integer", "minimum": 1, "maximum": 3},
-            0,
-            [("v", "must be 1 to 3")],
-        ),
-        ({"type": "integer", "minimum": 0}, -1, [("v", "must be 0 or more")]),
-        ({"type": "array", "minItems": 1}, [], [("v", "must not be empty")]),
-        (
-            {"type": "array", "maxItems": 1, "items": WHOLE},
-            ["a", "b"],
-            [("v", "must have at most 1 entries")],
-        ),
-        (
-            {"type": "array", "items": WHOLE},
-            [1, "2", 3, None],
-            [
-                ("v[1]", "must be a whole number"),
-                ("v[3]", "must be a whole number"),
-            ],
-        ),
-        (CLOSED, {"name": "x", "count": 1}, []),
-        (CLOSED, {}, [("v.name", "must be there")]),
-        (
-            CLOSED,
-            {"nam": 1, "count": "x"},
-            [
-                ("v.name", "must be there"),
-                ("v.nam", "unknown key; did you mean name?"),
-                ("v.count", "must be a whole number"),
-            ],
-        ),
-        (CLOSED, {"name": "", "zzz": 1}, [("v.zzz", "unknown key")]),
-        (
-            {"type": "object", "additionalProperties": WHOLE},
-            {"a": 1, "b": "2"},
-            [("v.b", "must be a whole number")],
-        ),
-        (
-            {
-                "type": "object",
-                "additionalProperties": TEXT,
-                "propertyNames": {"pattern": "^[a-z]$"},
-            },
-            {"a": "x", "a\n": "y"},
-            [("v.a\n", "the name must match ^[a-z]$")],
-        ),
-        ({"$ref": "LogLine.json"}, [], [("v", "must be an object")]),
-    ],
-)
-def test_find_faults_finds(schema: Any, value: Any, faults: Any) -> None:
+@pytest.mark.parametrize("schema, value, faults", [
+    ({}, {"any": [1, None]}, []), (TEXT, "", []), (TEXT, 5, [("v", "must be text")]),
+    (TEXT, None, [("v", "must be text")]), ({"type": ["string", "null"]}, None, []),
+    ({"type": ["string", "null"]}, 1, [("v", "must be text or null")]),
+    ({"type": "boolean"}, False, []),
+    ({"type": "boolean"}, 0, [("v", "must be true or false")]),
+    ({"type": "boolean"}, "true", [("v", "must be true or false")]), (WHOLE, -3, []),
+    (WHOLE, True, [("v", "must be a whole number")]),
+    (WHOLE, 1.5, [("v", "must be a whole number")]), ({"type": "number"}, 1.5, []),
+    ({"type": "number"}, 2, []),
+    ({"type": "number"}, True, [("v", "must be a number")]),
+    ({"type": "number"}, "2", [("v", "must be a number")]),
+    ({"type": "array"}, {}, [("v", "must be a list")]),
+    ({"type": "object"}, [], [("v", "must be an object")]),
+    ({"type": "null"}, 0, [("v", "must be null")]),
+    ({"type": "string", "enum": ["asc", "desc"]}, "asc", []),
+    (
+        {"type": "string", "enum": ["asc", "desc"]},
+        "dsc",
+        [("v", "must be one of asc, desc; did you mean desc?")],
+    ),
+    (
+        {"type": "string", "enum": ["asc", "desc"]},
+        "",
+        [("v", "must be one of asc, desc")],
+    ),
+    ({"type": "string", "minLength": 1}, "", [("v", "must not be empty")]),
+    ({"type": "string", "maxLength": 3}, "abc", []),
+    (
+        {"type": "string", "maxLength": 3},
+        "abcd",
+        [("v", "must have at most 3 characters")],
+    ),
+    (TEXT, "a\0b", [("v", "must not contain a NUL character")]),
+    ({"type": "string", "pattern": "^a$"}, "a", []),
+    ({"type": "string", "pattern": "^a$"}, "a\n", [("v", "must match ^a$")]),
+    ({"type": "string", "pattern": "^-"}, "--long", []),
+    ({"type": "string", "pattern": "^-"}, "long", [("v", "must match ^-")]),
+    ({"type": "integer", "minimum": 1, "maximum": 3}, 3, []),
+    ({"type": "integer", "minimum": 1, "maximum": 3}, 4, [("v", "must be 1 to 3")]),
+    ({"type": "integer", "minimum": 1, "maximum": 3}, 0, [("v", "must be 1 to 3")]),
+    ({"type": "integer", "minimum": 0}, -1, [("v", "must be 0 or more")]),
+    ({"type": "array", "minItems": 1}, [], [("v", "must not be empty")]),
+    (
+        {"type": "array", "maxItems": 1, "items": WHOLE},
+        ["a", "b"],
+        [("v", "must have at most 1 entries")],
+    ),
+    (
+        {"type": "array", "items": WHOLE},
+        [1, "2", 3, None],
+        [
+            ("v[1]", "must be a whole number"),
+            ("v[3]", "must be a whole number"),
+        ],
+    ),
+    (CLOSED, {"name": "x", "count": 1}, []),
+    (CLOSED, {}, [("v.name", "must be there")]),
+    (
+        CLOSED,
+        {"nam": 1, "count": "x"},
+        [
+            ("v.name", "must be there"),
+            ("v.nam", "unknown key; did you mean name?"),
+            ("v.count", "must be a whole number"),
+        ],
+    ),
+    (CLOSED, {"name": "", "zzz": 1}, [("v.zzz", "unknown key")]),
+    (
+        {"type": "object", "additionalProperties": WHOLE},
+        {"a": 1, "b": "2"},
+        [("v.b", "must be a whole number")],
+    ),
+    (
+        {
+            "type": "object",
+            "additionalProperties": TEXT,
+            "propertyNames": {"pattern": "^[a-z]$"},
+        },
+        {"a": "x", "a\n": "y"},
+        [("v.a\n", "the name must match ^[a-z]$")],
+    ),
+    ({"$ref": "LogLine.json"}, [], [("v", "must be an object")]),
+])  # fmt: skip
+def test_find_faults_finds(schema, value, faults):
     found = list(tr.find_faults(schema, value, ("v",)))
     assert [(fault.location, fault.message) for fault in found] == faults
 
 
-@pytest.mark.parametrize(
-    ("schema_format", "right", "wrong", "message"),
-    [
-        ("date-time", "2026-01-31T08:00:00Z", "now", "is not an RFC 3339 time"),
-        ("duration-text", "0s", "5", "is not a duration"),
-        ("positive-duration-text", "1ms", "0s", "is not longer than nothing"),
-        ("positive-duration-text", "1ms", "5", "is not a duration"),
-        ("log-size-text", "1kb", "1023b", "must be at least 1.0 KB"),
-        ("log-size-text", "1kb", "1", "is not a size"),
-        ("signal", "SIGUSR1", "USR1", '"USR1" is not a signal'),
-        ("signal", "SIGINT", "SIG_IGN", '"SIG_IGN" is not a signal'),
-        ("signal", "SIGHUP", "SIGKILL", "SIGKILL cannot be caught"),
-        ("signal", "SIGHUP", "SIGSTOP", "SIGSTOP cannot be caught"),
-        ("status-list", "failed, running", "failed,bad", '"bad" is not a status'),
-        ("status-list", "pending", "", '"" is not a status'),
-    ],
-)
-def test_find_faults_checks_formats(
-    schema_format: str, right: str, wrong: str, message: str
-) -> None:
+@pytest.mark.parametrize("schema_format, right, wrong, message", [
+    ("date-time", "2026-01-31T08:00:00Z", "now", "is not an RFC 3339 time"),
+    ("duration-text", "0s", "5", "is not a duration"),
+    ("positive-duration-text", "1ms", "0s", "is not longer than nothing"),
+    ("positive-duration-text", "1ms", "5", "is not a duration"),
+    ("log-size-text", "1kb", "1023b", "must be at least 1.0 KB"),
+    ("log-size-text", "1kb", "1", "is not a size"),
+    ("signal", "SIGUSR1", "USR1", '"USR1" is not a signal'),
+    ("signal", "SIGINT", "SIG_IGN", '"SIG_IGN" is not a signal'),
+    ("signal", "SIGHUP", "SIGKILL", "SIGKILL cannot be caught"),
+    ("signal", "SIGHUP", "SIGSTOP", "SIGSTOP cannot be caught"),
+    ("status-list", "failed, running", "failed,bad", '"bad" is not a status'),
+    ("status-list", "pending", "", '"" is not a status'),
+])  # fmt: skip
+def test_find_faults_checks_formats(schema_format, right, wrong, message):
     schema = {"type": "string", "format": schema_format}
     assert list(tr.find_faults(schema, right, ())) == []
     [fault] = tr.find_faults(schema, wrong, ())
     assert message in fault.message
 
 
-def test_fault_shows_the_value_and_cuts_a_long_one() -> None:
+def test_fault_shows_the_value_and_cuts_a_long_one():
     assert tr.Fault(("q",), "bad", 5).detail() == {
-        "location": "q",
-        "message": "bad",
-        "value": 5,
-    }
+        "location": "q", "message": "bad", "value": 5,
+    }  # fmt: skip
     assert tr.Fault(("q",), "bad", "x" * 200).detail()["value"] == "x" * 200
     assert tr.Fault(("q",), "bad", "x" * 201).detail()["value"] == "x" * 200 + "…"
     cut = tr.Fault(("q",), "bad", list(range(1000))).detail()["value"]
@@ -2219,69 +2064,52 @@ def test_fault_shows_the_value_and_cuts_a_long_one() -> None:
     assert len(cut) == 201
 
 
-def test_fault_without_a_value_shows_none() -> None:
+def test_fault_without_a_value_shows_none():
     assert tr.Fault(("q",), "bad").detail() == {"location": "q", "message": "bad"}
     assert tr.Fault(("q",), "bad", None).detail()["value"] is None
 
 
-@pytest.mark.parametrize(
-    ("fault", "text"),
-    [
-        (("tasks.json", 3, 14, "tasks.a", "bad"), "tasks.json:3:14: tasks.a: bad"),
-        (("tasks.json", 1, 1, "", "bad"), "tasks.json:1:1: bad"),
-        (("tasks.json", 0, 0, "", "bad"), "tasks.json: bad"),
-    ],
-)
-def test_config_fault_reads_like_a_compiler_message(fault: Any, text: str) -> None:
+@pytest.mark.parametrize("fault, text", [
+    (("tasks.json", 3, 14, "tasks.a", "bad"), "tasks.json:3:14: tasks.a: bad"),
+    (("tasks.json", 1, 1, "", "bad"), "tasks.json:1:1: bad"),
+    (("tasks.json", 0, 0, "", "bad"), "tasks.json: bad"),
+])  # fmt: skip
+def test_config_fault_reads_like_a_compiler_message(fault, text):
     assert str(tr.ConfigFault(*fault)) == text
 
 
-@pytest.mark.parametrize(
-    ("word", "known", "suggestion"),
-    [
-        ("tiemout", ["timeout", "user"], "; did you mean timeout?"),
-        ("TIMEOUT", ["timeout", "user"], "; did you mean timeout?"),
-        ("name", ["FILE", "NAME"], "; did you mean NAME?"),
-        ("zzz", ["timeout", "user"], ""),
-        ("", ["timeout"], ""),
-        ("a", [], ""),
-    ],
-)
-def test_nearest_suggests_a_known_word(
-    word: str, known: list[str], suggestion: str
-) -> None:
+@pytest.mark.parametrize("word, known, suggestion", [
+    ("tiemout", ["timeout", "user"], "; did you mean timeout?"),
+    ("TIMEOUT", ["timeout", "user"], "; did you mean timeout?"),
+    ("name", ["FILE", "NAME"], "; did you mean NAME?"),
+    ("zzz", ["timeout", "user"], ""), ("", ["timeout"], ""), ("a", [], ""),
+])  # fmt: skip
+def test_nearest_suggests_a_known_word(word, known, suggestion):
     assert tr.nearest(word, known) == suggestion
 
 
 @pytest.mark.parametrize("text", ["true", "TRUE", "True", "1", "t", "T"])
-def test_parse_boolean_reads_true(text: str) -> None:
+def test_parse_boolean_reads_true(text):
     assert tr.parse_boolean(text) is True
 
 
 @pytest.mark.parametrize("text", ["false", "FALSE", "0", "f", "F"])
-def test_parse_boolean_reads_false(text: str) -> None:
+def test_parse_boolean_reads_false(text):
     assert tr.parse_boolean(text) is False
 
 
 @pytest.mark.parametrize("text", ["", "yes", "no", "2", " true", "on"])
-def test_parse_boolean_refuses(text: str) -> None:
+def test_parse_boolean_refuses(text):
     with pytest.raises(ValueError, match="is not true or false"):
         tr.parse_boolean(text)
 
 
-@pytest.mark.parametrize(
-    ("kind", "text", "value"),
-    [
-        ("boolean", "T", True),
-        ("boolean", "", False),
-        ("integer", "-12", -12),
-        ("integer", "+7", 7),
-        ("integer", "007", 7),
-        ("string", "7", "7"),
-        ("string", "", ""),
-    ],
-)
-def test_coerced_gives_the_type_of_the_schema(kind: str, text: str, value: Any) -> None:
+@pytest.mark.parametrize("kind, text, value", [
+    ("boolean", "T", True), ("boolean", "", False), ("integer", "-12", -12),
+    ("integer", "+7", 7), ("integer", "007", 7), ("string", "7", "7"),
+    ("string", "", ""),
+])  # fmt: skip
+def test_coerced_gives_the_type_of_the_schema(kind, text, value):
     coerced = tr.coerced({"type": kind}, text)
     assert coerced == value
     assert type(coerced) is type(value)
@@ -2290,55 +2118,36 @@ def test_coerced_gives_the_type_of_the_schema(kind: str, text: str, value: Any) 
 @pytest.mark.parametrize(
     "text", ["", "1.0", "1e3", "0x1", "1_000", " 1", "1\n", "9" * 19, "\u0663"]
 )
-def test_coerced_refuses_what_is_not_a_whole_number(text: str) -> None:
+def test_coerced_refuses_what_is_not_a_whole_number(text):
     with pytest.raises(ValueError, match="must be a whole number"):
         tr.coerced({"type": "integer"}, text)
 
 
-@pytest.mark.parametrize(
-    ("raw", "value"),
-    [
-        (b'{"a": [1, 2.5, "x", null, true]}', {"a": [1, 2.5, "x", None, True]}),
-        (b"\xef\xbb\xbf[]", []),
-        ('"\u2022"'.encode(), "\u2022"),
-        (b' "" \n', ""),
-    ],
-)
-def test_json_value_reads(raw: bytes, value: Any) -> None:
+@pytest.mark.parametrize("raw, value", [
+    (b'{"a": [1, 2.5, "x", null, true]}', {"a": [1, 2.5, "x", None, True]}),
+    (b"\xef\xbb\xbf[]", []), ('"\u2022"'.encode(), "\u2022"), (b' "" \n', ""),
+])  # fmt: skip
+def test_json_value_reads(raw, value):
     assert tr.json_value(raw) == value
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"",
-        b"{",
-        b"{'a': 1}",
-        b'{"a": 1,}',
-        b"[1] 2",
-        b'"a\nb"',
-        b"01",
-        b"NaN",
-        b"[Infinity]",
-        b"-Infinity",
-        b"1e400",
-        b"-1" + b"0" * tr.INTEGER_MAX_DIGITS,
-        b'"\xff"',
-        '{"a": 1}'.encode("utf-16"),
-    ],
-)
-def test_json_value_refuses(raw: bytes) -> None:
+@pytest.mark.parametrize("raw", [
+    b"", b"{", b"{'a': 1}", b'{"a": 1,}', b"[1] 2", b'"a\nb"', b"01", b"NaN",
+    b"[Infinity]", b"-Infinity", b"1e400", b"-1" + b"0" * tr.INTEGER_MAX_DIGITS,
+    b'"\xff"', '{"a": 1}'.encode("utf-16"),
+])  # fmt: skip
+def test_json_value_refuses(raw):
     with pytest.raises(ValueError, match=r"."):
         tr.json_value(raw)
 
 
-def nested(levels: int, opening: str = "[", closing: str = "]") -> bytes:
+def nested(levels, opening="[", closing="]"):
     """JSON of so many levels."""
     return (opening * levels + "1" + closing * levels).encode()
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-def test_json_value_bounds_the_nesting(opening: str, closing: str) -> None:
+def test_json_value_bounds_the_nesting(opening, closing):
     tr.json_value(nested(tr.JSON_MAX_DEPTH, opening, closing))
     for levels in (tr.JSON_MAX_DEPTH + 1, 100_000):
         with pytest.raises(ValueError, match="nested deeper than 64 levels"):
@@ -2346,21 +2155,21 @@ def test_json_value_bounds_the_nesting(opening: str, closing: str) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"[" * 100_000, b'{"a":' * 100_000, b'["\\"' * 9999])
-def test_json_value_refuses_nesting_that_never_ends(raw: bytes) -> None:
+def test_json_value_refuses_nesting_that_never_ends(raw):
     with pytest.raises(ValueError, match=r"."):
         tr.json_value(raw)
 
 
-def test_json_value_counts_no_brackets_inside_text() -> None:
+def test_json_value_counts_no_brackets_inside_text():
     for text in ("[" * 1000, '\\"' + "[" * 1000, "{" * 500 + "\\\\"):
         assert tr.json_value(f'["{text}"]'.encode()) == [json.loads(f'"{text}"')]
 
 
-def test_json_value_accepts_many_small_objects() -> None:
+def test_json_value_accepts_many_small_objects():
     assert len(tr.json_value(b"[" + b",".join([b"[{}]"] * 5000) + b"]")) == 5000
 
 
-def depth_of(value: Any) -> int:
+def depth_of(value):
     """How deep a JSON value is nested."""
     if not isinstance(value, (list, dict)):
         return 0
@@ -2368,7 +2177,7 @@ def depth_of(value: Any) -> int:
     return 1 + max(map(depth_of, members), default=0)
 
 
-def random_json(rng: random.Random, deepest: int) -> Any:
+def random_json(rng, deepest):
     """A JSON value with names and texts full of quotes and brackets."""
     kind = rng.randrange(4) if deepest else 3
     text = "".join(rng.choice('[]{}"\\,: a\u2022') for _ in range(rng.randrange(6)))
@@ -2381,9 +2190,7 @@ def random_json(rng: random.Random, deepest: int) -> Any:
     return rng.choice([text, 1, -2.5, None, True])
 
 
-def test_json_value_measures_the_nesting_as_a_parser_does(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_json_value_measures_the_nesting_as_a_parser_does(monkeypatch):
     rng = random.Random(64)
     for _ in range(500):
         value = random_json(rng, 9)
@@ -2397,10 +2204,10 @@ def test_json_value_measures_the_nesting_as_a_parser_does(
                 tr.json_value(raw)
 
 
-def test_json_is_read_and_walked_on_the_small_stack_of_a_connection() -> None:
+def test_json_is_read_and_walked_on_the_small_stack_of_a_connection():
     done: list[Any] = []
 
-    def read() -> None:
+    def read():
         value = tr.json_value(nested(tr.JSON_MAX_DEPTH, '{"params":', "}"))
         done.extend(tr.find_faults(tr.SCHEMAS["Trigger"], value, ("body",)))
         done.append(tr.Fault(("body",), "", value).detail())
@@ -2417,7 +2224,7 @@ def test_json_is_read_and_walked_on_the_small_stack_of_a_connection() -> None:
     assert len(done) == 2
 
 
-def test_deeply_nested_body_is_refused_and_the_daemon_lives(shared: Served) -> None:
+def test_deeply_nested_body_is_refused_and_the_daemon_lives(shared):
     for raw in (nested(100_000), b"[" * 1_000_000):
         reply = shared.request("POST", "/api/tasks/hello/run", raw)
         assert reply.status == 400
@@ -3806,116 +3613,74 @@ def test_secret_params_leave_no_trace_in_the_answers(show):
 # ---- 7. Decisions: admission, verdict, retries, retention, ticks ------------
 
 
-@pytest.mark.parametrize(
-    ("policy", "active", "queued", "decision"),
-    [
-        ("queue", 0, 0, "start"),
-        ("queue", 1, 0, "start"),
-        ("queue", 2, 0, "queue"),
-        ("queue", 2, 2, "queue"),
-        ("queue", 2, 3, "queue_full"),
-        ("queue", 2, 9, "queue_full"),
-        ("queue", 1, 1, "queue"),
-        ("queue", 0, 3, "queue_full"),
-        ("skip", 1, 0, "start"),
-        ("skip", 2, 0, "skipped"),
-        ("skip", 1, 1, "skipped"),
-        ("terminate", 1, 0, "start"),
-        ("terminate", 2, 0, "queue"),
-        ("terminate", 2, 3, "queue"),
-        ("terminate", 1, 1, "queue"),
-        ("coalesce", 1, 0, "start"),
-        ("coalesce", 2, 2, "queue"),
-        ("coalesce", 2, 3, "queue_full"),
-    ],
-)
-def test_admit_decides(
-    tmp_path: Path, policy: str, active: int, queued: int, decision: str
-) -> None:
+@pytest.mark.parametrize("policy, active, queued, decision", [
+    ("queue", 0, 0, "start"), ("queue", 1, 0, "start"), ("queue", 2, 0, "queue"),
+    ("queue", 2, 2, "queue"), ("queue", 2, 3, "queue_full"),
+    ("queue", 2, 9, "queue_full"), ("queue", 1, 1, "queue"),
+    ("queue", 0, 3, "queue_full"), ("skip", 1, 0, "start"), ("skip", 2, 0, "skipped"),
+    ("skip", 1, 1, "skipped"), ("terminate", 1, 0, "start"),
+    ("terminate", 2, 0, "queue"), ("terminate", 2, 3, "queue"),
+    ("terminate", 1, 1, "queue"), ("coalesce", 1, 0, "start"),
+    ("coalesce", 2, 2, "queue"), ("coalesce", 2, 3, "queue_full"),
+])  # fmt: skip
+def test_admit_decides(tmp_path, policy, active, queued, decision):
     task = task_of(tmp_path, max_concurrent=2, queue_max=3, on_overlap=policy)
     assert tr.admit(task, active, queued) == decision
 
 
-def test_admit_with_no_queue_starts_or_refuses(tmp_path: Path) -> None:
+def test_admit_with_no_queue_starts_or_refuses(tmp_path):
     task = task_of(tmp_path, queue_max=0)
     assert tr.admit(task, 0, 0) == "start"
     assert tr.admit(task, 1, 0) == "queue_full"
 
 
-@pytest.mark.parametrize(
-    ("policy", "staying", "queued", "victims"),
-    [
-        ("terminate", 0, 0, 0),
-        ("terminate", 2, 0, 0),
-        ("terminate", 2, 1, 1),
-        ("terminate", 1, 1, 0),
-        ("terminate", 2, 2, 2),
-        ("terminate", 0, 3, 1),
-        ("queue", 2, 5, 0),
-        ("skip", 2, 5, 0),
-    ],
-)
+@pytest.mark.parametrize("policy, staying, queued, victims", [
+    ("terminate", 0, 0, 0), ("terminate", 2, 0, 0), ("terminate", 2, 1, 1),
+    ("terminate", 1, 1, 0), ("terminate", 2, 2, 2), ("terminate", 0, 3, 1),
+    ("queue", 2, 5, 0), ("skip", 2, 5, 0),
+])  # fmt: skip
 def test_count_victims_makes_room_for_the_newest(
-    tmp_path: Path, policy: str, staying: int, queued: int, victims: int
-) -> None:
+    tmp_path, policy, staying, queued, victims
+):
     task = task_of(tmp_path, max_concurrent=2, on_overlap=policy)
     assert tr.count_victims(task, staying, queued) == victims
 
 
-@pytest.mark.parametrize(
-    ("cause", "returncode", "end_reason", "exit_code", "signal_name"),
-    [
-        (None, 0, "success", 0, None),
-        (None, 3, "success", 3, None),
-        (None, 1, "failed", 1, None),
-        (None, 255, "failed", 255, None),
-        (None, -9, "failed", 137, "SIGKILL"),
-        (None, -15, "failed", 143, "SIGTERM"),
-        (None, -99, "failed", 227, "signal 99"),
-        ("stopped", -15, "stopped", 143, "SIGTERM"),
-        ("stopped", 0, "stopped", 0, None),
-        ("timeout", -9, "timeout", 137, "SIGKILL"),
-        ("timeout", 1, "timeout", 1, None),
-        ("log_overflow", -15, "log_overflow", 143, "SIGTERM"),
-        ("daemon_stopped", -15, "daemon_stopped", 143, "SIGTERM"),
-    ],
-)
+@pytest.mark.parametrize("cause, returncode, end_reason, exit_code, signal_name", [
+    (None, 0, "success", 0, None), (None, 3, "success", 3, None),
+    (None, 1, "failed", 1, None), (None, 255, "failed", 255, None),
+    (None, -9, "failed", 137, "SIGKILL"), (None, -15, "failed", 143, "SIGTERM"),
+    (None, -99, "failed", 227, "signal 99"),
+    ("stopped", -15, "stopped", 143, "SIGTERM"), ("stopped", 0, "stopped", 0, None),
+    ("timeout", -9, "timeout", 137, "SIGKILL"), ("timeout", 1, "timeout", 1, None),
+    ("log_overflow", -15, "log_overflow", 143, "SIGTERM"),
+    ("daemon_stopped", -15, "daemon_stopped", 143, "SIGTERM"),
+])  # fmt: skip
 def test_verdict_reads_the_end_of_a_program(
-    tmp_path: Path,
-    cause: str | None,
-    returncode: int,
-    end_reason: str,
-    exit_code: int,
-    signal_name: str | None,
-) -> None:
+    tmp_path, cause, returncode, end_reason, exit_code, signal_name
+):
     task = task_of(tmp_path, exit_codes=[0, 3])
     expected = (end_reason, exit_code, signal_name)
     assert tr.verdict(task, cause, returncode) == expected
 
 
-def test_verdict_of_zero_is_a_failure_when_the_task_says_so(tmp_path: Path) -> None:
+def test_verdict_of_zero_is_a_failure_when_the_task_says_so(tmp_path):
     task = task_of(tmp_path, exit_codes=[3])
     assert tr.verdict(task, None, 0).end_reason == "failed"
 
 
-def test_verdict_of_a_signal_is_a_failure_even_if_its_code_is_allowed(
-    tmp_path: Path,
-) -> None:
+def test_verdict_of_a_signal_is_a_failure_even_if_its_code_is_allowed(tmp_path):
     task = task_of(tmp_path, exit_codes=[0, 137])
     assert tr.verdict(task, None, -9) == ("failed", 137, "SIGKILL")
     assert tr.verdict(task, None, 137) == ("success", 137, None)
 
 
 @pytest.mark.parametrize("backoff, delay, expected", [
-    ("constant", "5s", [5, 5, 5, 5]),
-    ("linear", "5s", [5, 10, 15, 20]),
+    ("constant", "5s", [5, 5, 5, 5]), ("linear", "5s", [5, 10, 15, 20]),
     ("exponential", "60s", [60, 120, 240, 300]),
-    ("exponential", "10m", [600, 600, 600, 600]),
-    ("exponential", "0s", [0, 0, 0, 0]),
+    ("exponential", "10m", [600, 600, 600, 600]), ("exponential", "0s", [0, 0, 0, 0]),
 ])  # fmt: skip
-def test_retry_delay_grows_up_to_a_limit(
-    tmp_path: Path, backoff: str, delay: str, expected: list[int]
-) -> None:
+def test_retry_delay_grows_up_to_a_limit(tmp_path, backoff, delay, expected):
     settings = {"retry_attempts": 4, "retry_delay": delay, "retry_backoff": backoff}
     task = task_of(tmp_path, **settings)
     found = [tr.retry_delay_s(task, "failed", attempt) for attempt in range(5)]
@@ -3925,24 +3690,19 @@ def test_retry_delay_grows_up_to_a_limit(
 
 
 @pytest.mark.parametrize("end_reason", tr.END_REASONS)
-def test_retry_is_for_runs_that_failed(tmp_path: Path, end_reason: str) -> None:
+def test_retry_is_for_runs_that_failed(tmp_path, end_reason):
     task = task_of(tmp_path, retry_attempts=1)
     again = tr.retry_delay_s(task, end_reason, 0) is not None
     assert again == (end_reason in ("failed", "timeout", "log_overflow"))
 
 
-@pytest.mark.parametrize(
-    ("keep_for", "now_ms", "text"),
-    [
-        ("1s", 1_769_846_400_000, "2026-01-31T07:59:59.000Z"),
-        ("1d", 1_769_846_400_000, "2026-01-30T08:00:00.000Z"),
-        ("250ms", 1_769_846_400_000, "2026-01-31T07:59:59.750Z"),
-        ("9w", 1000, "1970-01-01T00:00:00.000Z"),
-    ],
-)
-def test_forget_before_is_keep_for_ago(
-    tmp_path: Path, keep_for: str, now_ms: int, text: str
-) -> None:
+@pytest.mark.parametrize("keep_for, now_ms, text", [
+    ("1s", 1_769_846_400_000, "2026-01-31T07:59:59.000Z"),
+    ("1d", 1_769_846_400_000, "2026-01-30T08:00:00.000Z"),
+    ("250ms", 1_769_846_400_000, "2026-01-31T07:59:59.750Z"),
+    ("9w", 1000, "1970-01-01T00:00:00.000Z"),
+])  # fmt: skip
+def test_forget_before_is_keep_for_ago(tmp_path, keep_for, now_ms, text):
     assert tr.forget_before(task_of(tmp_path, keep_for=keep_for), now_ms) == text
 
 
@@ -14860,11 +14620,8 @@ def test_log_gap_of_a_capped_run_is_the_same_in_page_stream_and_search(
     assert told[1].data == {"after": place_of_gap - 1, "count": left_out}
 
     for n, found in (
-        (place_of_gap - 1, 1),
-        (place_of_gap, 0),
-        (after - 1, 0),
-        (after, 1),
-    ):
+        (place_of_gap - 1, 1), (place_of_gap, 0), (after - 1, 0), (after, 1),
+    ):  # fmt: skip
         query = f"/api/tasks/count/log/search?q=number+{n:08}."
         hits = daemon.get(query).json["hits"]
         assert [hit["n"] for hit in hits] == [n] * found, n
@@ -16023,7 +15780,7 @@ def test_uptime_reads_as_in_0x(seconds, text):
 # ---- 13. OpenAPI: the API described by its own tables -----------------------
 
 
-def references(value: Any) -> list[str]:
+def references(value):
     """Every $ref inside a schema."""
     if isinstance(value, list):
         return [ref for entry in value for ref in references(entry)]
@@ -16033,7 +15790,7 @@ def references(value: Any) -> list[str]:
     return own + references(list(value.values()))
 
 
-def test_openapi_has_every_route_and_nothing_else(shared: Served) -> None:
+def test_openapi_has_every_route_and_nothing_else(shared):
     document = shared.get("/openapi.json").json
     assert document["openapi"].startswith("3.1.")
     described = {
@@ -16052,14 +15809,14 @@ OPERATION_IDS = """triggerRun getTasks getTask getTaskRuns getRun deleteRun stop
     getSystemStats getMetricsHistory streamDaemonLog reload"""
 
 
-def test_openapi_has_the_operation_ids_of_the_contract(shared: Served) -> None:
+def test_openapi_has_the_operation_ids_of_the_contract(shared):
     paths = shared.get("/openapi.json").json["paths"]
     found = [o["operationId"] for path in paths.values() for o in path.values()]
     assert set(OPERATION_IDS.split()) <= set(found)
     assert len(found) == len(set(found))
 
 
-def test_openapi_references_resolve(shared: Served) -> None:
+def test_openapi_references_resolve(shared):
     document = shared.get("/openapi.json").json
     refs = references(document)
     assert len(refs) > 50
@@ -16070,7 +15827,7 @@ def test_openapi_references_resolve(shared: Served) -> None:
         assert ref.startswith("#/") and isinstance(found, dict)
 
 
-def test_openapi_describes_every_parameter(shared: Served) -> None:
+def test_openapi_describes_every_parameter(shared):
     paths = shared.get("/openapi.json").json["paths"]
     for path, operations in paths.items():
         for operation in operations.values():
@@ -16094,7 +15851,7 @@ def test_openapi_describes_every_parameter(shared: Served) -> None:
     assert "201" in trigger["responses"]
 
 
-def test_openapi_tells_the_headers_of_requests_and_answers(shared: Served) -> None:
+def test_openapi_tells_the_headers_of_requests_and_answers(shared):
     paths = shared.get("/openapi.json").json["paths"]
     named: set[str] = set()
     for operation in (o for path in paths.values() for o in path.values()):
@@ -16118,15 +15875,13 @@ def test_openapi_tells_the_headers_of_requests_and_answers(shared: Served) -> No
     ("/schemas/{schema_name}.json", "application/schema+json"),
     ("/api/daemon/log-stream", "text/event-stream"),
 ])  # fmt: skip
-def test_openapi_tells_the_media_type_that_is_sent(
-    shared: Served, path: str, media_type: str
-) -> None:
+def test_openapi_tells_the_media_type_that_is_sent(shared, path, media_type):
     operation = shared.get("/openapi.json").json["paths"][path]["get"]
     [told] = operation["responses"]["200"]["content"]
     assert told.startswith(media_type)
 
 
-def test_openapi_tells_the_other_forms_of_a_run(shared: Served) -> None:
+def test_openapi_tells_the_other_forms_of_a_run(shared):
     paths = shared.get("/openapi.json").json["paths"]
     for path, method, status in (
         ("/api/tasks/{task_name}/run", "post", "201"),
@@ -16142,12 +15897,12 @@ def test_openapi_tells_the_other_forms_of_a_run(shared: Served) -> None:
         assert told == ["run", "line", "rotated", "dropped", "done", "unfinished"]
 
 
-def test_openapi_tells_both_formats_of_the_metrics(shared: Served) -> None:
+def test_openapi_tells_both_formats_of_the_metrics(shared):
     operation = shared.get("/openapi.json").json["paths"]["/metrics"]["get"]
     assert set(operation["responses"]["200"]["content"]) == {"text/plain", OPEN_METRICS}
 
 
-def test_openapi_says_that_a_bulk_operation_needs_a_body(shared: Served) -> None:
+def test_openapi_says_that_a_bulk_operation_needs_a_body(shared):
     paths = shared.get("/openapi.json").json["paths"]
     bodies = [
         operations["post"]["requestBody"]["required"]
@@ -16166,17 +15921,15 @@ def test_openapi_says_that_a_bulk_operation_needs_a_body(shared: Served) -> None
     ("Idempotency-Key", ["a", '"a b"', '"' + '\\"' * 255 + '"', "x" * 255],
      ["", '"', '""', "a b", '"\\a"', '"a', "é", "x" * 256, '"' + "x" * 256 + '"']),
 ])  # fmt: skip
-def test_openapi_tells_exactly_which_texts_are_taken(
-    name: str, right: list[str], wrong: list[str]
-) -> None:
+def test_openapi_tells_exactly_which_texts_are_taken(name, right, wrong):
     schema = {**tr.PARAMS, **tr.HEADERS}[name]
     key_is_taken = name == "Idempotency-Key"
 
-    def is_described(text: str) -> bool:
+    def is_described(text):
         size = range(schema.get("minLength", 0), schema.get("maxLength", 10_000) + 1)
         return len(text) in size and bool(re.search(schema["pattern"], text))
 
-    def is_taken(text: str) -> bool:
+    def is_taken(text):
         if not key_is_taken:
             return not list(tr.find_faults(schema, text, ()))
         try:
@@ -16189,11 +15942,11 @@ def test_openapi_tells_exactly_which_texts_are_taken(
             assert (is_described(text), is_taken(text)) == (expected, expected), text
 
 
-def test_openapi_tells_exactly_which_members_of_a_selector_go_together() -> None:
+def test_openapi_tells_exactly_which_members_of_a_selector_go_together():
     """JSON Schema's oneOf says the same as the check, for every combination."""
     first, second = tr.SCHEMAS["BulkSelector"]["oneOf"]
 
-    def fits(branch: Any, body: Any) -> bool:
+    def fits(branch, body):
         wanted = branch["properties"]
         return set(branch["required"]) <= set(body) and all(
             wanted[name] and wanted[name]["const"] == value
@@ -16212,7 +15965,7 @@ def test_openapi_tells_exactly_which_members_of_a_selector_go_together() -> None
         assert (fits(first, body) != fits(second, body)) == is_taken, body
 
 
-def test_openapi_tells_objects_from_text_and_what_is_needed(shared: Served) -> None:
+def test_openapi_tells_objects_from_text_and_what_is_needed(shared):
     paths = shared.get("/openapi.json").json["paths"]
     for path, expected in (
         ("/api/tasks/{task_name}/runs/{run_id}/log/raw", "string"),
@@ -16229,7 +15982,7 @@ def test_openapi_tells_objects_from_text_and_what_is_needed(shared: Served) -> N
 @pytest.mark.parametrize("path", [
     "/schemas/" + "%E0%A4" * 60, "/no%zz", '/a"<>{}|\\^`b', "/a%", "/[::1]", "/a%2Fb",
 ])  # fmt: skip
-def test_problem_names_its_request_as_a_uri(shared: Served, path: str) -> None:
+def test_problem_names_its_request_as_a_uri(shared, path):
     raw = shared.exchange(head(f"GET {path} HTTP/1.1", "Connection: close"))
     instance = split_answers(raw)[0].problem["instance"]
     assert re.fullmatch(r"(?:%[0-9A-F]{2}|[!$&'()*+,;=:@/~._0-9A-Za-z-])+", instance)
@@ -20848,8 +20601,7 @@ def test_command_is_told_of_words_that_are_no_text(asked, cli, words, said):
 @pytest.mark.parametrize("words, code, out, err", [
     ("exit code=0", 0, "", ""), ("exit code=3", 3, "", ""),
     ("exit code=255", 255, "", ""), ("exit code=4", 4, "", ""),
-    ("zero-is-bad", 1, "", ""),
-    ("die signal=TERM", 143, "", "killed by SIGTERM after"),
+    ("zero-is-bad", 1, "", ""), ("die signal=TERM", 143, "", "killed by SIGTERM after"),
     ("die signal=KILL", 137, "", "killed by SIGKILL after"),
     ("late", 124, "", "timed out after"), ("absent", 125, "", "start failed: "),
     ("late --timeout 1h", 124, "", "timed out after"),
@@ -22221,8 +21973,7 @@ def test_notify_posts_text_and_the_document(receive, notify):
 
 
 @pytest.mark.parametrize("answers, code, pauses, said", [
-    ([(500, {}, "broken")], 75, [], b"500 broken"),
-    ([(408, {}, "")], 75, [], b"408"),
+    ([(500, {}, "broken")], 75, [], b"500 broken"), ([(408, {}, "")], 75, [], b"408"),
     ([(404, {}, "no  such\nhook")], 69, [], b"404 no such hook"),
     ([(429, {"Retry-After": "7"}, "")], 0, [7], b"429"),
     ([(429, {"Retry-After": "0.5"}, "")] * 2, 75, [0.5], b"429"),
@@ -22246,9 +21997,7 @@ def test_notify_knows_what_another_attempt_would_help(
         assert receiver.got[1][0] == "/b"
 
 
-def test_notify_that_told_somebody_repeats_only_the_rest(
-    receive, notify, monkeypatch
-):
+def test_notify_that_told_somebody_repeats_only_the_rest(receive, notify, monkeypatch):
     first = receive()
     for answers, delays, code in (
         ([(500, {}, "")] * 2, [1, 2, 4], 0),
@@ -22339,13 +22088,11 @@ PLAIN_HELLO = "250 mail"
 
 
 @pytest.mark.parametrize("user, answers, code, said", [
-    ("me%40b.org:p%3Aw@", {}, 0, b"told mailto:"),
-    ("", {}, 0, b""),
+    ("me%40b.org:p%3Aw@", {}, 0, b"told mailto:"), ("", {}, 0, b""),
     ("", {"EHLO": PLAIN_HELLO}, 0, b""),
     ("me:pw@", {"EHLO": PLAIN_HELLO}, 69, b"STARTTLS"),
     ("me:pw@", {"AUTH": "535 wrong password"}, 69, b"535"),
-    ("", {"RCPT": "550 nobody"}, 69, b"550"),
-    ("", {"RCPT": "451 later"}, 75, b"451"),
+    ("", {"RCPT": "550 nobody"}, 69, b"550"), ("", {"RCPT": "451 later"}, 75, b"451"),
     ("", {"MAIL": "421 busy"}, 75, b"421"),
 ])  # fmt: skip
 def test_notify_mails(notify, tmp_path, monkeypatch, user, answers, code, said):
@@ -23221,9 +22968,7 @@ def test_page_fits_dark_and_light_narrow_and_wide(paged, show_page, tmp_path):
         tab.shows(seen)
         tab.until("!document.querySelector('.log') || document.querySelector('.row')")
         for kind, width, scheme in (
-            ("light", 1280, "light"),
-            ("dark", 1280, "dark"),
-            ("narrow", 380, "light"),
+            ("light", 1280, "light"), ("dark", 1280, "dark"), ("narrow", 380, "light"),
             ("wide", 2000, "light"),
         ):
             tab.look(width, 800, scheme)
@@ -23239,7 +22984,7 @@ def test_page_fits_dark_and_light_narrow_and_wide(paged, show_page, tmp_path):
 README = (HERE / "README.md").read_text(encoding="utf-8")
 
 
-def chapter(title: str) -> str:
+def chapter(title):
     """A chapter of the README."""
     pattern = rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)"
     found = re.search(pattern, README, re.MULTILINE | re.DOTALL)
@@ -23247,19 +22992,19 @@ def chapter(title: str) -> str:
     return found[1]
 
 
-def first_cells(text: str) -> dict[str, str]:
+def first_cells(text):
     """What stands in backticks in the first cell of each row, with the row's rest."""
     rows = (line.split("|", 2)[1:] for line in text.splitlines() if line[:3] == "| `")
     return {n: rest for cell, rest in rows for n in re.findall("`([^`]+)`", cell)}
 
 
-def test_readme_opens_with_the_two_commands() -> None:
+def test_readme_opens_with_the_two_commands():
     lines = [line.strip() for line in README.splitlines() if line.strip()]
     assert lines[1] == "python taskrunnerd.py --port 9477"
     assert lines[2] == "python -m pip install pytest && python -m pytest"
 
 
-def test_readme_names_the_flags_that_there_are() -> None:
+def test_readme_names_the_flags_that_there_are():
     # The chapter on tasks.json has flags of other programs as examples.
     text = README.replace(chapter("tasks.json"), "")
     named = set(re.findall(r"`(--[a-z][a-z-]*)", text))
@@ -23275,7 +23020,7 @@ def test_readme_names_the_flags_that_there_are() -> None:
     assert variables == {setting.variable for setting in tr._SETTINGS}
 
 
-def test_readme_names_the_routes_that_there_are() -> None:
+def test_readme_names_the_routes_that_there_are():
     text = chapter("The API")
     named = set(re.findall(r"`(GET|POST|DELETE) (/[^` ]*)`", text))
     assert named == {(route.method, route.path) for route in tr.API}
@@ -23287,13 +23032,13 @@ def test_readme_names_the_routes_that_there_are() -> None:
     assert {key.partition(":")[0] for key in queries} <= words | {"wait", "limit"}
 
 
-def test_readme_shows_a_configuration_without_fault_or_warning(tmp_path: Path) -> None:
+def test_readme_shows_a_configuration_without_fault_or_warning(tmp_path):
     (tmp_path / "backup.env").touch()
     path = write_config(tmp_path, blocks(chapter("tasks.json"))[0])
     assert not tr.load_config(path).warnings
 
 
-def test_readme_has_the_keys_of_a_task_with_their_defaults() -> None:
+def test_readme_has_the_keys_of_a_task_with_their_defaults():
     rows = first_cells(chapter("tasks.json"))
     assert set(rows) == set(tr.TASK_KEYS)
     for key, schema in tr.TASK_KEYS.items():
@@ -23303,7 +23048,7 @@ def test_readme_has_the_keys_of_a_task_with_their_defaults() -> None:
             assert f"`{text or json.dumps(text)}`" in rows[key], key
 
 
-def test_readme_has_the_keys_of_a_parameter() -> None:
+def test_readme_has_the_keys_of_a_parameter():
     text = chapter("tasks.json").partition("**Parameters.**")[2]
     paragraph = text.partition("\n\n")[0]
     named = set(re.findall(r"`([a-z_]+)`", paragraph))
@@ -23312,7 +23057,7 @@ def test_readme_has_the_keys_of_a_parameter() -> None:
     assert (named | kinds) - words == set(tr._PARAM_FIELDS)
 
 
-def test_readme_names_the_end_reasons_and_exit_codes() -> None:
+def test_readme_names_the_end_reasons_and_exit_codes():
     ends = chapter("What happens when …")
     assert [r for r in tr.END_REASONS if f"`{r}`" not in ends] == []
     codes = {str(value) for name, value in vars(tr).items() if name.startswith("EX_")}
@@ -23323,20 +23068,18 @@ def test_readme_names_the_end_reasons_and_exit_codes() -> None:
     assert set(re.findall(r"\b\d+\b", listed)) == codes | signals
 
 
-def test_readme_names_every_command_that_asks_a_daemon() -> None:
+def test_readme_names_every_command_that_asks_a_daemon():
     text = chapter("From scripts and CI") + chapter("What happens when …")
     for name in [name for name, command in tr._COMMANDS.items() if command.asks]:
         assert re.search(rf"[`.]{name}\b|py {name}\b", text), name
 
 
-def lines_of(title: str) -> str:
+def lines_of(title):
     """The command lines of a chapter."""
     return "\n".join(re.findall("^    (.*)", chapter(title), re.MULTILINE))
 
 
-def test_readme_lines_for_systemd_install_a_unit_that_names_what_they_install(
-    tmp_path: Path,
-) -> None:
+def test_readme_lines_for_systemd_install_a_unit_that_names_what_they_install(tmp_path):
     script = lines_of("Deploy with systemd")
     assert "systemctl enable --now taskrunnerd" in script
     # There is neither sudo nor systemctl for a test, and all lies in its folder.
@@ -23356,29 +23099,27 @@ def test_readme_lines_for_systemd_install_a_unit_that_names_what_they_install(
     assert (tmp_path / "etc" / "taskrunnerd" / "tasks.json").exists()
 
 
-def test_readme_lines_for_a_container_are_those_of_the_dockerfile() -> None:
+def test_readme_lines_for_a_container_are_those_of_the_dockerfile():
     printed = [line.lstrip("# ") for line in DOCKERFILE.splitlines()]
     lines = [line.strip() for line in lines_of("In a container").splitlines()]
     assert len(lines) == 4 and set(lines) <= set(printed)
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
-def test_readme_live_trigger_works_as_printed(serve: Callable[..., Served]) -> None:
+def test_readme_live_trigger_works_as_printed(serve):
     daemon = serve(json.loads((HERE / "tasks.json").read_text(encoding="utf-8")))
     (command,) = re.findall(r"^    (curl -N .*)$", chapter("The API"), re.MULTILINE)
     sent = subprocess.run(
         ["sh", "-c", command.replace("localhost:9477", f"localhost:{daemon.port}")],
-        env={**daemon.environment(), "no_proxy": "localhost"},
-        capture_output=True,
-        timeout=DEADLINE_S,
-        check=True,
-    )
+        env={**daemon.environment(), "no_proxy": "localhost"}, capture_output=True,
+        timeout=DEADLINE_S, check=True,
+    )  # fmt: skip
     assert sent.stdout.startswith(b"Hello, ")
     assert b"\nRun-End-Reason: success" in sent.stderr
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
-def test_readme_trigger_works_as_printed(serve: Callable[..., Served]) -> None:
+def test_readme_trigger_works_as_printed(serve):
     tasks = json.loads((HERE / "tasks.json").read_text(encoding="utf-8"))
     daemon = serve(tasks)
     block = re.search(r"^    (curl -X POST .*?)\n\n", README, re.MULTILINE | re.DOTALL)
@@ -23386,11 +23127,9 @@ def test_readme_trigger_works_as_printed(serve: Callable[..., Served]) -> None:
     command = block[1].replace("localhost:9477", f"localhost:{daemon.port}")
     sent = subprocess.run(
         ["sh", "-c", command.replace("curl ", "curl -sS ", 1)],
-        env={**daemon.environment(), "no_proxy": "localhost"},
-        stdout=subprocess.PIPE,
-        timeout=DEADLINE_S,
-        check=True,
-    )
+        env={**daemon.environment(), "no_proxy": "localhost"}, stdout=subprocess.PIPE,
+        timeout=DEADLINE_S, check=True,
+    )  # fmt: skip
     run = json.loads(sent.stdout)
     assert (run["end_reason"], run["exit_code"]) == ("success", 0)
     assert daemon.raw(run) == b"Hello, world!\n"
@@ -23400,13 +23139,13 @@ def test_readme_trigger_works_as_printed(serve: Callable[..., Served]) -> None:
     assert set(printed) == set(run)
 
 
-def blocks(text: str) -> list[str]:
+def blocks(text):
     """The indented blocks of a chapter, without the indentation."""
     found = re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.MULTILINE)
     return [re.sub("(?m)^    ", "", block).strip("\n") for block in found]
 
 
-def test_readme_names_the_metrics_and_their_labels(shared: Served) -> None:
+def test_readme_names_the_metrics_and_their_labels(shared):
     text = chapter("Monitoring")
     rows = [line.split("|")[1:3] for line in text.splitlines() if line[:3] == "| `"]
     named = {n: set(re.findall("`(.+?)`", labels)) for cell, labels in rows
@@ -23420,7 +23159,7 @@ def test_readme_names_the_metrics_and_their_labels(shared: Served) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
-def test_readme_lines_about_monitoring_work_as_printed(shared: Served) -> None:
+def test_readme_lines_about_monitoring_work_as_printed(shared):
     commands = blocks(chapter("Monitoring"))[0].splitlines()
     assert len(commands) == 4
     answers = []
@@ -23447,7 +23186,7 @@ def test_readme_lines_about_monitoring_work_as_printed(shared: Served) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool")
-def test_readme_configuration_is_what_promtool_accepts(tmp_path: Path) -> None:
+def test_readme_configuration_is_what_promtool_accepts(tmp_path):
     _, config, rules = blocks(chapter("Monitoring"))
     token = tmp_path / "token"
     token.touch()
@@ -23456,9 +23195,7 @@ def test_readme_configuration_is_what_promtool_accepts(tmp_path: Path) -> None:
         path = tmp_path / f"{kind}.yml"
         path.write_text(text)
         done = subprocess.run(
-            ["promtool", "check", kind, str(path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=DEADLINE_S,
-        )
+            ["promtool", "check", kind, str(path)], stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, timeout=DEADLINE_S,
+        )  # fmt: skip
         assert done.returncode == 0, done.stdout.decode()
