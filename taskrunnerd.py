@@ -147,7 +147,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from email.utils import formatdate
 from stat import S_ISSOCK
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, NoReturn, Union, cast
-from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, unquote_plus, urlsplit
 
 if TYPE_CHECKING:
     import ssl
@@ -385,6 +385,7 @@ NOTIFY_WAIT_S = 2.0
 NOTICE_TRY_S = 10.0
 NOTICE_AGAIN_MAX_S = 60.0  # that a Retry-After is waited for
 NOTICE_REDIRECTS_MAX = 4
+NOTICE_STDIN_MAX_BYTES = 64 * MIB  # of OUTPUT_MAX_CHARS JSON makes 12 times as much
 NOTICE_LINES = 8  # of the output; with the rest, a message for Discord has 2000
 NOTICE_LINE_MAX_CHARS = 150
 NOTICE_MAX_CHARS = 2000
@@ -2712,7 +2713,7 @@ def own_program() -> list[str]:
     return [sys.executable, *flags, OWN_FILE]
 
 
-def _url_fault(url: str, schemes: str) -> bool:
+def url_fault(url: str, schemes: str) -> bool:
     """Whether a URL is none that can be used."""
     try:
         parts = urlsplit(url if re.fullmatch(f"(?:{schemes})://[!-~]+", url) else "")
@@ -2721,10 +2722,14 @@ def _url_fault(url: str, schemes: str) -> bool:
         return True
 
 
+SMTP_FAULT = "must be smtp://USER:PASSWORD@HOST:587, or smtps://…"
+
+
 def target_fault(target: str) -> str:
     """What is wrong with a target of `notify`, without showing it: it is a secret."""
-    addresses = re.fullmatch("mailto:[!-+.-~]+(?:,[!-+.-~]+)*", target)
-    if addresses or not _url_fault(target, "https?"):
+    # Only printable ASCII, and no header fields behind a "?" (RFC 6068).
+    addresses = re.fullmatch(r"mailto:[!-+\-->@-~]+(?:,[!-+\-->@-~]+)*", target)
+    if addresses or not url_fault(target, "https?"):
         return ""
     return "must be https://…, http://… or mailto:ADDRESS"
 
@@ -2737,6 +2742,8 @@ def notify_secrets(notify: Mapping[str, Any]) -> list[str]:
         password = parts.password or ""
         rest = parts._replace(scheme="", netloc="").geturl()
         found += [password, unquote(password), rest, *parts.path.split(",")]
+        # A server may repeat the token alone.
+        found += [value for _, value in parse_qsl(parts.query)]
     return found
 
 
@@ -2751,9 +2758,8 @@ def _read_notify(
         if fault:
             place = at("notify") if isinstance(given, str) else (*at("notify"), index)
             source.fault(place, fault)
-    if smtp and _url_fault(smtp, "smtps?"):
-        message = "must be smtp://USER:PASSWORD@HOST:587, or smtps://…"
-        source.fault(at("smtp"), message)
+    if smtp and url_fault(smtp, "smtps?"):
+        source.fault(at("smtp"), SMTP_FAULT)
     if any(param.get("env") is None for param in setting["params"]):
         message = "of a task with notify must be env; its program takes no arguments"
         source.fault(at("params"), message)
@@ -13643,7 +13649,9 @@ def _notice(document: Mapping[str, Any], fence: str = "") -> tuple[str, str]:
     tail = [text[:NOTICE_LINE_MAX_CHARS].replace("```", "'''") for text in tail]
     if fence and tail:
         tail = [fence, *tail, fence]
-    summary = (run.get("summary") or "")[: 2 * NOTICE_LINE_MAX_CHARS]
+    # Beside no lines a text that somebody wrote by hand is the message.
+    most_chars = 2 * NOTICE_LINE_MAX_CHARS if tail else NOTICE_MAX_CHARS
+    summary = (run.get("summary") or "")[:most_chars]
     text = "\n".join(filter(None, [summary, *tail, document.get("url")]))
     # Output may have half a surrogate pair in it, which no message can.
     return title, text.encode("utf-8", "replace").decode()
@@ -13698,19 +13706,51 @@ def _deliver_in_time(
     return failure
 
 
+def _open_object(required: str, **fields: JsonSchema) -> JsonSchema:
+    return {"type": "object", "required": required.split(), "properties": fields}
+
+
+_TEXT_OR_NULL = {"type": ["string", "null"], "format": "any-text"}
+# What `_notice` reads; who writes it by hand may leave out the rest.
+_NOTICED = _open_object(
+    "run",
+    run=_open_object(
+        "task_name",
+        task_name={"type": "string"},
+        end_reason={"type": "string"},
+        summary=_TEXT_OR_NULL,
+    ),
+    output={
+        "type": ["array", "null"],
+        "items": _open_object(
+            "stream text",
+            stream={"type": "string"},
+            text={"type": "string", "format": "any-text"},
+        ),
+    },
+    failures={"type": ["integer", "null"]},
+    url=_TEXT_OR_NULL,
+)
+
+
 def _document_to_send(task_name: str) -> dict[str, Any]:
     """What stdin says of a run. A text of another kind, or a sample in place of none,
     is said by this run, which has not ended."""
     raw = b""
-    if not (task_name or sys.stdin.isatty()):
-        raw = sys.stdin.buffer.read(BODY_MAX_BYTES)
+    # It is None where stdin is closed.
+    if sys.stdin and not (task_name or sys.stdin.isatty()):
+        raw = sys.stdin.buffer.read(NOTICE_STDIN_MAX_BYTES)
     with contextlib.suppress(ValueError):
         document = json_value(raw)
         if isinstance(document, dict) and isinstance(document.get("run"), dict):
+            for fault in find_faults(_NOTICED, document, ()):
+                at = ".".join(map(str, fault.at))
+                raise UsageError(f"stdin: {at}: {fault.message}", EX_USAGE)
             return document
     now = time_text(Clock().wall_ms())
     name = task_name or os.environ.get("TASKRUNNERD_TASK", "notify")
-    summary = raw.decode("utf-8", "replace").strip() or "a sample: nothing has failed"
+    text = raw[:BODY_MAX_BYTES].decode("utf-8", "replace")
+    summary = text.strip() or "a sample: nothing has failed"
     run_id = os.environ.get(RUN_ID_VARIABLE) or Ulids().make(Clock().wall_ms())
     run = Run(run_id, name, RUNNING, "api", now, summary=summary)
     return {"run": run.document(), "output": [], "failures": 0, "url": None}
@@ -13735,6 +13775,8 @@ def _given_notify(
         if fault:
             raise UsageError(f"a target {fault}", EX_USAGE)
     smtp = os.environ.get("TASKRUNNERD_SMTP", "")
+    if smtp and url_fault(smtp, "smtps?"):
+        raise UsageError(f"TASKRUNNERD_SMTP {SMTP_FAULT}", EX_USAGE)
     how = {"format": arguments.format, "smtp": smtp, "delays_s": []}
     return {"targets": arguments.targets, **how}
 

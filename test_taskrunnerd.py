@@ -21956,20 +21956,26 @@ def test_notify_posts_what_chats_take(receive, notify):
     assert lines[-3] == "<\u200b!channel> @\u200ball ''' 19"
 
 
-def test_notify_posts_text_and_the_document(receive, notify):
+def test_notify_posts_text_and_the_document(receive, notify, cli, monkeypatch):
     ntfy = receive()
     port = ntfy.url.rpartition(":")[2]
     notify(NOTED, "--format", "text", f"http://u:p%20w@localhost:{port}/alerts")
     notify(NOTED, "--format", "json", ntfy.url)
     notify(b"disk full\n", "--format", "text", ntfy.url)
     notify(b"", "--format", "text", ntfy.url)
-    (_, headers, text), (_, _, document), (_, _, plain), (_, _, sample) = ntfy.got
+    notify({**NOTED, "more": "x" * tr.MIB}, "--format", "text", ntfy.url)
+    notify(b"long " * 300, "--format", "text", ntfy.url)
+    monkeypatch.setattr(sys, "stdin", None)  # as `<&-` does
+    assert cli(None, "notify", "--format", "text", ntfy.url).code == 0
+    (_, headers, text), (_, _, document), (_, _, plain), (_, _, sample) = ntfy.got[:4]
     assert headers["Title"] == "failed: backup (2 in a row)"
     assert base64.b64decode(headers["Authorization"].split()[1]) == b"u:p w"
     assert text.decode().startswith("exit 3 after 2s\n<!channel> @all")
     assert json.loads(document) == NOTED
     assert (plain, sample) == (b"disk full", b"a sample: nothing has failed")
     assert ntfy.got[3][1]["Title"] == "notify"
+    more = [body for _, _, body in ntfy.got[4:]]
+    assert more == [text, (b"long " * 300).strip(), sample]
 
 
 @pytest.mark.parametrize("answers, code, pauses, said", [
@@ -22099,11 +22105,10 @@ def test_notify_mails(notify, tmp_path, monkeypatch, user, answers, code, said):
     server = MailServer(made_tls(tmp_path), **answers)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
     smtp = f"smtp://{user}localhost:{server.port}"
-    given = {"targets": ["mailto:ops@a.org,root"], "format": "chat", "smtp": smtp}
-    given["delays_s"] = []
-    monkeypatch.setenv("TASKRUNNERD_NOTIFY", json.dumps(given))
+    monkeypatch.setenv("TASKRUNNERD_SMTP", smtp)
     try:
-        told = notify({**NOTED, "url": "http://b\u00f6x/"})
+        words = "mailto:on-call@a-b.org,root"
+        told = notify({**NOTED, "url": "http://b\u00f6x/"}, words)
     finally:
         server.close()
     assert (told.code, said in told.out + told.err) == (code, True), told
@@ -22115,9 +22120,9 @@ def test_notify_mails(notify, tmp_path, monkeypatch, user, answers, code, said):
         assert "Subject: failed: backup (2 in a row)\r\n" in mail
         sender = "me@b.org" if user else f"taskrunnerd@{socket.gethostname()}"
         assert f"\r\nFrom: {sender}\r\n" in mail
-        assert "\r\nTo: ops@a.org,root\r\n" in mail
+        assert "\r\nTo: on-call@a-b.org,root\r\n" in mail
         commands = [line.lower() for line in server.commands]
-        assert {"rcpt to:<ops@a.org>", "rcpt to:<root>"} < {*commands}
+        assert {"rcpt to:<on-call@a-b.org>", "rcpt to:<root>"} < {*commands}
         assert "\r\nexit 3 after 2s\r\n" in mail and "http://b=C3=B6x/" in mail
         login = "AUTH PLAIN " + base64.b64encode(b"\0me@b.org\0p:w").decode()
         assert (login in server.commands) is bool(user)
@@ -22145,10 +22150,25 @@ def test_notify_without_a_usable_target_is_wrong_usage(notify, tmp_path, monkeyp
         ([], b"name a target, or --test TASK"),
         (["ftp://x"], b"a target must be https://"),
         (["http:///x"], b"a target must be https://"),
+        (["mailto:a@b.org?subject=x"], b"a target must be https://"),
         (["--test", "other"], b'no task "other" with notify'),
     ):
         told = notify(b"", *words)
         assert (told.code, said in told.err) == (64, True), told
+    monkeypatch.setenv("TASKRUNNERD_SMTP", "localhost:25")
+    told = notify(b"", "mailto:root")
+    assert (told.code, b"TASKRUNNERD_SMTP must be smtp" in told.err) == (64, True), told
+
+
+@pytest.mark.parametrize("document, fault", [
+    ({"run": {}}, b"run.task_name: must be there"),
+    ({"run": {"task_name": "a", "end_reason": 5}}, b"run.end_reason: must be text"),
+    ({"run": {"task_name": "a"}, "output": [1]}, b"output.0: must be an object"),
+    ({"run": {"task_name": "a"}, "failures": "2"}, b"failures: must be a whole number"),
+])  # fmt: skip
+def test_notify_names_what_is_wrong_with_a_document(notify, document, fault):
+    told = notify(document, "http://localhost:1/")
+    assert (told.code, b"stdin: " + fault in told.err) == (64, True), told
 
 
 SECRET_PATH = "/services/T00/B00/XyZ"
@@ -22156,8 +22176,9 @@ SECRET_PATH = "/services/T00/B00/XyZ"
 
 def test_notify_task_tells_retries_and_hides_its_target(serve, receive):
     chat = receive((500, {}, ""))
-    gone = receive((404, {}, f"no {SECRET_PATH}"))
-    targets = [f"{receiver.url}{SECRET_PATH}" for receiver in (chat, gone)]
+    gone = receive((404, {}, f"no {SECRET_PATH} for TOKEN-17"))
+    query = "?token=TOKEN-17"
+    targets = [f"{receiver.url}{SECRET_PATH}{query}" for receiver in (chat, gone)]
     daemon = serve(
         {
             name: {"notify": target, "retry_delay": "1ms", "notify_format": "json"}
@@ -22174,7 +22195,7 @@ def test_notify_task_tells_retries_and_hides_its_target(serve, receive):
     refused = daemon.run("gone")
     assert (refused["exit_code"], refused["retry_attempt"]) == (69, 0)
     assert len(gone.got) == 1
-    assert "404 no [redacted]" in refused["summary"]
+    assert "404 no [redacted] for [redacted]" in refused["summary"]
     shown = [daemon.get("/api/tasks").raw, daemon.raw(refused), daemon.raw(second)]
     shown += [daemon.log.read_bytes(), json.dumps(refused).encode()]
     assert not [text for text in shown if SECRET_PATH.encode() in text]
