@@ -7938,7 +7938,8 @@ SETTINGS = {
         **HELD,
         "run": "(trap '' TERM; sh -c 'echo $$ >\"$0\"; exec sleep 99' \"$1\") &\nwait",
     },
-    "endless": {"run": "trap '' TERM INT\nsleep 99"},
+    # The signal that asks it to end does nothing, from its very first moment.
+    "endless": {"run": "sleep 99", "stop_signal": "SIGWINCH"},
     "leaver": {**HELD, "run": 'sleep 99 & echo $! >"$1"'},
     "stubborn-leaver": {
         **HELD,
