@@ -977,12 +977,17 @@ def next_tick(cron: Cron, after_s: int, anchor_s: int = 0) -> Tick:
         from_s = max(span.end_s, at_s - _REACH_S) if passed else span.end_s
 
 
+_LAST_TICK_S = 253_402_128_000  # 9999-12-30: every zone can show it
+
+
 def upcoming(cron: Cron, after_s: int, anchor_s: int = 0) -> Iterator[Tick]:
     """The ticks after a Unix second, one by one, as far as the calendar goes."""
     while True:
         try:
             tick = next_tick(cron, after_s, anchor_s)
         except (ValueError, OverflowError):  # beyond the year 9999
+            return
+        if tick.at_s > _LAST_TICK_S:
             return
         yield tick
         after_s = tick.at_s
@@ -7632,17 +7637,23 @@ def _without_secrets(value: Any, log: LogWriter) -> Any:
 
 
 def _cause_environ(stdin: bytes) -> dict[str, str]:
-    """What a hook's program is told of the run that caused it, beside stdin."""
-    document = json.loads(stdin)
-    cause = document["run"]
-    told = {
-        "RUN_ID": cause["id"],
-        "TASK": cause["task_name"],
-        "END_REASON": cause["end_reason"],
-        "EXIT_CODE": str(cause["exit_code"]),
-        "SUMMARY": cause.get("summary", "").replace("\0", "\N{REPLACEMENT CHARACTER}"),
-        "FAILURES": str(document["failures"]),
-    }
+    """What a hook's program is told of the run that caused it, beside stdin. Raises
+    StartError."""
+    try:
+        document = json.loads(stdin)
+        cause = document["run"]
+        summary = cause.get("summary", "")
+        told = {
+            "RUN_ID": cause["id"],
+            "TASK": cause["task_name"],
+            "END_REASON": cause["end_reason"],
+            "EXIT_CODE": str(cause["exit_code"]),
+            "SUMMARY": summary.replace("\0", "\N{REPLACEMENT CHARACTER}"),
+            "FAILURES": str(document["failures"]),
+        }
+    except (ValueError, LookupError):
+        text = "the record of what caused this run is damaged: stdin cannot be read"
+        raise StartError(text) from None
     return {f"TASKRUNNERD_CAUSE_{name}": text for name, text in told.items()}
 
 

@@ -4696,6 +4696,7 @@ def test_damaged_rows_do_not_stop_the_start(remains: Any) -> None:
     hidden = remains.leave("ok", 8, {"KEY": "x"}, params={"NAME": "x"})
     running = remains.leave("ok", 7, status="running", start_at="-")
     whole = remains.leave("ok", 6)
+    hook = remains.leave("ok", 5, via="task", cause_run_id=running.id)
     with contextlib.closing(sqlite3.connect(remains.store._path)) as other:
         for column, run in (("params", lost), ("secret_params", hidden)):
             sql = f"update runs set {column} = '{{' where id = ?"
@@ -4711,6 +4712,8 @@ def test_damaged_rows_do_not_stop_the_start(remains: Any) -> None:
         assert f"is damaged: {column} cannot be read" in ended.error
     assert daemon.find_run(running.id).end_reason == "crashed"
     assert end_of(daemon, whole).end_reason == "success"
+    ended = end_of(daemon, hook)
+    assert ended.end_reason == "start_failed" and "is damaged: stdin" in ended.error
 
 
 def test_secret_parameters_are_forgotten_at_the_end(store: tr.Store) -> None:
@@ -15452,6 +15455,11 @@ def test_upcoming_ticks_end_with_the_calendar():
     ticks = list(tr.upcoming(tr.parse_cron("@yearly"), utc_s("9990-01-01 00:00")))
     assert len(ticks) < 12
     assert utc_text(ticks[0].at_s) == "9991-01-01 00:00"
+    # As behind a pause until then.
+    every = tr.parse_cron("@every 7h", BERLIN)
+    *_, last = tr.upcoming(every, utc_s("9999-12-29 00:00"))
+    assert tr.zone_text(last.at_s, BERLIN).startswith("9999-12-")
+    assert not list(tr.upcoming(every, utc_s("9999-12-31 23:59")))
 
 
 # -- clients of RunWisp 0.x
