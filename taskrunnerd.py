@@ -4054,6 +4054,19 @@ def _check_room(path: str) -> None:
         raise StoreError(f"{path}: too little room: {text}, {free_bytes} are free")
 
 
+def lock_holders(path: str) -> set[int]:
+    """The processes that have a lock on a file, as far as proc_locks(5) tells."""
+    found = os.stat(path)
+    major, minor = os.major(found.st_dev), os.minor(found.st_dev)
+    file = f"{major:02x}:{minor:02x}:{found.st_ino}"
+    try:
+        with open("/proc/locks", encoding="ascii") as locks:
+            words = [line.split() for line in locks]
+    except OSError:
+        return set()
+    return {int(line[-4]) for line in words if line[-3] == file}
+
+
 def _migrate(path: str, tell_busy: Callable[[], None]) -> None:
     """Put a database of this layout in the place of one of layout 1: a new file, which
     takes its name when it is whole. If that is killed the old file is as it was, and
@@ -4246,6 +4259,14 @@ class Store:
             sign = """insert into meta values ('version', ?) on conflict (name)
                 do update set value = excluded.value where value <> excluded.value"""
             self._db.execute(sign, [VERSION])
+
+    def check_migratable(self, user: int) -> None:
+        """Before a database that is only looked at, and that another process uses, is
+        brought to this layout. Raises StoreError if that cannot work."""
+        others = lock_holders(self._path) - {os.getpid(), user}
+        if self._views and others:
+            text = f"locked by process {min(others)}, so it cannot be brought to layout"
+            raise StoreError(f"{self._path}: {text} {_LAYOUT_VERSION}")
 
     def close(self) -> None:
         """Close every connection; the last one folds the write-ahead log back in."""
@@ -14941,10 +14962,14 @@ def _backup(settings: dict[str, str], arguments: argparse.Namespace) -> int:
 def _unpack(source: IO[bytes], data: str) -> None:
     """Write the files of a backup into a data directory; its database takes its name
     when all is there. Raises ValueError and whatever reading a damaged archive does."""
+    import gzip
     import tarfile
 
     new = os.path.join(data, f"{_HISTORY}-new")
-    with tarfile.open(fileobj=source, mode="r|gz") as tar:
+    with (
+        gzip.GzipFile(fileobj=source) as packed,
+        tarfile.open(fileobj=packed, mode="r|") as tar,
+    ):
         for member in tar:
             name = re.sub(r"^\./", "", member.name)
             if member.isdir():
@@ -14960,6 +14985,9 @@ def _unpack(source: IO[bytes], data: str) -> None:
             with open(path, "xb") as file:
                 shutil.copyfileobj(content, file)
             os.chmod(path, 0o600)
+        # The checksum stands at the end.
+        while packed.read(LOG_BLOCK_BYTES):
+            pass
     if not os.path.exists(new):
         raise ValueError(f"there is no {_HISTORY} in it")
     Store(new, look_only=True).close()
@@ -15694,9 +15722,11 @@ def _rehearsed_handover(settings: dict[str, str]) -> dict[str, Any]:
     handover. Other descriptors replace those that only an exec keeps open."""
     database = os.path.join(settings["data"], "history.sqlite3")
     try:
-        Store(database, look_only=True).close()
-    except StoreError as error:
-        raise UsageError(str(error), EX_OSERR) from None
+        with contextlib.closing(Store(database, look_only=True)) as store:
+            # After the exec it is too late to find that out.
+            store.check_migratable(os.getppid())
+    except (StoreError, OSError) as error:
+        raise _unusable(settings["data"], str(error)) from None
     _print("{}")
     record: dict[str, Any] = json.load(sys.stdin)
     for kept in record["listeners"]:

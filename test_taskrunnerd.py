@@ -5189,6 +5189,36 @@ def test_store_of_layout_1_is_left_as_it_is_while_somebody_has_it_open(
     opened.close()
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="no /proc/locks")
+@pytest.mark.parametrize("old_store", ["last"], indirect=True)
+def test_rehearsal_is_refused_while_another_process_has_layout_1_open(old_store):
+    folder = Path(old_store.path).parent
+    (folder / "tasks.json").write_text('{"tasks": {}}')
+    reads = "import sqlite3; db = sqlite3.connect('history.sqlite3')"
+    reads += "; db.execute('select * from runs').fetchall(); print(); input()"
+    argv = [sys.executable, str(HERE / "taskrunnerd.py"), "--data", str(folder)]
+    environ = {**os.environ, tr._REHEARSAL_VARIABLE: "1"}
+
+    def rehearsed():
+        told = subprocess.run(
+            [*argv, "validate", "--json"], cwd=folder, env=environ,
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=DEADLINE_S,
+        )  # fmt: skip
+        return told.stdout.decode().splitlines()[1:], told.stderr.decode()
+
+    reader, pipe = [sys.executable, "-c", reads], subprocess.PIPE
+    with subprocess.Popen(reader, cwd=folder, stdin=pipe, stdout=pipe) as other:
+        assert other.stdout and other.stdout.readline()
+        # This process is the one whose program is to be replaced.
+        with contextlib.closing(tr.Store(old_store.path, look_only=True)):
+            answers, error = rehearsed()
+            assert (answers, f"locked by process {other.pid}," in error) == ([], True)
+            assert "end the other program" in error
+            other.communicate(b"\n")
+            answers, error = rehearsed()
+            assert (answers, "locked" in error) == (["{}"], False)
+
+
 def test_store_refuses_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite3"
     path.write_bytes(b"this is a letter to my aunt\n" * 100)
@@ -22375,6 +22405,8 @@ def test_backup_and_restore_refuse_what_cannot_work(cli, tmp_path):
     ulid = tr.Ulids().make(0)
     for content, said in (
         (whole[:-400], b"not a whole backup"),
+        (whole[:-4], b"not a whole backup"),
+        (whole[:-8] + b"sums" + whole[-4:], b"CRC check failed"),
         (b"no archive", b"not a whole backup"),
         (packed(f"logs/a/{ulid}.log"), b"there is no history.sqlite3 in it"),
         (packed("history.sqlite3"), b"not a database"),
