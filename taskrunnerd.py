@@ -4202,6 +4202,7 @@ class Store:
             raise StoreError(f"{text}; the oldest that works is {oldest}")
         # How a reader sees the database as one of this layout, if that is asked.
         self._views = ""
+        self._closed = False
         try:
             self._db = self._connect()
             try:
@@ -4270,6 +4271,7 @@ class Store:
 
     def close(self) -> None:
         """Close every connection; the last one folds the write-ahead log back in."""
+        self._closed = True
         while self._readers:
             self._readers.pop().close()
         self._db.close()
@@ -4417,7 +4419,8 @@ class Store:
     def _check_place(self) -> None:
         """Before another connection, which could be to another database than the one
         written to, or even make one. Raises StoreError."""
-        wrong = misplaced(self.files)
+        # A client may ask anew on its connection until the process has gone.
+        wrong = "the daemon has shut down" if self._closed else misplaced(self.files)
         if wrong:
             raise StoreError(wrong)
 

@@ -3959,6 +3959,9 @@ def test_store_reads_no_other_database_than_it_writes(store: tr.Store) -> None:
     assert not os.path.exists(path)
     os.rename(path + ".old", path)
     assert store.find_run("x") is None
+    store.close()
+    with pytest.raises(tr.StoreError, match="the daemon has shut down"):
+        store.find_run("x")
 
 
 def test_store_shows_a_flushed_write_to_other_processes_at_once(
@@ -22947,7 +22950,8 @@ def test_page_asks_for_the_token_and_keeps_it_for_the_tab_only(guarded, show_pag
 def test_page_says_that_it_lost_the_daemon_and_comes_back(serve, show_page):
     daemon = serve({"one": {"run": "true"}})
     tab = show_page(daemon)
-    tab.failures.add("net::ERR")
+    # What is asked in the last moments finds the history closed.
+    tab.failures |= {"net::ERR", "503 (Service Unavailable)"}
     tab.until("document.querySelector('#live').innerText === 'live'")
     daemon.end()
     with socket.socket() as guard:
