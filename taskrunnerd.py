@@ -13795,10 +13795,14 @@ def _given_notify(
     settings: dict[str, str], arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Targets, format and so on: of the command line, of a task, or from the daemon."""
+    if arguments.test and arguments.targets:
+        raise UsageError("name a target, or --test TASK", EX_USAGE)
     if arguments.test:
         task = load_config(settings["config"]).tasks.get(arguments.test)
         if not task or not task.notify:
             raise UsageError(f'no task "{arguments.test}" with notify', EX_USAGE)
+        # Its proxy, certificates and PATH, as in its runs.
+        os.environ.update(task.environ)
         return {**task.notify, "delays_s": []}
     if not arguments.targets and NOTIFY_VARIABLE in os.environ:
         found: dict[str, Any] = json.loads(os.environ[NOTIFY_VARIABLE])

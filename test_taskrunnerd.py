@@ -22194,6 +22194,7 @@ def test_notify_without_a_usable_target_is_wrong_usage(notify, tmp_path, monkeyp
         (["http:///x"], b"a target must be https://"),
         (["mailto:a@b.org?subject=x"], b"a target must be https://"),
         (["--test", "other"], b'no task "other" with notify'),
+        (["--test", "mail", "http://x/"], b"name a target, or --test TASK"),
     ):
         told = notify(b"", *words)
         assert (told.code, said in told.err) == (64, True), told
@@ -22243,6 +22244,16 @@ def test_notify_task_tells_retries_and_hides_its_target(serve, receive):
     assert not [text for text in shown if SECRET_PATH.encode() in text]
     config = tr.load_config(str(daemon.folder / "tasks.json"))
     assert config.tasks["chat"].run[-1] == "notify"
+
+
+def test_notify_sends_a_sample_with_the_environment_of_its_task(receive, tmp_path):
+    proxy = receive()
+    env = {"http_proxy": proxy.url, "no_proxy": ""}
+    task = {"notify": "http://nowhere.invalid/x", "env": env}
+    write_config(tmp_path, {"tasks": {"chat": task}})
+    assert run_command(tmp_path, "notify", "--test", "chat").code == 0
+    [(path, _, body)] = proxy.got
+    assert (path, json.loads(body)["run"]["task_name"]) == (task["notify"], "chat")
 
 
 def test_readme_lines_tell_of_a_failure(serve, receive, tmp_path):
