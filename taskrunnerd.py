@@ -14727,6 +14727,8 @@ def _ask_pause(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     told = "paused" if pause else "goes on"
     if pause and "until" in pause:
         told += f" until {_local_time(pause['until'])}"
+    if pause and word == "resume":
+        told += ", as all tasks are; see resume --all"
     return _show(answer, [f"{name or 'all tasks'}: {told}"], as_json=arguments.json)
 
 

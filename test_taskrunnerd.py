@@ -13313,6 +13313,8 @@ def test_pause_over_the_api_and_by_command(serve):
     assert ask("pause", "--all", "--reason", "y").out == "all tasks: paused\n"
     assert daemon.get("/api/tasks/a/next").json["ticks"] == []
     assert daemon.get("/api/tasks/b").json["paused"]["reason"] == "y"
+    still = "a: paused, as all tasks are; see resume --all\n"
+    assert ask("resume", "a").out == still
     assert ask("resume", "--all").out == "all tasks: goes on\n"
     assert ask("pause", "a", "--for", "2h").out.startswith("a: paused until 20")
     assert "paused" in ask("tasks").out
