@@ -3980,6 +3980,13 @@ def _can_sort() -> bool:
     return any(f and os.access(f, os.W_OK | os.X_OK) for f in tried + _SORTING_FOLDERS)
 
 
+def _sort_in(folder: str) -> None:
+    """Have all connections of this process sort there; empty for SQLite's choice."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        name = folder.replace("'", "''")
+        db.execute(f"pragma temp_store_directory = '{name}'")
+
+
 def file_id(path: str | int) -> tuple[int, int]:
     """Device and inode of a file, by its path or as it is open. Raises OSError."""
     found = os.stat(path)
@@ -4082,11 +4089,15 @@ def _migrate(path: str, tell_busy: Callable[[], None]) -> None:
         os.fchmod(fd, stat.S_IMODE(before.st_mode))
         if os.geteuid() == 0:
             os.fchown(fd, before.st_uid, before.st_gid)
+        # There is room on that disk; in memory, or on that of /tmp, may be less.
+        _sort_in(os.path.dirname(new))
         count = _copy_layout_1(old, new, tell_busy)
         os.fsync(fd)
         os.rename(new, old)
     finally:
         os.close(fd)
+        if _can_sort():
+            _sort_in("")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new)
     folder = os.open(os.path.dirname(old), os.O_RDONLY | os.O_CLOEXEC)
@@ -4105,7 +4116,7 @@ def _copy_layout_1(old: str, new: str, tell_busy: Callable[[], None]) -> int:
     with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
         db.executescript(
             "pragma auto_vacuum = incremental; pragma journal_mode = off;"
-            "pragma synchronous = off; pragma temp_store = memory;"
+            "pragma synchronous = off;"
         )
         db.set_progress_handler(tell_busy, MIGRATION_TELLS_STEPS)
         db.execute("attach ? as old", [old])
@@ -4228,8 +4239,7 @@ class Store:
         if not _can_sort():
             # The root of a container may be read-only. The variable was read when the
             # module was imported; this holds for all connections.
-            folder = os.path.dirname(self._path).replace("'", "''")
-            self._db.execute(f"pragma temp_store_directory = '{folder}'")
+            _sort_in(os.path.dirname(self._path))
         version = _found_layout(self._db, self._path)
         if version == 1:
             _check_room(self._path)
