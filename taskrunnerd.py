@@ -14946,7 +14946,9 @@ def _write_backup(data: str, output: IO[bytes], copy: str) -> int:
 def _backup(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     """Write a backup to a file, which takes its name when it is whole, or to stdout."""
     data, path = settings["data"], arguments.file
-    own = "" if path == "-" else path
+    # A device or a FIFO is written to and never replaced, nor is a symbolic link.
+    is_file = path != "-" and (os.path.isfile(path) or not os.path.exists(path))
+    own = os.path.realpath(path) if is_file else ""
     copy, new = f"{own or os.path.join(data, _HISTORY)}-copy", own and f"{own}-new"
     flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
     with contextlib.ExitStack() as stack:
@@ -14960,7 +14962,10 @@ def _backup(settings: dict[str, str], arguments: argparse.Namespace) -> int:
                 _remove_if_there(name)
                 stack.callback(_remove_if_there, name)
             stack.callback(_remove_if_there, copy)
-            fd = os.open(new, flags, 0o600) if own else os.dup(1)
+            if own:
+                fd = os.open(new, flags, 0o600)
+            else:
+                fd = os.dup(1) if path == "-" else os.open(path, os.O_WRONLY)
             with open(fd, "wb") as output:
                 count = _write_backup(data, output, copy)
                 if own:
@@ -15022,11 +15027,13 @@ def _restore(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     data, path = settings["data"], arguments.file
     if os.path.isdir(data) and os.listdir(data):
         raise UsageError(f"--data {data}: not empty; name a new directory", EX_OSERR)
-    try:
-        fd = os.dup(0) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", EX_OSERR) from None
-    with open(fd, "rb") as source:
+    with contextlib.ExitStack() as stack:
+        try:
+            source = stack.enter_context(
+                open(os.dup(0) if path == "-" else path, "rb")
+            )
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}", EX_OSERR) from None
         folder = _open_folder(data, -1)
         try:
             _unpack(source, data)

@@ -22416,6 +22416,19 @@ def test_backup_and_restore_refuse_what_cannot_work(cli, tmp_path):
     told = cli(None, "backup", "-", "--data", str(data))
     whole, here = told.out, tmp_path / "here"
     assert (told.code, told.err[:26]) == (0, b"taskrunnerd: -: 0 runs of ")
+    # What stands at the path and is no file is not replaced.
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to("target")
+    with open(os.open(pipe, os.O_RDWR), "rb", 0) as reader:
+        for path in (pipe, link):
+            assert cli(None, "backup", str(path), "--data", str(data)).code == 0
+        assert reader.read(2) == link.read_bytes()[:2] == whole[:2]
+    assert pipe.is_fifo() and link.is_symlink()
+    told = cli(None, "backup", str(tmp_path), "--data", str(data))
+    assert (told.code, b"Is a directory" in told.err) == (71, True)
+    told = cli(None, "restore", str(tmp_path), "--data", str(here))
+    assert (told.code, b"Is a directory" in told.err) == (71, True)
 
     def packed(*names):
         raw = io.BytesIO()
