@@ -15029,9 +15029,7 @@ def _restore(settings: dict[str, str], arguments: argparse.Namespace) -> int:
         raise UsageError(f"--data {data}: not empty; name a new directory", EX_OSERR)
     with contextlib.ExitStack() as stack:
         try:
-            source = stack.enter_context(
-                open(os.dup(0) if path == "-" else path, "rb")
-            )
+            source = stack.enter_context(open(os.dup(0) if path == "-" else path, "rb"))
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}", EX_OSERR) from None
         folder = _open_folder(data, -1)
