@@ -3492,6 +3492,13 @@ class Pause(NamedTuple):
 ALL_TASKS = ""  # in the place of the name of a task that is paused
 
 
+def pause_in_force(pauses: Mapping[str, Pause], name: str, now_s: int) -> Pause | None:
+    """The pause that a task's schedule is in, or all are; the longer one."""
+    both = (pauses.get(name), pauses.get(ALL_TASKS))
+    lasting = [pause for pause in both if pause and pause.quiet_s >= now_s]
+    return max(lasting, key=lambda pause: pause.quiet_s, default=None)
+
+
 class Claim(NamedTuple):
     """A key that makes a request safe to repeat, with what tells that request from
     others, the run that it made, and when."""
@@ -3629,6 +3636,9 @@ create trigger runs_removed after delete on runs when old.end_reason is not null
     begin {_ONE_LESS}; end;
 """
 _LAYOUT = _TABLES + _INDEXES + _TRIGGERS
+
+
+HISTORY = "history.sqlite3"  # in the data directory
 
 
 class StoreError(Exception):
@@ -4074,6 +4084,12 @@ def lock_holders(path: str) -> set[int]:
     return {int(line[-4]) for line in words if line[-3] == file}
 
 
+def remove_if_there(path: str) -> None:
+    """Remove a file. Raises OSError, but not if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
 def _migrate(path: str, tell_busy: Callable[[], None]) -> None:
     """Put a database of this layout in the place of one of layout 1: a new file, which
     takes its name when it is whole. If that is killed the old file is as it was, and
@@ -4081,8 +4097,7 @@ def _migrate(path: str, tell_busy: Callable[[], None]) -> None:
     began_s = time.monotonic()
     old = os.path.realpath(path)
     new = f"{old}-new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)
+    remove_if_there(new)
     fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         before = os.stat(old)
@@ -4098,8 +4113,7 @@ def _migrate(path: str, tell_busy: Callable[[], None]) -> None:
         os.close(fd)
         if _can_sort():
             _sort_in("")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
+        remove_if_there(new)
     folder = os.open(os.path.dirname(old), os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
@@ -7104,7 +7118,7 @@ class DataFolder:
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
         self.logs = os.path.join(self.path, "logs")
-        self.database = os.path.join(self.path, "history.sqlite3")
+        self.database = os.path.join(self.path, HISTORY)
         self._results = os.path.join(self.path, "results")
         own_results = os.path.join(self._results, str(os.geteuid()))
         self._folders = (self.path, self.logs, self._results, own_results)
@@ -9409,11 +9423,8 @@ class Daemon:
     # -- pauses
 
     def pause_of(self, name: str) -> Pause | None:
-        """The pause that a task's schedule is in, or all are; the longer one."""
-        now_s = self.clock.wall_ms() // 1000
-        both = (self._pauses.get(name), self._pauses.get(ALL_TASKS))
-        lasting = [pause for pause in both if pause and pause.quiet_s >= now_s]
-        return max(lasting, key=lambda pause: pause.quiet_s, default=None)
+        """As pause_in_force, now."""
+        return pause_in_force(self._pauses, name, self.clock.wall_ms() // 1000)
 
     def _enter(self, lane: Lane) -> None:
         """Enter the next tick of a task that does not fall into a pause."""
@@ -13235,7 +13246,7 @@ def _read_token(settings: dict[str, str]) -> str:
         raise UsageError(text) from None
 
 
-# -- configuration: init, validate, schema, next
+# -- configuration: init, validate, schema
 
 
 EXAMPLE: dict[str, Any] = {
@@ -13307,32 +13318,6 @@ def _print_schema(settings: dict[str, str], arguments: argparse.Namespace) -> in
     for name in names:
         text = text.replace(f'"{name}.json"', f'"#/$defs/{name}"')
     _print(json.dumps(json.loads(text), indent=2, ensure_ascii=False))
-    return EX_OK
-
-
-def _print_next(settings: dict[str, str], arguments: argparse.Namespace) -> int:
-    """Print the coming ticks of one task or of all, soonest first."""
-    count = _parse_number("-n", arguments.count, 1, NEXT_MAX_TICKS)
-    tasks = load_config(settings["config"]).tasks
-    name = arguments.task
-    if name and name not in tasks:
-        raise UsageError(f'no task "{name}"{nearest(name, tasks)}', EX_USAGE)
-    now_s = int(time.time())
-    found = [
-        next_document(task, now_s, now_s, count)
-        for task in ([tasks[name]] if name else tasks.values())
-        if task.cron or name
-    ]
-    if arguments.json:
-        _print(json.dumps(found[0] if name else found, ensure_ascii=False))
-        return EX_OK
-    rows = [(t["at"], d["task_name"], t, d) for d in found for t in d["ticks"]]
-    for at, task_name, tick, document in sorted(rows, key=lambda row: row[:2])[:count]:
-        notes = f"  ({tick['note']})" if "note" in tick else ""
-        zone = f"{tick['local']} {document['timezone']}"
-        _print(f"{zone}  {at}  {task_name}{notes}")
-    if not rows:
-        _print(f"{name or settings['config']}: no schedule, so no ticks")
     return EX_OK
 
 
@@ -14168,6 +14153,12 @@ def _local_time(text: str | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(parse_time(text) / 1000))
 
 
+def _pause_text(pause: Mapping[str, Any]) -> str:
+    """A pause, as JSON, in words."""
+    until = f" until {_local_time(pause['until'])}" if "until" in pause else ""
+    return f"paused{until}"
+
+
 def _took(run: Mapping[str, Any]) -> str:
     """How long a run took, or has been running."""
     if "duration" in run:
@@ -14734,12 +14725,55 @@ def _ask_pause(settings: dict[str, str], arguments: argparse.Namespace) -> int:
             body["until"] = time_text(int(until_s * 1000))
     answer = _client(settings, arguments.url).ask("POST", path, body or None)
     pause = answer.get("paused")
-    told = "paused" if pause else "goes on"
-    if pause and "until" in pause:
-        told += f" until {_local_time(pause['until'])}"
+    told = _pause_text(pause) if pause else "goes on"
     if pause and word == "resume":
         told += ", as all tasks are; see resume --all"
     return _show(answer, [f"{name or 'all tasks'}: {told}"], as_json=arguments.json)
+
+
+def _from_history(data: str, read: Callable[[Store], Any], otherwise: Any) -> Any:
+    """What is read from the history of a data directory, if there is one; a warning
+    if it cannot be read."""
+    path = os.path.join(data, HISTORY)
+    try:
+        if os.path.exists(path):
+            with contextlib.closing(Store(path, look_only=True)) as store:
+                return read(store)
+    except StoreError as error:
+        _complain(f"warning: --data {data}: {error}")
+    return otherwise
+
+
+def _print_next(settings: dict[str, str], arguments: argparse.Namespace) -> int:
+    """Print the coming ticks of one task or of all, soonest first."""
+    count = _parse_number("-n", arguments.count, 1, NEXT_MAX_TICKS)
+    tasks = load_config(settings["config"]).tasks
+    name = arguments.task
+    if name and name not in tasks:
+        raise UsageError(f'no task "{name}"{nearest(name, tasks)}', EX_USAGE)
+    now_s = int(time.time())
+    pauses = _from_history(settings["data"], Store.pauses, {})
+    found = [
+        next_document(
+            task, now_s, now_s, count, pause_in_force(pauses, task.name, now_s)
+        )
+        for task in ([tasks[name]] if name else tasks.values())
+        if task.cron or name
+    ]
+    if arguments.json:
+        _print(json.dumps(found[0] if name else found, ensure_ascii=False))
+        return EX_OK
+    rows = [(t["at"], d["task_name"], t, d) for d in found for t in d["ticks"]]
+    for at, task_name, tick, document in sorted(rows, key=lambda row: row[:2])[:count]:
+        notes = f"  ({tick['note']})" if "note" in tick else ""
+        zone = f"{tick['local']} {document['timezone']}"
+        _print(f"{zone}  {at}  {task_name}{notes}")
+    paused = [d for d in found if "paused" in d and "schedule" in d]
+    for document in paused:
+        _print(f"{document['task_name']}: {_pause_text(document['paused'])}")
+    if not (rows or paused):
+        _print(f"{name or settings['config']}: no schedule, so no ticks")
+    return EX_OK
 
 
 def _health(client: Client) -> dict[str, Any]:
@@ -14890,9 +14924,8 @@ def _upgrade_daemon(settings: dict[str, str], arguments: argparse.Namespace) -> 
 # -- backup, restore
 
 
-_HISTORY = "history.sqlite3"
 _BACKED_UP = re.compile(
-    rf"{re.escape(_HISTORY)}|logs/[^/]+/([0-9A-Z]{{26}})\.(?:more/[0-9]+\.)?(?:log|idx)"
+    rf"{re.escape(HISTORY)}|logs/[^/]+/([0-9A-Z]{{26}})\.(?:more/[0-9]+\.)?(?:log|idx)"
 )
 
 
@@ -14907,11 +14940,6 @@ def _log_files(data: str) -> Iterator[tuple[str, str]]:
                 yield name, match[1]
 
 
-def _remove_if_there(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-
-
 def _write_backup(data: str, output: IO[bytes], copy: str) -> int:
     """Write an archive of a data directory, in use or not; returns how many runs it
     has. The database is copied first and archived last, and loses the runs whose logs
@@ -14919,7 +14947,7 @@ def _write_backup(data: str, output: IO[bytes], copy: str) -> int:
     import gzip
     import tarfile
 
-    database = os.path.join(data, _HISTORY)
+    database = os.path.join(data, HISTORY)
     if not os.path.exists(database):
         raise FileNotFoundError(errno.ENOENT, "no history there")
     before = {run_id for _, run_id in _log_files(data)}
@@ -14939,7 +14967,7 @@ def _write_backup(data: str, output: IO[bytes], copy: str) -> int:
             except FileNotFoundError:
                 lost.add(run_id)
         count = prune_copy(database, copy, lost | (before & ids) - copied)
-        tar.add(copy, _HISTORY)
+        tar.add(copy, HISTORY)
     return count
 
 
@@ -14949,7 +14977,7 @@ def _backup(settings: dict[str, str], arguments: argparse.Namespace) -> int:
     # A device or a FIFO is written to and never replaced, nor is a symbolic link.
     is_file = path != "-" and (os.path.isfile(path) or not os.path.exists(path))
     own = os.path.realpath(path) if is_file else ""
-    copy, new = f"{own or os.path.join(data, _HISTORY)}-copy", own and f"{own}-new"
+    copy, new = f"{own or os.path.join(data, HISTORY)}-copy", own and f"{own}-new"
     flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
     with contextlib.ExitStack() as stack:
         try:
@@ -14959,9 +14987,9 @@ def _backup(settings: dict[str, str], arguments: argparse.Namespace) -> int:
             # One that was killed may have left something.
             os.ftruncate(lock_fd, 0)
             for name in (f"{copy}-shm", f"{copy}-wal", new):
-                _remove_if_there(name)
-                stack.callback(_remove_if_there, name)
-            stack.callback(_remove_if_there, copy)
+                remove_if_there(name)
+                stack.callback(remove_if_there, name)
+            stack.callback(remove_if_there, copy)
             if own:
                 fd = os.open(new, flags, 0o600)
             else:
@@ -14978,7 +15006,9 @@ def _backup(settings: dict[str, str], arguments: argparse.Namespace) -> int:
             ) from None
         except (OSError, sqlite3.Error) as error:
             text = getattr(error, "strerror", None) or str(error)
-            raise UsageError(f"--data {data}: no backup: {text}", EX_OSERR) from None
+            name = getattr(error, "filename", None)
+            text = f"{name}: {text}" if name else text
+            raise UsageError(f"no backup of {data}: {text}", EX_OSERR) from None
     _say(f"{path}: {count} runs of {data}")
     return EX_OK
 
@@ -14989,7 +15019,7 @@ def _unpack(source: IO[bytes], data: str) -> None:
     import gzip
     import tarfile
 
-    new = os.path.join(data, f"{_HISTORY}-new")
+    new = os.path.join(data, f"{HISTORY}-new")
     with (
         gzip.GzipFile(fileobj=source) as packed,
         tarfile.open(fileobj=packed, mode="r|") as tar,
@@ -15013,10 +15043,10 @@ def _unpack(source: IO[bytes], data: str) -> None:
         while packed.read(LOG_BLOCK_BYTES):
             pass
     if not os.path.exists(new):
-        raise ValueError(f"there is no {_HISTORY} in it")
+        raise ValueError(f"there is no {HISTORY} in it")
     Store(new, look_only=True).close()
     os.sync()
-    os.replace(new, os.path.join(data, _HISTORY))
+    os.replace(new, os.path.join(data, HISTORY))
 
 
 def _restore(settings: dict[str, str], arguments: argparse.Namespace) -> int:
@@ -15744,7 +15774,7 @@ def _take_over() -> dict[str, Any]:
 def _rehearsed_handover(settings: dict[str, str]) -> dict[str, Any]:
     """In a rehearsal: answer that all is well so far, and return the copy of the
     handover. Other descriptors replace those that only an exec keeps open."""
-    database = os.path.join(settings["data"], "history.sqlite3")
+    database = os.path.join(settings["data"], HISTORY)
     try:
         with contextlib.closing(Store(database, look_only=True)) as store:
             # After the exec it is too late to find that out.
@@ -15944,14 +15974,8 @@ def _prepare(
 
 def _tell_retention(data: str, tasks: Mapping[str, Task]) -> None:
     """Print what a data directory of an earlier version is going to lose."""
-    path = os.path.join(data, "history.sqlite3")
-    if not os.path.exists(path):
-        return
-    try:
-        with contextlib.closing(Store(path, look_only=True)) as store:
-            text = told_retention(store, tasks, Clock().wall_ms())[1]
-    except StoreError as error:
-        text = f"--data {data}: {error}"
+    now_ms = Clock().wall_ms()
+    text = _from_history(data, lambda s: told_retention(s, tasks, now_ms)[1], "")
     if text:
         _complain(f"warning: {text}")
 
@@ -16635,6 +16659,7 @@ _COMMANDS: dict[str, _Command] = {
     "next": _plain(
         *("print the coming ticks of schedules", _print_next),
         *(_TASK, _count(10), _JSON, _own("config", "FILE", "the file with the tasks")),
+        _own("data", "DIR", "where pauses are kept"),
     ),
 }
 

@@ -13326,6 +13326,17 @@ def test_pause_over_the_api_and_by_command(serve):
     assert ask("resume", "--all").out == "all tasks: goes on\n"
     assert ask("pause", "a", "--for", "2h").out.startswith("a: paused until 20")
     assert "paused" in ask("tasks").out
+    # What the commands tell of it, next from what is on the disk.
+    told = ask("next").out.splitlines()
+    assert (told[-1].startswith("a: paused until 20"), len(told)) == (True, 11)
+    assert {*json.loads(ask("next", "a", "--json").out)["paused"]} == {"since", "until"}
+    daemon.end()
+    assert ask("next", "a", "-n", "1").out.splitlines()[-1] == told[-1]
+    daemon.start()
+    assert ask("resume", "a").code == 0
+    assert "paused" not in ask("next").out
+    assert ask("pause", "--all").code == 0
+    assert ask("next").out == "a: paused\n"
     for words in (["pause"], ["resume", "a", "--all"], ["pause", "a", "--for", "x"]):
         assert ask(*words).code == tr.EX_USAGE
 
@@ -22409,6 +22420,8 @@ def test_backup_and_restore_refuse_what_cannot_work(cli, tmp_path):
     assert (told.code, b"no history there" in told.err) == (71, True)
     assert not archive.exists()
     tr.Store(tr.DataFolder(str(data)).database).close()
+    told = cli(None, "backup", str(tmp_path / "no/b"), "--data", str(data))
+    assert (told.code, bytes(tmp_path / "no/b-copy") in told.err) == (71, True)
     with open(f"{archive}-copy", "wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         told = cli(None, "backup", str(archive), "--data", str(data))
