@@ -10353,7 +10353,8 @@ def _run_answer(
         return Answer(304, document, headers)
     if status == 200 and run.ended:
         hooks = daemon.store.hook_run_ids(run.id)
-        document.update(hook_run_ids=hooks) if hooks else None
+        if hooks:
+            document["hook_run_ids"] = hooks
     if "output" in request.query:
         lines = daemon.last_lines(run, request.query["output"])
         document["output"] = [line.document() for line in lines]
@@ -15268,7 +15269,7 @@ ENTRYPOINT ["python", "/app/taskrunnerd.py"]
 #    tmpfs: [/tmp]
 #    cap_drop: [ALL]
 #    security_opt: ["no-new-privileges:true"]
-#    mem_limit: 64m  # and what the tasks need
+#    mem_limit: 128m  # the daemon and a health check; and what the tasks need
 #volumes:
 #  state: {{}}
 """

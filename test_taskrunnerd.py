@@ -20074,6 +20074,9 @@ def test_container_without_names_home_zones_and_room_to_write_is_enough(
     health = daemon.run("health")
     assert (health["exit_code"], daemon.raw(health)) == (0, b"ok\n")
     assert memory_kib(daemon.inner, "VmHWM") < CONTAINER_KIB
+    # A health check is a second Python beside the daemon.
+    (limit,) = re.findall(r"mem_limit: (\d+)m ", DOCKERFILE)
+    assert memory_kib(daemon.inner, "VmRSS") + CONTAINER_KIB < int(limit) * 1024
     path = fifos()
     held_run = daemon.trigger("hold", {"fifo": path})
     held = reach(path)
